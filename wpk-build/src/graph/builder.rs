@@ -1,0 +1,169 @@
+//! Building graphs: every node is typed, simplified, folded and shared as it is added.
+
+use super::{Def, Graph, Literal, Node, Op, Value, ValueId, eval, fold, shape};
+use crate::diag::Origin;
+use std::collections::HashMap;
+use wpk_plan::problem::ReduceKind;
+use wpk_plan::{Binary, DType, ScalarFn, Unary};
+
+/// Operations below which a node with constant inputs is evaluated at once.
+const FOLD_LIMIT: u64 = 1 << 24;
+
+/// Adds nodes to a graph.
+#[derive(Default)]
+pub struct Builder {
+    /// The graph so far.
+    pub graph: Graph,
+    /// The origin of the nodes added next.
+    pub origin: Origin,
+    known: HashMap<String, Vec<ValueId>>,
+}
+
+/// What went wrong, for people; the caller knows the node.
+pub type Outcome<T> = Result<T, String>;
+
+impl Builder {
+    fn value(&mut self, dtype: DType, shape: Vec<usize>, def: Def) -> ValueId {
+        self.graph.values.push(Value { dtype, shape, def });
+        ValueId(self.graph.values.len() as u32 - 1)
+    }
+
+    /// Declares a tensor that the caller gives.
+    pub fn input(&mut self, name: &str, dtype: DType, shape: &[usize]) -> ValueId {
+        let id = self.value(dtype, shape.to_vec(), Def::Input(self.graph.inputs.len()));
+        self.graph.inputs.push((name.to_owned(), id));
+        id
+    }
+
+    /// A constant; equal small ones and those of the same memory are shared.
+    pub fn constant(&mut self, literal: Literal) -> ValueId {
+        let content = if literal.bytes.len() <= 256 { format!("{:?}", literal.bytes) } else { format!("@{:p}+{}", literal.bytes.as_ptr(), literal.bytes.len()) };
+        let key = format!("const {} {:?} {content}", literal.dtype, literal.shape);
+        if let Some(known) = self.known.get(&key) {
+            return known[0];
+        }
+        let id = self.value(literal.dtype, literal.shape.clone(), Def::Const(literal));
+        self.known.insert(key, vec![id]);
+        id
+    }
+
+    /// A constant of one element without dimensions.
+    pub fn scalar(&mut self, x: f64, dtype: DType) -> ValueId {
+        let literal = if dtype.is_float() { Literal::floats(dtype, &[], &[x]) } else { Literal::ints(dtype, &[], &[x as i64]) };
+        self.constant(literal)
+    }
+
+    /// Adds a node and returns its results.
+    pub fn add(&mut self, op: Op, inputs: &[ValueId]) -> Outcome<Vec<ValueId>> {
+        if let Some(simpler) = fold::simplify(self, &op, inputs)? {
+            return Ok(simpler);
+        }
+        let types: Vec<_> = inputs.iter().map(|&i| (self.graph.dtype(i), self.graph.shape(i).to_vec())).collect();
+        let results = shape::infer(&op, &types)?;
+        let key = format!("{op:?} {inputs:?}");
+        if let Some(known) = self.known.get(&key) {
+            return Ok(known.clone());
+        }
+        let constants: Option<Vec<&Literal>> = inputs.iter().map(|&i| self.graph.literal(i)).collect();
+        if let Some(constants) = constants {
+            let bytes: usize = constants.iter().map(|c| c.bytes.len()).chain(results.iter().map(|(t, s)| t.bytes() * s.iter().product::<usize>())).sum();
+            if eval::operations(&op, &types, &results) + (bytes as u64) < FOLD_LIMIT {
+                let folded = eval::fold(&op, &constants, &results);
+                let ids: Vec<ValueId> = folded.into_iter().map(|literal| self.constant(literal)).collect();
+                self.known.insert(key, ids.clone());
+                return Ok(ids);
+            }
+        }
+        let node = self.graph.nodes.len();
+        let outputs: Vec<ValueId> = results.into_iter().enumerate().map(|(i, (t, s))| self.value(t, s, Def::Node(node, i))).collect();
+        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), origin: self.origin.clone() });
+        self.known.insert(key, outputs.clone());
+        Ok(outputs)
+    }
+
+    /// Adds a node and returns its first result.
+    pub fn one(&mut self, op: Op, inputs: &[ValueId]) -> Outcome<ValueId> {
+        Ok(self.add(op, inputs)?[0])
+    }
+
+    /// The extents of a value.
+    pub fn shape(&self, id: ValueId) -> Vec<usize> {
+        self.graph.shape(id).to_vec()
+    }
+
+    /// The element type of a value.
+    pub fn dtype(&self, id: ValueId) -> DType {
+        self.graph.dtype(id)
+    }
+
+    /// A scalar function over the broadcast shape of its inputs; `f` gets the inputs as values of the function.
+    pub fn map(&mut self, inputs: &[ValueId], f: impl FnOnce(&mut ScalarFn, &[u16]) -> u16) -> Outcome<ValueId> {
+        let mut function = ScalarFn::default();
+        let names: Vec<u16> = inputs.iter().enumerate().map(|(i, &v)| function.input(i, self.dtype(v))).collect();
+        let result = f(&mut function, &names);
+        function.outputs.push(result);
+        let shapes: Vec<&[usize]> = inputs.iter().map(|&v| self.graph.shape(v)).collect();
+        let shape = shape::broadcast(&shapes)?;
+        self.one(Op::Map { function, shape }, inputs)
+    }
+
+    /// A function of one value at every point.
+    pub fn unary(&mut self, f: Unary, x: ValueId) -> Outcome<ValueId> {
+        self.map(&[x], |s, i| s.unary(f, i[0]))
+    }
+
+    /// A function of two values of one type, broadcast.
+    pub fn binary(&mut self, f: Binary, x: ValueId, y: ValueId) -> Outcome<ValueId> {
+        let (t, u) = (self.dtype(x), self.dtype(y));
+        if t != u {
+            return Err(format!("operands are {t} and {u}"));
+        }
+        self.map(&[x, y], |s, i| s.binary(f, i[0], i[1]))
+    }
+
+    /// Conversion of every element.
+    pub fn cast(&mut self, x: ValueId, to: DType) -> Outcome<ValueId> {
+        if self.dtype(x) == to { Ok(x) } else { self.map(&[x], |s, i| s.cast(i[0], to)) }
+    }
+
+    /// Other extents for the same elements.
+    pub fn reshape(&mut self, x: ValueId, shape: &[usize]) -> Outcome<ValueId> {
+        self.one(Op::Reshape(shape.to_vec()), &[x])
+    }
+
+    /// Dimensions in another order.
+    pub fn transpose(&mut self, x: ValueId, perm: &[usize]) -> Outcome<ValueId> {
+        self.one(Op::Transpose(perm.to_vec()), &[x])
+    }
+
+    /// Dimension `axis` moved to the end, with the order that undoes it.
+    pub fn to_last(&mut self, x: ValueId, axis: usize) -> Outcome<(ValueId, Vec<usize>)> {
+        let rank = self.shape(x).len();
+        let perm: Vec<usize> = (0..rank).filter(|&d| d != axis).chain([axis]).collect();
+        let back = invert(&perm);
+        Ok((self.transpose(x, &perm)?, back))
+    }
+
+    /// Reduction over dimensions, kept at extent 1.
+    pub fn reduce(&mut self, kind: ReduceKind, x: ValueId, axes: &[usize]) -> Outcome<ValueId> {
+        let axes = (0..self.shape(x).len()).map(|d| axes.contains(&d)).collect();
+        self.one(Op::Reduce { kind, axes }, &[x])
+    }
+
+    /// A contiguous range of one dimension.
+    pub fn range(&mut self, x: ValueId, axis: usize, start: usize, count: usize) -> Outcome<ValueId> {
+        let mut counts = self.shape(x);
+        let mut starts = vec![0; counts.len()];
+        let step = vec![1; counts.len()];
+        starts[axis] = start;
+        counts[axis] = count;
+        self.one(Op::Slice { start: starts, step, count: counts }, &[x])
+    }
+}
+
+/// The permutation that undoes another.
+pub fn invert(perm: &[usize]) -> Vec<usize> {
+    let mut inverse = vec![0; perm.len()];
+    perm.iter().enumerate().for_each(|(i, &p)| inverse[p] = i);
+    inverse
+}

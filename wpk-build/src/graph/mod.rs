@@ -1,0 +1,122 @@
+//! The graph: values in single-assignment form with static shapes, and nodes that compute them.
+//!
+//! Nodes hold core operations: few and general. ONNX operators become them at import (`crate::ops`), so that passes,
+//! lowering and evaluation know some twenty operations instead of two hundred.
+
+mod builder;
+mod eval;
+mod fold;
+mod literal;
+mod op;
+mod print;
+mod shape;
+mod verify;
+
+pub use builder::{Builder, Outcome, invert};
+pub use eval::{Evaluator, evaluate};
+pub use literal::Literal;
+pub use fold::view;
+pub use op::{Conv, Op};
+pub use shape::broadcast;
+
+use crate::diag::Origin;
+use wpk_plan::DType;
+
+/// Names a value of a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub u32);
+
+/// A tensor: its type and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Value {
+    /// The element type.
+    pub dtype: DType,
+    /// The extents.
+    pub shape: Vec<usize>,
+    /// What defines it.
+    pub def: Def,
+}
+
+/// What defines a value.
+#[derive(Debug, Clone)]
+pub enum Def {
+    /// The caller, by input number.
+    Input(usize),
+    /// A constant.
+    Const(Literal),
+    /// A node, by its number and the number of the output.
+    Node(usize, usize),
+}
+
+/// One operation.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// What it computes.
+    pub op: Op,
+    /// What it reads.
+    pub inputs: Vec<ValueId>,
+    /// What it defines.
+    pub outputs: Vec<ValueId>,
+    /// The ONNX nodes behind it.
+    pub origin: Origin,
+}
+
+/// A model. Nodes are in topological order.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// Every value.
+    pub values: Vec<Value>,
+    /// Every node.
+    pub nodes: Vec<Node>,
+    /// The caller's tensors with their names.
+    pub inputs: Vec<(String, ValueId)>,
+    /// The results with their names.
+    pub outputs: Vec<(String, ValueId)>,
+}
+
+impl Graph {
+    /// A value by its name.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0 as usize]
+    }
+
+    /// The extents of a value.
+    pub fn shape(&self, id: ValueId) -> &[usize] {
+        &self.value(id).shape
+    }
+
+    /// The element type of a value.
+    pub fn dtype(&self, id: ValueId) -> DType {
+        self.value(id).dtype
+    }
+
+    /// The constant that a value is.
+    pub fn literal(&self, id: ValueId) -> Option<&Literal> {
+        match &self.value(id).def {
+            Def::Const(literal) => Some(literal),
+            _ => None,
+        }
+    }
+
+    /// The node that defines a value.
+    pub fn node(&self, id: ValueId) -> Option<&Node> {
+        match self.value(id).def {
+            Def::Node(node, _) => Some(&self.nodes[node]),
+            _ => None,
+        }
+    }
+
+    /// The operation behind a value, where it is the only output.
+    pub fn op(&self, id: ValueId) -> Option<(&Op, &[ValueId])> {
+        let node = self.node(id)?;
+        (node.outputs.len() == 1).then_some((&node.op, node.inputs.as_slice()))
+    }
+
+    /// How often each value is read, results included.
+    pub fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0; self.values.len()];
+        let reads = self.nodes.iter().flat_map(|n| &n.inputs).chain(self.outputs.iter().map(|o| &o.1));
+        reads.for_each(|v| uses[v.0 as usize] += 1);
+        uses
+    }
+}

@@ -1,0 +1,5 @@
+//! From the graph to the plan.
+
+mod problem;
+
+pub use problem::problem;

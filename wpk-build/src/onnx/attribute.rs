@@ -1,0 +1,60 @@
+//! Attributes of a node, read by name and type, with a record of which were read.
+
+use super::proto;
+use std::cell::RefCell;
+
+/// The attributes of one node.
+pub struct Attributes<'a> {
+    node: &'a proto::Node,
+    used: RefCell<Vec<&'a str>>,
+}
+
+impl<'a> Attributes<'a> {
+    /// Of a node.
+    pub fn new(node: &'a proto::Node) -> Self {
+        Self { node, used: RefCell::new(vec![]) }
+    }
+
+    /// The attribute of that name, marked as read.
+    pub fn get(&self, name: &str) -> Option<&'a proto::Attribute> {
+        let found = self.node.attribute.iter().find(|a| a.name == name)?;
+        self.used.borrow_mut().push(&found.name);
+        Some(found)
+    }
+
+    /// An integer.
+    pub fn int(&self, name: &str) -> Option<i64> {
+        self.get(name).map(|a| a.i)
+    }
+
+    /// A flag: an integer that is not zero.
+    pub fn flag(&self, name: &str, default: bool) -> bool {
+        self.int(name).map_or(default, |i| i != 0)
+    }
+
+    /// A number.
+    pub fn float(&self, name: &str) -> Option<f64> {
+        self.get(name).map(|a| f64::from(a.f))
+    }
+
+    /// Integers.
+    pub fn ints(&self, name: &str) -> Option<Vec<i64>> {
+        self.get(name).map(|a| a.ints.clone())
+    }
+
+    /// Numbers.
+    pub fn floats(&self, name: &str) -> Option<Vec<f64>> {
+        self.get(name).map(|a| a.floats.iter().map(|&f| f64::from(f)).collect())
+    }
+
+    /// Text.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.get(name).map(|a| String::from_utf8_lossy(&a.s).into_owned())
+    }
+
+    /// Attributes that nothing has read.
+    pub fn unused(&self) -> Vec<&'a str> {
+        let used = self.used.borrow();
+        self.node.attribute.iter().map(|a| a.name.as_str()).filter(|n| !used.contains(n) && *n != "doc_string").collect()
+    }
+}

@@ -1,0 +1,11 @@
+//! [BitwiseAnd](https://onnx.ai/onnx/operators/onnx__BitwiseAnd.html): conjunction of bits.
+
+use super::{Context, Imported, OpDef};
+use super::pointwise;
+use wpk_plan::Binary;
+
+pub(super) const OP: OpDef = OpDef { name: "BitwiseAnd", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    pointwise::binary(cx, Binary::And)
+}

@@ -1,0 +1,11 @@
+//! [BitwiseXor](https://onnx.ai/onnx/operators/onnx__BitwiseXor.html): exclusive disjunction of bits.
+
+use super::{Context, Imported, OpDef};
+use super::pointwise;
+use wpk_plan::Binary;
+
+pub(super) const OP: OpDef = OpDef { name: "BitwiseXor", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    pointwise::binary(cx, Binary::Xor)
+}

@@ -1,0 +1,131 @@
+//! What an operator's importer works with.
+
+use crate::graph::{Builder, Literal, ValueId};
+use crate::onnx::{Attributes, Source};
+use wpk_plan::DType;
+
+/// Why a node cannot be imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// One sentence without the node, which the caller adds.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Self { message, help: None }
+    }
+}
+
+impl From<&str> for Refusal {
+    fn from(message: &str) -> Self {
+        message.to_owned().into()
+    }
+}
+
+/// The result of importing one node: its outputs in order.
+pub type Imported = Result<Vec<ValueId>, Refusal>;
+
+/// One ONNX node on its way into the graph.
+pub struct Context<'a> {
+    /// The graph so far.
+    pub b: &'a mut Builder,
+    /// The node's attributes.
+    pub attrs: Attributes<'a>,
+    /// The version of the operator set.
+    pub opset: i64,
+    /// The node's inputs; `None` where one is left out.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Whether each output is wanted.
+    pub wanted: Vec<bool>,
+    /// The file, for tensors in attributes.
+    pub source: &'a Source,
+}
+
+impl Context<'_> {
+    /// Input `i`, which the operator requires.
+    pub fn input(&self, i: usize) -> Result<ValueId, Refusal> {
+        self.optional(i).ok_or_else(|| format!("input {i} is missing").into())
+    }
+
+    /// Input `i`, where it is given.
+    pub fn optional(&self, i: usize) -> Option<ValueId> {
+        self.inputs.get(i).copied().flatten()
+    }
+
+    /// Every input, all of which must be given.
+    pub fn all(&self) -> Result<Vec<ValueId>, Refusal> {
+        (0..self.inputs.len()).map(|i| self.input(i)).collect()
+    }
+
+    /// The extents of a value.
+    pub fn shape(&self, v: ValueId) -> Vec<usize> {
+        self.b.shape(v)
+    }
+
+    /// The element type of a value.
+    pub fn dtype(&self, v: ValueId) -> DType {
+        self.b.dtype(v)
+    }
+
+    /// The constant in input `i`, which must be known at build time where it is given.
+    pub fn constant(&self, i: usize, what: &str) -> Result<Option<Literal>, Refusal> {
+        let Some(v) = self.optional(i) else { return Ok(None) };
+        self.b.graph.literal(v).cloned().map(Some).ok_or_else(|| Refusal {
+            message: format!("{what} (input {i}) is computed at run time"),
+            help: Some(format!("shapes are fixed at build time: make {what} a constant, or bind the input it depends on")),
+        })
+    }
+
+    /// Integers that newer versions take as input `i` and older ones as an attribute.
+    pub fn ints(&self, i: usize, name: &str) -> Result<Option<Vec<i64>>, Refusal> {
+        match self.constant(i, name)? {
+            Some(literal) => Ok(Some(literal.to_ints())),
+            None => Ok(self.attrs.ints(name)),
+        }
+    }
+
+    /// A dimension of a tensor; negative ones count from the end.
+    pub fn axis(&self, axis: i64, rank: usize) -> Result<usize, Refusal> {
+        let at = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
+        usize::try_from(at).ok().filter(|&a| a < rank).ok_or_else(|| format!("axis {axis} is not in a tensor of {rank} dimensions").into())
+    }
+
+    /// Several dimensions, each at most once.
+    pub fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>, Refusal> {
+        let mut found = vec![];
+        for &axis in axes {
+            let axis = self.axis(axis, rank)?;
+            if found.contains(&axis) {
+                return Err(format!("axis {axis} is named twice").into());
+            }
+            found.push(axis);
+        }
+        Ok(found)
+    }
+
+    /// Refuses an attribute value.
+    pub fn unsupported<T>(&self, what: &str, value: impl std::fmt::Display) -> Result<T, Refusal> {
+        Err(format!("{what}={value} is not supported").into())
+    }
+
+    /// A vector along dimension `axis` of `rank`, for broadcasting: `[n]` becomes `[n, 1, 1]`.
+    pub fn along(&mut self, v: ValueId, axis: usize, rank: usize) -> Result<ValueId, Refusal> {
+        let n = self.shape(v).iter().product();
+        let mut shape = vec![1; rank - axis];
+        shape[0] = n;
+        Ok(self.b.reshape(v, &shape)?)
+    }
+}
+
+/// Extents as integers.
+pub fn signed(shape: &[usize]) -> Vec<i64> {
+    shape.iter().map(|&n| n as i64).collect()
+}
+
+/// Integers as extents.
+pub fn unsigned(values: &[i64], what: &str) -> Result<Vec<usize>, Refusal> {
+    values.iter().map(|&n| usize::try_from(n)).collect::<Result<_, _>>().map_err(|_| format!("{what} {values:?} has a negative entry").into())
+}

@@ -1,0 +1,11 @@
+//! [Erf](https://onnx.ai/onnx/operators/onnx__Erf.html): error function.
+
+use super::{Context, Imported, OpDef};
+use super::pointwise;
+use wpk_plan::Unary;
+
+pub(super) const OP: OpDef = OpDef { name: "Erf", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    pointwise::unary(cx, Unary::Erf)
+}

@@ -1,0 +1,11 @@
+//! [IsNaN](https://onnx.ai/onnx/operators/onnx__IsNaN.html): test for not a number.
+
+use super::{Context, Imported, OpDef};
+use super::pointwise;
+use wpk_plan::Unary;
+
+pub(super) const OP: OpDef = OpDef { name: "IsNaN", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    pointwise::unary(cx, Unary::IsNan)
+}

@@ -1,0 +1,11 @@
+//! [LessOrEqual](https://onnx.ai/onnx/operators/onnx__LessOrEqual.html): comparison.
+
+use super::{Context, Imported, OpDef};
+use super::pointwise;
+use wpk_plan::Binary;
+
+pub(super) const OP: OpDef = OpDef { name: "LessOrEqual", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    pointwise::binary(cx, Binary::Le)
+}

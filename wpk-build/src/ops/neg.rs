@@ -1,0 +1,11 @@
+//! [Neg](https://onnx.ai/onnx/operators/onnx__Neg.html): negation.
+
+use super::{Context, Imported, OpDef};
+use super::pointwise;
+use wpk_plan::Unary;
+
+pub(super) const OP: OpDef = OpDef { name: "Neg", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    pointwise::unary(cx, Unary::Neg)
+}

@@ -1,0 +1,11 @@
+//! [Reciprocal](https://onnx.ai/onnx/operators/onnx__Reciprocal.html): reciprocal.
+
+use super::{Context, Imported, OpDef};
+use super::pointwise;
+use wpk_plan::Unary;
+
+pub(super) const OP: OpDef = OpDef { name: "Reciprocal", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    pointwise::unary(cx, Unary::Recip)
+}

@@ -1,0 +1,11 @@
+//! [ReduceMean](https://onnx.ai/onnx/operators/onnx__ReduceMean.html): mean over axes.
+
+use super::{Context, Imported, OpDef};
+use super::reducing::reduce;
+use wpk_plan::problem::ReduceKind;
+
+pub(super) const OP: OpDef = OpDef { name: "ReduceMean", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    reduce(cx, ReduceKind::Mean)
+}

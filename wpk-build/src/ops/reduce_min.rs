@@ -1,0 +1,19 @@
+//! [ReduceMin](https://onnx.ai/onnx/operators/onnx__ReduceMin.html): smallest over axes; booleans count as 0 and 1.
+
+use super::{Context, Imported, OpDef};
+use super::reducing::reduce;
+use wpk_plan::DType;
+use wpk_plan::problem::ReduceKind;
+
+pub(super) const OP: OpDef = OpDef { name: "ReduceMin", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    let x = cx.input(0)?;
+    if cx.dtype(x) != DType::Bool {
+        return reduce(cx, ReduceKind::Min);
+    }
+    let wide = cx.b.cast(x, DType::U8)?;
+    cx.inputs[0] = Some(wide);
+    let y = reduce(cx, ReduceKind::Min)?[0];
+    Ok(vec![cx.b.cast(y, DType::Bool)?])
+}

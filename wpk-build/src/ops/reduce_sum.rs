@@ -1,0 +1,11 @@
+//! [ReduceSum](https://onnx.ai/onnx/operators/onnx__ReduceSum.html): sum over axes.
+
+use super::{Context, Imported, OpDef};
+use super::reducing::reduce;
+use wpk_plan::problem::ReduceKind;
+
+pub(super) const OP: OpDef = OpDef { name: "ReduceSum", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    reduce(cx, ReduceKind::Sum)
+}

@@ -1,0 +1,14 @@
+//! [Relu](https://onnx.ai/onnx/operators/onnx__Relu.html): `max(x, 0)`.
+
+use super::{Context, Imported, OpDef};
+use super::pointwise;
+use wpk_plan::Binary;
+
+pub(super) const OP: OpDef = OpDef { name: "Relu", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    pointwise::apply(cx, |f, x| {
+        let zero = f.constant(0.0, f.dtype(x));
+        f.binary(Binary::Max, x, zero)
+    })
+}

@@ -1,0 +1,11 @@
+//! [Sinh](https://onnx.ai/onnx/operators/onnx__Sinh.html): hyperbolic sine.
+
+use super::{Context, Imported, OpDef};
+use super::pointwise;
+use wpk_plan::Unary;
+
+pub(super) const OP: OpDef = OpDef { name: "Sinh", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    pointwise::unary(cx, Unary::Sinh)
+}

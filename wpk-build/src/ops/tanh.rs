@@ -1,0 +1,11 @@
+//! [Tanh](https://onnx.ai/onnx/operators/onnx__Tanh.html): hyperbolic tangent.
+
+use super::{Context, Imported, OpDef};
+use super::pointwise;
+use wpk_plan::Unary;
+
+pub(super) const OP: OpDef = OpDef { name: "Tanh", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    pointwise::unary(cx, Unary::Tanh)
+}

@@ -1,0 +1,24 @@
+//! The inference plan: what the compiler decides and the runtime executes.
+//!
+//! A [`Program`] is a model specialized for its declared sizes: one [`Plan`] per bucket over one blob of weights.
+//! A plan's steps carry [`Problem`]s, which say what a kernel computes and where its operands lie, with no word of how.
+//! Everything here is plain data with a text form, a verifier and a byte encoding.
+
+#![forbid(unsafe_code)]
+
+mod codec;
+mod dtype;
+mod plan;
+pub mod problem;
+mod scalar;
+mod text;
+mod verify;
+mod view;
+
+pub use codec::{Codec, DecodeError, Reader};
+pub use dtype::DType;
+pub use plan::{Arg, Block, Body, Edge, EdgeKind, Kernel, Place, Plan, Port, Program, Section, Step, VERSION, WeightLayout};
+pub use problem::{Operand, Problem};
+pub use scalar::{Binary, Expr, Inst, ScalarFn, Unary};
+pub use verify::Fault;
+pub use view::View;

@@ -1,0 +1,247 @@
+//! Plans: what runs, on which memory, after what.
+
+use crate::codec::{Codec, DecodeError, Reader, codec_enum, codec_struct, unit_enum};
+use crate::{DType, Problem, View};
+
+/// The version of the encoding; generated code asserts that compiler and runtime agree on it.
+pub const VERSION: u32 = 1;
+
+/// A model specialized for its declared sizes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Program {
+    /// The model's name.
+    pub name: String,
+    /// The symbolic dimensions, in the order of the buckets' sizes.
+    pub dims: Vec<String>,
+    /// One plan per combination of declared sizes.
+    pub buckets: Vec<(Vec<usize>, Plan)>,
+    /// The weights that all buckets share, in one blob.
+    pub sections: Vec<Section>,
+}
+codec_struct!(Program { name, dims, buckets, sections });
+
+/// One weight tensor in the blob.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// Where its bytes begin, a multiple of 64.
+    pub offset: usize,
+    /// How many.
+    pub bytes: usize,
+    /// The element type as stored.
+    pub dtype: DType,
+    /// How its elements lie.
+    pub layout: WeightLayout,
+    /// Extents of the tensor as stored.
+    pub shape: Vec<usize>,
+}
+codec_struct!(Section { offset, bytes, dtype, layout, shape });
+
+unit_enum! {
+    /// How a weight's elements lie in its section.
+    WeightLayout {
+        /// Row-major, as the problem's view says.
+        Dense = "dense",
+        /// The second factor of a contraction as `[batch][n / 16][k][16]`, zero-padded: see [`crate::problem::Roles`].
+        Panels16 = "panels16",
+    }
+}
+
+/// What runs for one combination of sizes on one target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What it was made for: `cpu`, or a GPU by name.
+    pub target: String,
+    /// The tensors the caller gives.
+    pub inputs: Vec<Port>,
+    /// The tensors the caller gets.
+    pub outputs: Vec<Port>,
+    /// Bytes of the arena that holds every intermediate.
+    pub arena: usize,
+    /// What runs.
+    pub body: Body,
+}
+codec_struct!(Plan { target, inputs, outputs, arena, body });
+
+/// A named tensor at the border.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Port {
+    /// Its name in the model.
+    pub name: String,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its extents.
+    pub shape: Vec<usize>,
+}
+codec_struct!(Port { name, dtype, shape });
+
+impl Port {
+    /// Bytes of the dense tensor.
+    pub fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bytes()
+    }
+}
+
+/// Blocks in order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Body {
+    /// Each waits for the one before.
+    pub blocks: Vec<Block>,
+}
+codec_struct!(Body { blocks });
+
+/// A node of the plan's tree.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Block {
+    /// Steps, ordered by their edges alone.
+    Run(Vec<Step>),
+    /// The first body where the boolean argument is true, else the second.
+    If(Arg, Body, Body),
+    /// The body at most `limit` times, while the boolean argument is true.
+    Loop(u64, Arg, Body),
+}
+codec_enum!(Block { 0 => Run(steps), 1 => If(cond, then, other), 2 => Loop(limit, cond, body) });
+
+/// One unit of work.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// What runs.
+    pub kernel: Kernel,
+    /// Its operands: inputs, then outputs.
+    pub args: Vec<Arg>,
+    /// The earlier steps of the run that it waits for.
+    pub after: Vec<Edge>,
+    /// The ONNX nodes it came from.
+    pub origin: String,
+    /// Why this kernel: what else was considered.
+    pub why: String,
+}
+codec_struct!(Step { kernel, args, after, origin, why });
+
+/// What runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kernel {
+    /// A CPU kernel of the runtime; a contraction's second factor has the given layout.
+    Cpu(Problem, WeightLayout),
+}
+codec_enum!(Kernel { 0 => Cpu(problem, layout) });
+
+impl Kernel {
+    /// What is computed.
+    pub fn problem(&self) -> &Problem {
+        let Self::Cpu(problem, _) = self;
+        problem
+    }
+}
+
+/// That a step waits for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edge {
+    /// The earlier step's place in the run.
+    pub step: u32,
+    /// How it waits.
+    pub kind: EdgeKind,
+}
+codec_struct!(Edge { step, kind });
+
+unit_enum! {
+    /// How one step waits for another.
+    EdgeKind {
+        /// Until it has ended and its writes are visible.
+        Full = "full",
+        /// Until it allows its dependents to start; they wait in the kernel.
+        Programmatic = "programmatic",
+    }
+}
+
+/// An operand's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arg {
+    /// Where it is.
+    pub place: Place,
+    /// The element type as stored.
+    pub dtype: DType,
+    /// Bytes from its start that may be touched.
+    pub bytes: usize,
+}
+codec_struct!(Arg { place, dtype, bytes });
+
+/// Where an operand lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// At a byte of the arena.
+    Arena(usize),
+    /// In a weight section.
+    Weight(u32),
+    /// A caller's input.
+    Input(u32),
+    /// A caller's output.
+    Output(u32),
+    /// An immediate value.
+    Scalar(u64),
+    /// A slot of the session's parameter block.
+    Parameter(u32),
+    /// A tensor map over an argument, by its place in the step's list.
+    TensorMap(u32),
+}
+codec_enum!(Place {
+    0 => Arena(offset),
+    1 => Weight(section),
+    2 => Input(i),
+    3 => Output(i),
+    4 => Scalar(bits),
+    5 => Parameter(slot),
+    6 => TensorMap(arg),
+});
+
+const MAGIC: &[u8; 4] = b"wpk\0";
+
+impl Program {
+    /// The versioned byte string that generated code holds.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        VERSION.encode(&mut out);
+        self.encode(&mut out);
+        out
+    }
+
+    /// Reads a byte string of [`Program::to_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or(DecodeError::Malformed("header"))?;
+        let mut reader = Reader::new(rest);
+        let found = u32::decode(&mut reader)?;
+        if found != VERSION {
+            return Err(DecodeError::Version { found });
+        }
+        let program = Self::decode(&mut reader)?;
+        if reader.is_empty() { Ok(program) } else { Err(DecodeError::Malformed("tail")) }
+    }
+
+    /// Bytes of the weight blob.
+    pub fn weight_bytes(&self) -> usize {
+        self.sections.iter().map(|s| s.offset + s.bytes).max().unwrap_or(0)
+    }
+}
+
+impl Body {
+    /// Every step, in order of the tree.
+    pub fn steps(&self) -> Vec<&Step> {
+        let mut all = vec![];
+        for block in &self.blocks {
+            match block {
+                Block::Run(steps) => all.extend(steps),
+                Block::If(_, a, b) => all.extend(a.steps().into_iter().chain(b.steps())),
+                Block::Loop(_, _, body) => all.extend(body.steps()),
+            }
+        }
+        all
+    }
+}
+
+impl Step {
+    /// Each operand's place beside the view that the kernel takes of it.
+    pub fn operands(&self) -> Vec<(Arg, DType, View)> {
+        let problem = self.kernel.problem();
+        let operands = problem.inputs().into_iter().chain(problem.outputs());
+        self.args.iter().zip(operands).map(|(a, o)| (*a, o.dtype, o.view)).collect()
+    }
+}

@@ -1,0 +1,162 @@
+//! What one kernel computes, with no word of how.
+//!
+//! A problem names its operands by [`View`]s, so that transposed, sliced and broadcast tensors need no copies, and its
+//! prologue or epilogue by [`ScalarFn`]s. Its byte encoding is its identity: the key of every tuning record.
+
+mod attention;
+mod contraction;
+mod index;
+mod map;
+mod reduce;
+mod roles;
+mod rows;
+mod window;
+
+pub use attention::Attention;
+pub use contraction::{Access, AccessDim, Affine, Contraction};
+pub use index::{ArgReduce, Gather, GatherElements, GatherNd, Resample, Scan, ScatterElements, ScatterNd, ScatterReduce, TopK};
+pub use map::{Map, Move, Part};
+pub use reduce::{Reduce, ReduceKind};
+pub use roles::{PANEL, Roles};
+pub use rows::{NormKind, Normalize, Softmax};
+pub use window::{Window, WindowDim, WindowKind};
+
+use crate::codec::{codec_enum, codec_struct};
+use crate::{DType, View};
+
+/// A tensor that a problem reads or writes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operand {
+    /// The element type.
+    pub dtype: DType,
+    /// Where its elements lie in the argument.
+    pub view: View,
+}
+codec_struct!(Operand { dtype, view });
+
+impl Operand {
+    /// A row-major tensor.
+    pub fn dense(dtype: DType, shape: &[usize]) -> Self {
+        Self { dtype, view: View::dense(shape) }
+    }
+}
+
+/// What one kernel computes.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "each variant is documented at its type")]
+pub enum Problem {
+    Contraction(Contraction),
+    Map(Map),
+    Move(Move),
+    Reduce(Reduce),
+    Window(Window),
+    Softmax(Softmax),
+    Normalize(Normalize),
+    Attention(Attention),
+    Gather(Gather),
+    GatherElements(GatherElements),
+    GatherNd(GatherNd),
+    ScatterElements(ScatterElements),
+    ScatterNd(ScatterNd),
+    Resample(Resample),
+    Scan(Scan),
+    TopK(TopK),
+    ArgReduce(ArgReduce),
+}
+
+/// Runs the same expression on whichever family a problem belongs to.
+macro_rules! each {
+    ($problem:expr, $p:ident => $body:expr) => {
+        match $problem {
+            Problem::Contraction($p) => $body,
+            Problem::Map($p) => $body,
+            Problem::Move($p) => $body,
+            Problem::Reduce($p) => $body,
+            Problem::Window($p) => $body,
+            Problem::Softmax($p) => $body,
+            Problem::Normalize($p) => $body,
+            Problem::Attention($p) => $body,
+            Problem::Gather($p) => $body,
+            Problem::GatherElements($p) => $body,
+            Problem::GatherNd($p) => $body,
+            Problem::ScatterElements($p) => $body,
+            Problem::ScatterNd($p) => $body,
+            Problem::Resample($p) => $body,
+            Problem::Scan($p) => $body,
+            Problem::TopK($p) => $body,
+            Problem::ArgReduce($p) => $body,
+        }
+    };
+}
+
+codec_enum!(Problem {
+    0 => Contraction(p),
+    1 => Map(p),
+    2 => Move(p),
+    3 => Reduce(p),
+    4 => Window(p),
+    5 => Softmax(p),
+    6 => Normalize(p),
+    7 => Attention(p),
+    8 => Gather(p),
+    9 => GatherElements(p),
+    10 => GatherNd(p),
+    11 => ScatterElements(p),
+    12 => ScatterNd(p),
+    13 => Resample(p),
+    14 => Scan(p),
+    15 => TopK(p),
+    16 => ArgReduce(p),
+});
+
+/// What every family of problems tells about itself.
+pub trait Family {
+    /// The family's name in text forms and records.
+    const NAME: &'static str;
+    /// The tensors read, in argument order.
+    fn inputs(&self) -> Vec<Operand>;
+    /// The tensors written, in argument order after the inputs.
+    fn outputs(&self) -> Vec<Operand>;
+    /// A one-line description without the operands.
+    fn describe(&self) -> String;
+    /// Scalar operations, counting a multiply-add as two.
+    fn operations(&self) -> u64;
+    /// Faults of the problem itself, beyond those of its operands.
+    fn faults(&self) -> Vec<String> {
+        vec![]
+    }
+}
+
+impl Problem {
+    /// The family's name.
+    pub fn family(&self) -> &'static str {
+        fn name<F: Family>(_: &F) -> &'static str {
+            F::NAME
+        }
+        each!(self, p => name(p))
+    }
+    /// The tensors read, in argument order.
+    pub fn inputs(&self) -> Vec<Operand> {
+        each!(self, p => p.inputs())
+    }
+    /// The tensors written, in argument order after the inputs.
+    pub fn outputs(&self) -> Vec<Operand> {
+        each!(self, p => p.outputs())
+    }
+    /// A one-line description without the operands.
+    pub fn describe(&self) -> String {
+        each!(self, p => p.describe())
+    }
+    /// Scalar operations, counting a multiply-add as two.
+    pub fn operations(&self) -> u64 {
+        each!(self, p => p.operations())
+    }
+    /// Faults of the problem itself, beyond those of its operands.
+    pub fn faults(&self) -> Vec<String> {
+        each!(self, p => p.faults())
+    }
+}
+
+fn product(shape: &[usize]) -> u64 {
+    shape.iter().map(|&n| n as u64).product()
+}

@@ -1,0 +1,96 @@
+//! The parts that the loops of a contraction play in a matrix product.
+
+use super::{Access, Contraction};
+
+/// Columns of a packed panel.
+pub const PANEL: usize = 16;
+
+/// Loops by the tensors they move: `out[batch, m, n] = sum over k of a[batch, m, k] * b[batch, k, n]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles {
+    /// Output loops of both factors.
+    pub batch: Vec<usize>,
+    /// Output loops of the first factor alone, or of none.
+    pub m: Vec<usize>,
+    /// Output loops of the second factor alone.
+    pub n: Vec<usize>,
+    /// Reduction loops without `channel`.
+    pub taps: Vec<usize>,
+    /// The longest reduction loop along which the first factor is contiguous.
+    pub channel: Option<usize>,
+    extents: Vec<usize>,
+}
+
+impl Contraction {
+    /// Which part each loop plays.
+    pub fn roles(&self) -> Roles {
+        let channel = (self.outer..self.space.len())
+            .filter(|&l| self.a.stride(l, self.space[l]) == Some(1) && self.space[l] > 1)
+            .max_by_key(|&l| self.space[l]);
+        let outer = |a: bool, b: bool| (0..self.outer).filter(move |&l| self.a.uses(l) == a && self.b.uses(l) == b);
+        let mut m: Vec<usize> = outer(true, false).chain(outer(false, false)).collect();
+        m.sort_unstable();
+        Roles {
+            batch: outer(true, true).collect(),
+            m,
+            n: outer(false, true).collect(),
+            taps: (self.outer..self.space.len()).filter(|&l| Some(l) != channel).collect(),
+            channel,
+            extents: self.space.clone(),
+        }
+    }
+}
+
+impl Roles {
+    /// The product of some loops' extents.
+    pub fn count(&self, loops: &[usize]) -> usize {
+        loops.iter().map(|&l| self.extents[l]).product()
+    }
+
+    /// The reduction loops in packed order: taps, then the channel.
+    pub fn k(&self) -> Vec<usize> {
+        self.taps.iter().copied().chain(self.channel).collect()
+    }
+
+    /// Elements of the packed second factor.
+    pub fn packed_len(&self) -> usize {
+        self.count(&self.batch) * self.count(&self.n).div_ceil(PANEL) * PANEL * self.count(&self.k())
+    }
+
+    /// The offset that each point of `loops`, in row-major order, adds to an access; `None` where a bound interrupts it.
+    pub fn offsets(&self, access: &Access, loops: &[usize]) -> Option<Vec<i64>> {
+        let mut offsets = vec![0];
+        for &l in loops {
+            let stride = access.stride(l, self.extents[l])?;
+            offsets = offsets.iter().flat_map(|&o| (0..self.extents[l] as i64).map(move |i| o + i * stride)).collect();
+        }
+        Some(offsets)
+    }
+
+    /// The second factor as `[batch][n / 16][k][16]`, zero-padded; `None` where its indices need bounds.
+    pub fn pack(&self, access: &Access, data: &[f32]) -> Option<Vec<f32>> {
+        let batch = self.offsets(access, &self.batch)?;
+        let k = self.offsets(access, &self.k())?;
+        let n = self.offsets(access, &self.n)?;
+        let mut packed = Vec::with_capacity(self.packed_len());
+        for b in batch {
+            for panel in n.chunks(PANEL) {
+                let base = panel[0];
+                let contiguous = panel.len() == PANEL && panel.iter().enumerate().all(|(i, &o)| o == base + i as i64);
+                for &k in &k {
+                    let at = access.base() + b + k;
+                    if contiguous {
+                        let from = (at + base) as usize;
+                        packed.extend_from_slice(data.get(from..from + PANEL)?);
+                    } else {
+                        for &o in panel {
+                            packed.push(*data.get((at + o) as usize)?);
+                        }
+                        packed.resize(packed.len() + PANEL - panel.len(), 0.0);
+                    }
+                }
+            }
+        }
+        Some(packed)
+    }
+}

@@ -1,0 +1,147 @@
+//! Checks that a plan cannot touch memory it does not own, nor read what a step does not wait for.
+
+use crate::{Arg, Block, Body, Kernel, Place, Plan, Problem, Program, Step, WeightLayout};
+use std::fmt;
+
+/// One thing wrong with a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where: bucket, step and origin.
+    pub place: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+impl Program {
+    /// Every fault; an executor may run a program without any.
+    pub fn verify(&self) -> Vec<Fault> {
+        let mut faults = vec![];
+        for (i, (sizes, plan)) in self.buckets.iter().enumerate() {
+            if sizes.len() != self.dims.len() {
+                faults.push(Fault { place: format!("bucket {i}"), message: "sizes and dimensions differ in number".to_owned() });
+            }
+            let check = Check { program: self, plan, bucket: i };
+            check.body(&plan.body, &mut faults);
+        }
+        for (i, s) in self.sections.iter().enumerate().filter(|(_, s)| s.offset % 64 != 0) {
+            faults.push(Fault { place: format!("section {i}"), message: format!("offset {} is not aligned", s.offset) });
+        }
+        faults
+    }
+}
+
+struct Check<'a> {
+    program: &'a Program,
+    plan: &'a Plan,
+    bucket: usize,
+}
+
+impl Check<'_> {
+    fn body(&self, body: &Body, faults: &mut Vec<Fault>) {
+        for block in &body.blocks {
+            match block {
+                Block::Run(steps) => self.run(steps, faults),
+                Block::If(cond, then, other) => {
+                    self.condition(cond, faults);
+                    self.body(then, faults);
+                    self.body(other, faults);
+                }
+                Block::Loop(_, cond, body) => {
+                    self.condition(cond, faults);
+                    self.body(body, faults);
+                }
+            }
+        }
+    }
+
+    fn condition(&self, arg: &Arg, faults: &mut Vec<Fault>) {
+        if arg.bytes == 0 || self.capacity(arg.place).is_none_or(|c| arg.bytes > c) {
+            faults.push(Fault { place: format!("bucket {}", self.bucket), message: "a condition lies outside its memory".to_owned() });
+        }
+    }
+
+    /// Bytes available from a place on, or `None` where it does not exist.
+    fn capacity(&self, place: Place) -> Option<usize> {
+        match place {
+            Place::Arena(offset) => self.plan.arena.checked_sub(offset),
+            Place::Weight(i) => self.program.sections.get(i as usize).map(|s| s.bytes),
+            Place::Input(i) => self.plan.inputs.get(i as usize).map(crate::Port::bytes),
+            Place::Output(i) => self.plan.outputs.get(i as usize).map(crate::Port::bytes),
+            Place::Scalar(_) | Place::Parameter(_) | Place::TensorMap(_) => Some(8),
+        }
+    }
+
+    fn run(&self, steps: &[Step], faults: &mut Vec<Fault>) {
+        let mut reach: Vec<Vec<bool>> = Vec::with_capacity(steps.len());
+        for (i, step) in steps.iter().enumerate() {
+            let mut say = |message: String| {
+                faults.push(Fault { place: format!("bucket {} step {i} ({})", self.bucket, step.origin), message });
+            };
+            self.step(step, &mut say);
+            let mut before = vec![false; i];
+            for edge in &step.after {
+                let e = edge.step as usize;
+                if e >= i {
+                    say(format!("waits for step {e}, which is not earlier"));
+                    continue;
+                }
+                before[e] = true;
+                reach[e].iter().enumerate().filter(|(_, r)| **r).for_each(|(j, _)| before[j] = true);
+            }
+            for (j, earlier) in steps[..i].iter().enumerate().filter(|(j, _)| !before[*j]) {
+                if conflict(step, earlier) {
+                    say(format!("touches memory of step {j} without waiting for it"));
+                }
+            }
+            reach.push(before);
+        }
+    }
+
+    fn step(&self, step: &Step, say: &mut impl FnMut(String)) {
+        let Kernel::Cpu(problem, layout) = &step.kernel;
+        problem.faults().into_iter().for_each(&mut *say);
+        let (inputs, outputs) = (problem.inputs(), problem.outputs());
+        if step.args.len() != inputs.len() + outputs.len() {
+            return say(format!("has {} arguments for {} operands", step.args.len(), inputs.len() + outputs.len()));
+        }
+        for (i, (arg, operand)) in step.args.iter().zip(inputs.iter().chain(&outputs)).enumerate() {
+            if self.capacity(arg.place).is_none_or(|c| arg.bytes > c) {
+                say(format!("argument {i} leaves its memory"));
+            }
+            if arg.dtype != operand.dtype {
+                say(format!("argument {i} is {}, the kernel takes {}", arg.dtype, operand.dtype));
+            }
+            let bytes = match (problem, layout) {
+                (Problem::Contraction(c), WeightLayout::Panels16) if i == 1 => Some(c.roles().packed_len().saturating_mul(4)),
+                _ => operand.view.span().map(|s| s.1.saturating_mul(operand.dtype.bytes())),
+            };
+            if !operand.view.is_empty() && bytes.is_none_or(|b| b > arg.bytes) {
+                say(format!("operand {i} reaches beyond its argument"));
+            }
+            if i >= inputs.len() && !matches!(arg.place, Place::Arena(_) | Place::Output(_)) {
+                say(format!("output {i} is not writable"));
+            }
+        }
+    }
+}
+
+fn conflict(a: &Step, b: &Step) -> bool {
+    let written = |s: &Step| {
+        s.kernel.problem().outputs().len().min(s.args.len())
+    };
+    let overlaps = |x: &Arg, y: &Arg| match (x.place, y.place) {
+        (Place::Arena(p), Place::Arena(q)) => p < q + y.bytes && q < p + x.bytes && x.bytes > 0 && y.bytes > 0,
+        (p, q) => p == q,
+    };
+    let split = |s: &Step| s.args.len() - written(s);
+    let (ra, wa) = a.args.split_at(split(a));
+    let (rb, wb) = b.args.split_at(split(b));
+    let any = |x: &[Arg], y: &[Arg]| x.iter().any(|p| y.iter().any(|q| overlaps(p, q)));
+    any(wa, rb) || any(wa, wb) || any(ra, wb)
+}
