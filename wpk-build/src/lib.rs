@@ -2,6 +2,10 @@
 
 pub mod diag;
 pub mod graph;
+pub mod hash;
+pub mod import;
 pub mod lower;
 pub mod onnx;
+pub mod ops;
+pub mod passes;
 mod scalar;

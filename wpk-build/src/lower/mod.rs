@@ -1,5 +1,27 @@
-//! From the graph to the plan.
+//! From the graph to the plan: one problem per step, operands as views, memory by lifetime.
 
+mod memory;
+mod placement;
 mod problem;
+mod steps;
+mod weights;
 
 pub use problem::problem;
+pub use weights::{Blob, Weights};
+
+use crate::graph::Graph;
+use wpk_plan::{Block, Body, Plan, Port};
+
+/// The CPU plan of an optimized graph; its weights join those of other buckets.
+pub fn lower(graph: &Graph, weights: &mut Weights) -> Plan {
+    let steps = steps::lower(graph, weights);
+    let (steps, arena) = memory::assign(steps);
+    let port = |(name, id): &(String, crate::graph::ValueId)| Port { name: name.clone(), dtype: graph.dtype(*id), shape: graph.shape(*id).to_vec() };
+    Plan {
+        target: "cpu".to_owned(),
+        inputs: graph.inputs.iter().map(port).collect(),
+        outputs: graph.outputs.iter().map(port).collect(),
+        arena,
+        body: Body { blocks: vec![Block::Run(steps)] },
+    }
+}

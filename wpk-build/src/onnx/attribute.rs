@@ -1,25 +1,21 @@
-//! Attributes of a node, read by name and type, with a record of which were read.
+//! Attributes of a node, read by name and type.
 
 use super::proto;
-use std::cell::RefCell;
 
 /// The attributes of one node.
 pub struct Attributes<'a> {
     node: &'a proto::Node,
-    used: RefCell<Vec<&'a str>>,
 }
 
 impl<'a> Attributes<'a> {
     /// Of a node.
     pub fn new(node: &'a proto::Node) -> Self {
-        Self { node, used: RefCell::new(vec![]) }
+        Self { node }
     }
 
-    /// The attribute of that name, marked as read.
+    /// The attribute of that name.
     pub fn get(&self, name: &str) -> Option<&'a proto::Attribute> {
-        let found = self.node.attribute.iter().find(|a| a.name == name)?;
-        self.used.borrow_mut().push(&found.name);
-        Some(found)
+        self.node.attribute.iter().find(|a| a.name == name)
     }
 
     /// An integer.
@@ -50,11 +46,5 @@ impl<'a> Attributes<'a> {
     /// Text.
     pub fn text(&self, name: &str) -> Option<String> {
         self.get(name).map(|a| String::from_utf8_lossy(&a.s).into_owned())
-    }
-
-    /// Attributes that nothing has read.
-    pub fn unused(&self) -> Vec<&'a str> {
-        let used = self.used.borrow();
-        self.node.attribute.iter().map(|a| a.name.as_str()).filter(|n| !used.contains(n) && *n != "doc_string").collect()
     }
 }

@@ -8,4 +8,4 @@ mod tensor;
 
 pub use attribute::Attributes;
 pub use load::{Source, load, parse};
-pub use tensor::literal;
+pub use tensor::{dtype, literal};

@@ -15,12 +15,6 @@ pub fn apply(cx: &mut Context<'_>, f: impl FnOnce(&mut ScalarFn, u16) -> u16) ->
     Ok(vec![cx.b.map(&[x], |s, i| f(s, i[0]))?])
 }
 
-/// A scalar function of the first two inputs, broadcast.
-pub fn apply2(cx: &mut Context<'_>, f: impl FnOnce(&mut ScalarFn, u16, u16) -> u16) -> Imported {
-    let (x, y) = operands(cx)?;
-    Ok(vec![cx.b.map(&[x, y], |s, i| f(s, i[0], i[1]))?])
-}
-
 /// A named function of two values, broadcast.
 pub fn binary(cx: &mut Context<'_>, f: Binary) -> Imported {
     let (x, y) = operands(cx)?;

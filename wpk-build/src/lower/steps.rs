@@ -1,0 +1,244 @@
+//! Nodes as steps over buffers.
+
+use super::placement::{Accepts, Placement, accepts};
+use super::{Weights, problem};
+use crate::graph::{Def, Graph, Node, ValueId};
+use wpk_plan::problem::{Contraction, Move, Operand, Part, Problem};
+use wpk_plan::{DType, View, WeightLayout};
+
+/// Memory before it has an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Buffer {
+    /// An intermediate, by number.
+    Arena(usize),
+    /// A weight section.
+    Weight(u32),
+    /// A caller's input.
+    Input(usize),
+    /// A caller's output.
+    Output(usize),
+}
+
+/// A step before memory is assigned.
+pub struct Draft {
+    pub problem: Problem,
+    pub layout: WeightLayout,
+    /// Inputs, then outputs.
+    pub args: Vec<(Buffer, DType)>,
+    pub origin: String,
+    pub why: String,
+}
+
+/// All steps, with the bytes of every intermediate and other buffer they name.
+pub struct Drafts {
+    pub steps: Vec<Draft>,
+    /// Bytes by number of the intermediate.
+    pub arena: Vec<usize>,
+    pub inputs: Vec<usize>,
+    pub outputs: Vec<usize>,
+    pub weights: Vec<usize>,
+}
+
+/// Where a value's elements are.
+#[derive(Clone)]
+enum Home {
+    Buffer(Buffer),
+    Const(ValueId),
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    weights: &'a mut Weights,
+    homes: Vec<Option<(Home, View)>>,
+    dense: Vec<Option<Buffer>>,
+    placement: Placement,
+    arena: Vec<usize>,
+    steps: Vec<Draft>,
+}
+
+/// Lowers every node.
+pub fn lower(graph: &Graph, weights: &mut Weights) -> Drafts {
+    let mut arena = vec![];
+    let placement = Placement::new(graph, &mut |v| fresh(graph, &mut arena, v));
+    let n = graph.values.len();
+    let mut l = Lowering { graph, weights, homes: vec![None; n], dense: vec![None; n], placement, arena, steps: vec![] };
+    for (i, value) in graph.values.iter().enumerate() {
+        let home = match value.def {
+            Def::Input(n) => Home::Buffer(Buffer::Input(n)),
+            Def::Const(_) => Home::Const(ValueId(i as u32)),
+            Def::Node(..) => continue,
+        };
+        l.homes[i] = Some((home, View::dense(&value.shape)));
+    }
+    for node in &graph.nodes {
+        l.node(node);
+    }
+    for (o, (name, id)) in graph.outputs.iter().enumerate() {
+        let (home, view) = l.home(*id);
+        let placed = matches!(home, Home::Buffer(Buffer::Output(at)) if at == o) && view.is_dense() && view.offset == 0;
+        if !placed && !view.is_empty() {
+            l.copy(*id, Buffer::Output(o), View::dense(graph.shape(*id)), format!("output {name}"));
+        }
+    }
+    let bytes = |id: ValueId| graph.shape(id).iter().product::<usize>() * graph.dtype(id).bytes();
+    Drafts {
+        inputs: graph.inputs.iter().map(|i| bytes(i.1)).collect(),
+        outputs: graph.outputs.iter().map(|o| bytes(o.1)).collect(),
+        steps: l.steps,
+        arena: l.arena,
+        weights: l.weights.section_bytes(),
+    }
+}
+
+fn fresh(graph: &Graph, arena: &mut Vec<usize>, v: ValueId) -> Buffer {
+    arena.push(graph.shape(v).iter().product::<usize>() * graph.dtype(v).bytes());
+    Buffer::Arena(arena.len() - 1)
+}
+
+impl Lowering<'_> {
+    fn home(&self, v: ValueId) -> (Home, View) {
+        self.homes[v.0 as usize].clone().unwrap_or((Home::Const(v), View::dense(self.graph.shape(v))))
+    }
+
+    fn argument(&mut self, v: ValueId) -> (Buffer, DType) {
+        let dtype = self.graph.dtype(v);
+        match self.home(v).0 {
+            Home::Buffer(buffer) => (buffer, dtype),
+            Home::Const(c) => {
+                let section = self.graph.literal(c).map_or(0, |l| self.weights.dense(l));
+                (Buffer::Weight(section), dtype)
+            }
+        }
+    }
+
+    fn copy(&mut self, v: ValueId, to: Buffer, out: View, origin: String) {
+        let dtype = self.graph.dtype(v);
+        let from = self.home(v).1;
+        let args = vec![self.argument(v), (to, dtype)];
+        let problem = Problem::Move(Move { dtype, parts: vec![Part { from, to: out.clone() }], out, fill: None });
+        self.steps.push(Draft { problem, layout: WeightLayout::Dense, args, origin, why: "copied: its reader takes no such strides".to_owned() });
+    }
+
+    /// An operand in a form that its reader accepts, copied if need be.
+    fn operand(&mut self, v: ValueId, accepts: Accepts, origin: &str) -> (Operand, (Buffer, DType)) {
+        let (_, view) = self.home(v);
+        let fine = match accepts {
+            Accepts::Any => true,
+            Accepts::Rows => view.is_empty() || view.shape.last().is_none_or(|&n| n == 1) || view.strides.last() == Some(&1),
+            Accepts::Dense => view.is_dense() && view.offset == 0,
+        };
+        let dtype = self.graph.dtype(v);
+        if fine {
+            return (Operand { dtype, view }, self.argument(v));
+        }
+        let shape = self.graph.shape(v).to_vec();
+        let buffer = match self.dense[v.0 as usize] {
+            Some(buffer) => buffer,
+            None => {
+                let buffer = fresh(self.graph, &mut self.arena, v);
+                self.copy(v, buffer, View::dense(&shape), origin.to_owned());
+                self.dense[v.0 as usize] = Some(buffer);
+                buffer
+            }
+        };
+        (Operand::dense(dtype, &shape), (buffer, dtype))
+    }
+
+    fn node(&mut self, node: &Node) {
+        let origin = node.origin.to_string();
+        if node.op.is_view() {
+            return self.view(node, &origin);
+        }
+        let mut inputs = vec![];
+        let mut args = vec![];
+        for (i, &v) in node.inputs.iter().enumerate() {
+            let (operand, arg) = self.operand(v, accepts(&node.op, i), &origin);
+            inputs.push(operand);
+            args.push(arg);
+        }
+        let mut outputs = vec![];
+        for &o in &node.outputs {
+            let (graph, arena) = (self.graph, &mut self.arena);
+            let (buffer, view) = self.placement.of(graph, o, &mut |v| fresh(graph, arena, v));
+            self.homes[o.0 as usize] = Some((Home::Buffer(buffer), view.clone()));
+            args.push((buffer, graph.dtype(o)));
+            outputs.push(Operand { dtype: graph.dtype(o), view });
+        }
+        let Some(mut problem) = problem(&node.op, &inputs, &outputs) else { return };
+        let (mut layout, mut why) = (WeightLayout::Dense, String::new());
+        if let Problem::Contraction(c) = &mut problem {
+            (layout, why) = self.weights_of(c, node, &mut args);
+        }
+        if let Problem::Move(m) = &mut problem {
+            already_there(m, &mut args);
+            if m.parts.is_empty() && m.fill.is_none() {
+                return;
+            }
+        }
+        self.steps.push(Draft { problem, layout, args, origin, why });
+    }
+
+    /// A view of the input where strides can say it, else of a copy.
+    fn view(&mut self, node: &Node, origin: &str) {
+        let (v, out) = (node.inputs[0], node.outputs[0]);
+        let (home, own) = self.home(v);
+        if own.is_empty() {
+            self.homes[out.0 as usize] = Some((home, View::dense(self.graph.shape(out))));
+            return;
+        }
+        if let Some(view) = crate::graph::view(&node.op, &own) {
+            self.homes[out.0 as usize] = Some((home, view));
+            return;
+        }
+        let (operand, (buffer, _)) = self.operand(v, Accepts::Dense, origin);
+        let view = crate::graph::view(&node.op, &operand.view).unwrap_or_else(|| View::dense(self.graph.shape(out)));
+        self.homes[out.0 as usize] = Some((Home::Buffer(buffer), view));
+    }
+
+    /// Puts the constant second factor of a contraction into the layout its kernel reads.
+    fn weights_of(&mut self, c: &mut Contraction, node: &Node, args: &mut [(Buffer, DType)]) -> (WeightLayout, String) {
+        let (Home::Const(root), _) = self.home(node.inputs[1]) else { return (WeightLayout::Dense, "second factor computed at run time".to_owned()) };
+        let Some(literal) = self.graph.literal(root) else { return (WeightLayout::Dense, String::new()) };
+        let roles = c.roles();
+        if c.dtype != DType::F32 || c.sum != DType::F32 {
+            return (WeightLayout::Dense, format!("plain loops over {}", c.dtype));
+        }
+        if roles.n.is_empty() && roles.channel.is_none() {
+            // One weight per channel and tap: channels must be neighbours.
+            let order: Vec<usize> = roles.taps.iter().chain(&roles.batch).copied().collect();
+            let dim_of = |l: &usize| c.b.dims.iter().position(|d| d.index.terms.iter().any(|t| usize::from(t.0) == *l && t.1 != 0));
+            let perm: Option<Vec<usize>> = order.iter().map(dim_of).collect();
+            let rest = |p: &[usize]| (0..c.b.dims.len()).filter(|d| !p.contains(d)).collect::<Vec<_>>();
+            if let Some(perm) = perm.map(|p| [rest(&p), p].concat()) {
+                let shape: Vec<usize> = c.b.dims.iter().map(|d| d.extent).collect();
+                let dense = View::dense(&shape);
+                let plain = c.b.offset == 0 && c.b.view() == dense && shape.iter().product::<usize>() == literal.len();
+                if plain {
+                    let reordered = View::dense(&perm.iter().map(|&p| shape[p]).collect::<Vec<_>>());
+                    perm.iter().enumerate().for_each(|(i, &d)| c.b.dims[d].stride = reordered.strides[i]);
+                    let shaped = crate::graph::Literal { shape, ..literal.clone() };
+                    args[1].0 = Buffer::Weight(self.weights.permuted(&shaped, perm));
+                    return (WeightLayout::Dense, "channelwise, weights by tap".to_owned());
+                }
+            }
+        }
+        match self.weights.panels(literal, c) {
+            Some(section) => {
+                args[1].0 = Buffer::Weight(section);
+                (WeightLayout::Panels16, "weights in panels".to_owned())
+            }
+            None => (WeightLayout::Dense, "weights as they are".to_owned()),
+        }
+    }
+}
+
+/// Drops the parts of a move that were written in place.
+fn already_there(m: &mut Move, args: &mut Vec<(Buffer, DType)>) {
+    let target = args[args.len() - 1].0;
+    let mut keep = m.parts.iter().zip(args.iter()).map(|(p, a)| a.0 != target || p.from != p.to).collect::<Vec<_>>();
+    let mut parts = keep.iter();
+    m.parts.retain(|_| *parts.next().unwrap_or(&true));
+    keep.push(true);
+    let mut flags = keep.iter();
+    args.retain(|_| *flags.next().unwrap_or(&true));
+}

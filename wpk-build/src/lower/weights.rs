@@ -1,0 +1,129 @@
+//! The weight blob: which constants the plan reads, in which layout.
+
+use crate::graph::Literal;
+use crate::hash;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use wpk_plan::problem::Contraction;
+use wpk_plan::{DType, Section, WeightLayout};
+
+/// The sections of a model, shared by its buckets.
+#[derive(Default)]
+pub struct Weights {
+    blob: Blob,
+    known: BTreeMap<u128, u32>,
+}
+
+/// Sections with what they are made from; nothing is packed before it is written.
+#[derive(Default)]
+pub struct Blob {
+    /// Where each section lies.
+    pub sections: Vec<Section>,
+    sources: Vec<Source>,
+}
+
+enum Source {
+    Dense(Literal),
+    Panels(Literal, Box<Contraction>),
+    Channels(Literal, Vec<usize>),
+}
+
+impl Weights {
+    /// All sections so far.
+    pub fn into_blob(self) -> Blob {
+        self.blob
+    }
+
+    /// Bytes of every section so far.
+    pub(super) fn section_bytes(&self) -> Vec<usize> {
+        self.blob.sections.iter().map(|s| s.bytes).collect()
+    }
+
+    fn add(&mut self, source: Source, dtype: DType, layout: WeightLayout, shape: Vec<usize>, description: &str) -> u32 {
+        let literal = match &source {
+            Source::Dense(l) | Source::Panels(l, _) | Source::Channels(l, _) => l,
+        };
+        let key = hash::hash(format!("{description} {:032x}", hash::hash(&literal.bytes)).as_bytes());
+        if let Some(&known) = self.known.get(&key) {
+            return known;
+        }
+        let index = self.blob.sections.len() as u32;
+        let bytes = shape.iter().product::<usize>() * dtype.bytes();
+        let offset = self.blob.sections.last().map_or(0, |s| (s.offset + s.bytes).next_multiple_of(64));
+        self.blob.sections.push(Section { offset, bytes, dtype, layout, shape });
+        self.blob.sources.push(source);
+        self.known.insert(key, index);
+        index
+    }
+
+    /// A constant as it is.
+    pub fn dense(&mut self, literal: &Literal) -> u32 {
+        let description = format!("dense {} {:?}", literal.dtype, literal.shape);
+        self.add(Source::Dense(literal.clone()), literal.dtype, WeightLayout::Dense, literal.shape.clone(), &description)
+    }
+
+    /// The second factor of a contraction in panels; `None` where it cannot be packed.
+    pub fn panels(&mut self, literal: &Literal, c: &Contraction) -> Option<u32> {
+        let roles = c.roles();
+        let packable = literal.dtype == DType::F32 && roles.offsets(&c.b, &roles.batch).is_some();
+        let strides: Option<Vec<i64>> = (0..c.space.len()).map(|l| c.b.stride(l, c.space[l])).collect();
+        let strides = strides.filter(|_| packable)?;
+        let shape = vec![roles.packed_len()];
+        let description = format!("panels {:?} {roles:?} {strides:?} {}", literal.shape, c.b.base());
+        Some(self.add(Source::Panels(literal.clone(), Box::new(c.clone())), DType::F32, WeightLayout::Panels16, shape, &description))
+    }
+
+    /// A constant with its dimensions in another order.
+    pub fn permuted(&mut self, literal: &Literal, perm: Vec<usize>) -> u32 {
+        let shape = perm.iter().map(|&p| literal.shape[p]).collect();
+        let description = format!("permuted {} {:?} {perm:?}", literal.dtype, literal.shape);
+        self.add(Source::Channels(literal.clone(), perm), literal.dtype, WeightLayout::Dense, shape, &description)
+    }
+}
+
+impl Blob {
+    /// Bytes of the whole.
+    pub fn len(&self) -> usize {
+        self.sections.last().map_or(0, |s| s.offset + s.bytes)
+    }
+
+    /// Whether there are no weights.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes every section in order.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut at = 0;
+        for (section, source) in self.sections.iter().zip(&self.sources) {
+            out.write_all(&vec![0; section.offset - at])?;
+            match source {
+                Source::Dense(literal) => out.write_all(&literal.bytes)?,
+                Source::Panels(literal, c) => {
+                    let data: Vec<f32> = literal.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                    let packed = c.roles().pack(&c.b, &data).unwrap_or_default();
+                    let mut bytes = Vec::with_capacity(packed.len() * 4);
+                    packed.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
+                    out.write_all(&bytes)?;
+                }
+                Source::Channels(literal, perm) => {
+                    let size = literal.dtype.bytes();
+                    let view = wpk_plan::View::dense(&literal.shape).transpose(perm);
+                    let mut bytes = Vec::with_capacity(literal.bytes.len());
+                    view.offsets().for_each(|o| bytes.extend_from_slice(&literal.bytes[o * size..(o + 1) * size]));
+                    out.write_all(&bytes)?;
+                }
+            }
+            at = section.offset + section.bytes;
+        }
+        Ok(())
+    }
+
+    /// The whole blob in memory.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.len());
+        // Writing to a vector cannot fail.
+        let _ = self.write(&mut out);
+        out
+    }
+}

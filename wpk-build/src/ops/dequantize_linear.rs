@@ -1,0 +1,34 @@
+//! [DequantizeLinear](https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html): `(x - zero_point) * scale`, per tensor or along an axis.
+
+use super::{Context, Imported, OpDef};
+use super::quantize_linear::aligned;
+use crate::onnx::dtype;
+use wpk_plan::{Binary, DType};
+
+pub(super) const OP: OpDef = OpDef { name: "DequantizeLinear", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    if cx.attrs.int("block_size").unwrap_or(0) != 0 {
+        return cx.unsupported("block_size", cx.attrs.int("block_size").unwrap_or(0));
+    }
+    let to = match cx.attrs.int("output_dtype").filter(|&t| t != 0) {
+        Some(t) => dtype(t as i32).map_err(|t| format!("dequantization to {t} type is not supported"))?,
+        None => cx.dtype(scale),
+    };
+    let mut inputs = vec![x, aligned(cx, scale, x)?];
+    if let Some(zero) = cx.optional(2) {
+        inputs.push(aligned(cx, zero, x)?);
+    }
+    let y = cx.b.map(&inputs, |f, i| {
+        let mut level = f.cast(i[0], DType::I32);
+        if let Some(&zero) = i.get(2) {
+            let zero = f.cast(zero, DType::I32);
+            level = f.binary(Binary::Sub, level, zero);
+        }
+        let (level, scale) = (f.cast(level, DType::F32), f.cast(i[1], DType::F32));
+        let y = f.binary(Binary::Mul, level, scale);
+        f.cast(y, to)
+    })?;
+    Ok(vec![y])
+}

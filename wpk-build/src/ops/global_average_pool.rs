@@ -1,0 +1,12 @@
+//! [GlobalAveragePool](https://onnx.ai/onnx/operators/onnx__GlobalAveragePool.html): mean over all spatial dimensions.
+
+use super::{Context, Imported, OpDef};
+use wpk_plan::problem::ReduceKind;
+
+pub(super) const OP: OpDef = OpDef { name: "GlobalAveragePool", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    let x = cx.input(0)?;
+    let axes: Vec<usize> = (2..cx.shape(x).len()).collect();
+    Ok(vec![cx.b.reduce(ReduceKind::Mean, x, &axes)?])
+}

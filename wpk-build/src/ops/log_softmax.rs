@@ -1,0 +1,10 @@
+//! [LogSoftmax](https://onnx.ai/onnx/operators/onnx__LogSoftmax.html): logarithm of the softmax.
+
+use super::{Context, Imported, OpDef};
+use super::softmax::softmax;
+
+pub(super) const OP: OpDef = OpDef { name: "LogSoftmax", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    softmax(cx, true)
+}

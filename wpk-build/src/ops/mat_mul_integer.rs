@@ -1,0 +1,28 @@
+//! [MatMulInteger](https://onnx.ai/onnx/operators/onnx__MatMulInteger.html): matrix product of 8-bit integers less their zero points, in 32 bits.
+
+use super::{Context, Imported, OpDef};
+use super::Refusal;
+use super::mat_mul::matmul;
+use crate::graph::ValueId;
+use wpk_plan::{Binary, DType};
+
+pub(super) const OP: OpDef = OpDef { name: "MatMulInteger", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    let a = centred(cx, a, 2, true)?;
+    let b = centred(cx, b, 3, false)?;
+    Ok(vec![matmul(cx, a, b)?])
+}
+
+/// A factor as 32-bit integers less the zero point in input `i`: one for all, one per row of the first factor, or one
+/// per column of the second.
+fn centred(cx: &mut Context<'_>, x: ValueId, i: usize, rows: bool) -> Result<ValueId, Refusal> {
+    let wide = cx.b.cast(x, DType::I32)?;
+    let Some(zero) = cx.optional(i) else { return Ok(wide) };
+    let mut zero = cx.b.cast(zero, DType::I32)?;
+    if rows && cx.shape(zero).len() == 1 && cx.shape(zero)[0] > 1 {
+        zero = cx.along(zero, 0, 2)?;
+    }
+    Ok(cx.b.binary(Binary::Sub, wide, zero)?)
+}

@@ -1,0 +1,304 @@
+//! ONNX operators: one file each, one row each in the table below.
+//!
+//! An operator's file reads its attributes and builds core operations ([`crate::graph::Op`]); type inference, folding,
+//! evaluation and lowering follow from those. The importer, the list of supported operators and the documentation derive
+//! from the table.
+
+mod abs;
+mod acos;
+mod acosh;
+mod add;
+mod and_;
+mod arg_max;
+mod arg_min;
+mod asin;
+mod asinh;
+mod atan;
+mod atanh;
+mod average_pool;
+mod batch_normalization;
+mod bit_shift;
+mod bitwise_and;
+mod bitwise_not;
+mod bitwise_or;
+mod bitwise_xor;
+mod cast;
+mod cast_like;
+mod ceil;
+mod celu;
+mod clip;
+mod concat;
+mod constant;
+mod constant_of_shape;
+mod context;
+mod conv;
+mod conv_transpose;
+mod cos;
+mod cosh;
+mod cum_prod;
+mod cum_sum;
+mod depth_to_space;
+mod dequantize_linear;
+mod div;
+mod dropout;
+mod einsum;
+mod elu;
+mod equal;
+mod erf;
+mod exp;
+mod expand;
+mod flatten;
+mod floor;
+mod gather;
+mod gather_elements;
+mod gather_nd;
+mod gelu;
+mod gemm;
+mod global_average_pool;
+mod global_lp_pool;
+mod global_max_pool;
+mod greater;
+mod greater_or_equal;
+mod group_normalization;
+mod hard_sigmoid;
+mod hard_swish;
+mod identity;
+mod instance_normalization;
+mod is_inf;
+mod is_nan;
+mod layer_normalization;
+mod leaky_relu;
+mod less;
+mod less_or_equal;
+mod log;
+mod log_softmax;
+mod lp_pool;
+mod lrn;
+mod mat_mul;
+mod mat_mul_integer;
+mod max;
+mod max_pool;
+mod mean;
+mod min;
+mod mish;
+mod mod_;
+mod mul;
+mod neg;
+mod not;
+mod or_;
+mod p_relu;
+mod pad;
+mod pointwise;
+mod pow;
+mod quantize_linear;
+mod range;
+mod reciprocal;
+mod reduce_l1;
+mod reduce_l2;
+mod reduce_log_sum;
+mod reduce_log_sum_exp;
+mod reduce_max;
+mod reduce_mean;
+mod reduce_min;
+mod reduce_prod;
+mod reduce_sum;
+mod reduce_sum_square;
+mod reducing;
+mod relu;
+mod resampling;
+mod reshape;
+mod resize;
+mod rms_normalization;
+mod round;
+mod scatter_elements;
+mod scatter_nd;
+mod selu;
+mod shape;
+mod shrink;
+mod sigmoid;
+mod sign;
+mod sin;
+mod sinh;
+mod size;
+mod slice;
+mod softmax;
+mod softplus;
+mod softsign;
+mod space_to_depth;
+mod spatial;
+mod split;
+mod sqrt;
+mod squeeze;
+mod sub;
+mod sum;
+mod swish;
+mod tan;
+mod tanh;
+mod thresholded_relu;
+mod tile;
+mod top_k;
+mod transpose;
+mod trilu;
+mod unsqueeze;
+mod upsample;
+mod where_;
+mod xor;
+
+pub use context::{Context, Imported, Refusal};
+
+/// An ONNX operator of the default domain.
+pub struct OpDef {
+    /// Its name.
+    pub name: &'static str,
+    /// Builds core operations for one node.
+    pub import: fn(&mut Context<'_>) -> Imported,
+}
+
+macro_rules! op_table {
+    ($($module:ident),* $(,)?) => {
+        /// Every supported operator, by module name.
+        pub const TABLE: &[&OpDef] = &[$(&$module::OP),*];
+    };
+}
+
+op_table! {
+    abs,
+    acos,
+    acosh,
+    add,
+    and_,
+    arg_max,
+    arg_min,
+    asin,
+    asinh,
+    atan,
+    atanh,
+    average_pool,
+    batch_normalization,
+    bit_shift,
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
+    cast,
+    cast_like,
+    ceil,
+    celu,
+    clip,
+    concat,
+    constant,
+    constant_of_shape,
+    conv,
+    conv_transpose,
+    cos,
+    cosh,
+    cum_prod,
+    cum_sum,
+    depth_to_space,
+    dequantize_linear,
+    div,
+    dropout,
+    einsum,
+    elu,
+    equal,
+    erf,
+    exp,
+    expand,
+    flatten,
+    floor,
+    gather,
+    gather_elements,
+    gather_nd,
+    gelu,
+    gemm,
+    global_average_pool,
+    global_lp_pool,
+    global_max_pool,
+    greater,
+    greater_or_equal,
+    group_normalization,
+    hard_sigmoid,
+    hard_swish,
+    identity,
+    instance_normalization,
+    is_inf,
+    is_nan,
+    layer_normalization,
+    leaky_relu,
+    less,
+    less_or_equal,
+    log,
+    log_softmax,
+    lp_pool,
+    lrn,
+    mat_mul,
+    mat_mul_integer,
+    max,
+    max_pool,
+    mean,
+    min,
+    mish,
+    mod_,
+    mul,
+    neg,
+    not,
+    or_,
+    p_relu,
+    pad,
+    pow,
+    quantize_linear,
+    range,
+    reciprocal,
+    reduce_l1,
+    reduce_l2,
+    reduce_log_sum,
+    reduce_log_sum_exp,
+    reduce_max,
+    reduce_mean,
+    reduce_min,
+    reduce_prod,
+    reduce_sum,
+    reduce_sum_square,
+    relu,
+    reshape,
+    resize,
+    rms_normalization,
+    round,
+    scatter_elements,
+    scatter_nd,
+    selu,
+    shape,
+    shrink,
+    sigmoid,
+    sign,
+    sin,
+    sinh,
+    size,
+    slice,
+    softmax,
+    softplus,
+    softsign,
+    space_to_depth,
+    split,
+    sqrt,
+    squeeze,
+    sub,
+    sum,
+    swish,
+    tan,
+    tanh,
+    thresholded_relu,
+    tile,
+    top_k,
+    transpose,
+    trilu,
+    unsqueeze,
+    upsample,
+    where_,
+    xor,
+}
+
+/// The operator of that name.
+pub fn find(name: &str) -> Option<&'static OpDef> {
+    TABLE.iter().copied().find(|op| op.name == name)
+}

@@ -1,0 +1,59 @@
+//! [QuantizeLinear](https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html): `saturate(round(x / scale) + zero_point)`, per tensor or along an axis.
+
+use super::{Context, Imported, OpDef};
+use super::Refusal;
+use crate::graph::ValueId;
+use crate::onnx::dtype;
+use wpk_plan::{Binary, DType, Unary};
+
+pub(super) const OP: OpDef = OpDef { name: "QuantizeLinear", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let zero = cx.optional(2);
+    if cx.attrs.int("block_size").unwrap_or(0) != 0 {
+        return cx.unsupported("block_size", cx.attrs.int("block_size").unwrap_or(0));
+    }
+    let named = cx.attrs.int("output_dtype").filter(|&t| t != 0);
+    let to = match (zero, named) {
+        (Some(zero), _) => cx.dtype(zero),
+        (None, Some(t)) => dtype(t as i32).map_err(|t| format!("quantization to {t} type is not supported"))?,
+        (None, None) => DType::U8,
+    };
+    let (low, high) = to.int_range();
+    let source = cx.dtype(x);
+    let scale = aligned(cx, scale, x)?;
+    let mut inputs = vec![cx.b.cast(x, DType::F32)?, cx.b.cast(scale, DType::F32)?];
+    if let Some(zero) = zero {
+        inputs.push(aligned(cx, zero, x)?);
+    }
+    if source.is_int() && source != DType::I32 || !to.is_int() {
+        return Err(format!("quantization of {source} to {to} is not supported").into());
+    }
+    let y = cx.b.map(&inputs, |f, i| {
+        let quotient = f.binary(Binary::Div, i[0], i[1]);
+        let mut level = f.unary(Unary::Round, quotient);
+        if let Some(&zero) = i.get(2) {
+            let zero = f.cast(zero, DType::F32);
+            level = f.binary(Binary::Add, level, zero);
+        }
+        let (low, high) = (f.constant(low as f64, DType::F32), f.constant(high as f64, DType::F32));
+        let bounded = f.binary(Binary::Max, level, low);
+        let bounded = f.binary(Binary::Min, bounded, high);
+        f.cast(bounded, to)
+    })?;
+    Ok(vec![y])
+}
+
+/// A scale or zero point so that it broadcasts against `x`: along `axis` where it is a vector.
+pub(super) fn aligned(cx: &mut Context<'_>, v: ValueId, x: ValueId) -> Result<ValueId, Refusal> {
+    let (shape, rank) = (cx.shape(v), cx.shape(x).len());
+    if shape.iter().product::<usize>() == 1 {
+        return Ok(cx.b.reshape(v, &[])?);
+    }
+    if shape.len() != 1 {
+        return Err(format!("a scale of {shape:?} is not supported").into());
+    }
+    let axis = cx.axis(cx.attrs.int("axis").unwrap_or(1), rank)?;
+    cx.along(v, axis, rank)
+}

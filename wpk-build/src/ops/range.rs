@@ -1,0 +1,36 @@
+//! [Range](https://onnx.ai/onnx/operators/onnx__Range.html): evenly spaced values between constants.
+
+use super::{Context, Imported, OpDef};
+use super::Refusal;
+use crate::graph::{Literal, Op};
+use wpk_plan::{Binary, ScalarFn};
+
+pub(super) const OP: OpDef = OpDef { name: "Range", import };
+
+fn import(cx: &mut Context<'_>) -> Imported {
+    let get = |i: usize, what: &str| -> Result<Literal, Refusal> {
+        cx.constant(i, what)?.filter(|l| l.len() == 1).ok_or_else(|| format!("{what} is not one number").into())
+    };
+    let (start, limit, delta) = (get(0, "start")?, get(1, "limit")?, get(2, "delta")?);
+    let dtype = start.dtype;
+    let (f, i) = (|l: &Literal| l.to_floats()[0], |l: &Literal| l.to_ints()[0]);
+    let count = if dtype.is_float() { ((f(&limit) - f(&start)) / f(&delta)).ceil() } else {
+        let (span, step) = (i128::from(i(&limit)) - i128::from(i(&start)), i128::from(i(&delta)));
+        if step == 0 { f64::NAN } else { ((span + step - step.signum()) / step) as f64 }
+    };
+    if !count.is_finite() || count > f64::from(u32::MAX) {
+        return Err("the range has no end".into());
+    }
+    let mut function = ScalarFn::default();
+    let index = function.index(0);
+    let index = function.cast(index, dtype);
+    let (start, delta) = if dtype.is_float() {
+        (function.constant(f(&start), dtype), function.constant(f(&delta), dtype))
+    } else {
+        (function.integer(i(&start), dtype), function.integer(i(&delta), dtype))
+    };
+    let offset = function.binary(Binary::Mul, index, delta);
+    let value = function.binary(Binary::Add, offset, start);
+    function.outputs = vec![value];
+    Ok(vec![cx.b.one(Op::Map { function, shape: vec![count.max(0.0) as usize] }, &[])?])
+}

@@ -1,0 +1,68 @@
+//! Graph passes: one file each, in the order of [`PIPELINE`].
+//!
+//! A pass is a rule applied to every live node while the graph is rebuilt. The builder folds constants, shares equal nodes
+//! and drops what has no effect, so rules only say what is particular to them. The graph is verified after every pass.
+
+mod attention;
+mod batch_norm;
+mod channels_last;
+mod epilogue;
+mod fuse_maps;
+mod layer_norm;
+mod pattern;
+mod rewrite;
+mod widen;
+
+pub use rewrite::{NotFused, Remark};
+
+use crate::diag::{Diag, Diags};
+use crate::graph::Graph;
+use rewrite::{Rule, run};
+
+/// A named pass.
+pub struct Pass {
+    /// Its name in dumps and messages.
+    pub name: &'static str,
+    rule: Rule,
+}
+
+/// The passes, in order.
+pub const PIPELINE: &[Pass] = &[
+    Pass { name: "widen", rule: widen::rule },
+    Pass { name: "layer_norm", rule: layer_norm::rule },
+    Pass { name: "batch_norm", rule: batch_norm::rule },
+    Pass { name: "attention", rule: attention::rule },
+    Pass { name: "fuse_maps", rule: fuse_maps::rule },
+    Pass { name: "channels_last", rule: channels_last::rule },
+    Pass { name: "fuse_maps_again", rule: fuse_maps::rule },
+    Pass { name: "epilogue", rule: epilogue::rule },
+    Pass { name: "dead_code", rule: rewrite::keep },
+];
+
+/// A graph after the pipeline, with what was not fused and why.
+pub struct Optimized {
+    /// The graph.
+    pub graph: Graph,
+    /// Fusions that were considered and refused.
+    pub remarks: Vec<Remark>,
+}
+
+/// Runs the whole pipeline; `observe` sees the graph after every pass.
+pub fn optimize(graph: &Graph, mut observe: impl FnMut(&str, &Graph)) -> Result<Optimized, Diags> {
+    let mut optimized = Optimized { graph: graph.clone(), remarks: vec![] };
+    for pass in PIPELINE {
+        optimized.graph = apply(pass, &optimized.graph, &mut optimized.remarks)?;
+        observe(pass.name, &optimized.graph);
+    }
+    Ok(optimized)
+}
+
+/// Runs one pass and verifies its result.
+pub fn apply(pass: &Pass, graph: &Graph, remarks: &mut Vec<Remark>) -> Result<Graph, Diags> {
+    let bug = |what: String| Diags::from(Diag::new(format!("pass {}: {what}", pass.name)).help("this is a bug in wpk: please report it with the model"));
+    let result = run(graph, pass.rule, remarks).map_err(bug)?;
+    match result.verify() {
+        faults if faults.is_empty() => Ok(result),
+        faults => Err(bug(faults.join("; "))),
+    }
+}
