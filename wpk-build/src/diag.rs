@@ -96,3 +96,5 @@ impl From<Diag> for Diags {
         Self(vec![diag])
     }
 }
+
+impl std::error::Error for Diag {}

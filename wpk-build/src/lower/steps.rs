@@ -203,7 +203,7 @@ impl Lowering<'_> {
         if c.dtype != DType::F32 || c.sum != DType::F32 {
             return (WeightLayout::Dense, format!("plain loops over {}", c.dtype));
         }
-        if roles.n.is_empty() && roles.channel.is_none() {
+        if roles.n.is_empty() && roles.channel.is_none() && !roles.batch.is_empty() {
             // One weight per channel and tap: channels must be neighbours.
             let order: Vec<usize> = roles.taps.iter().chain(&roles.batch).copied().collect();
             let dim_of = |l: &usize| c.b.dims.iter().position(|d| d.index.terms.iter().any(|t| usize::from(t.0) == *l && t.1 != 0));

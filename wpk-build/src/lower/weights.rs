@@ -66,7 +66,7 @@ impl Weights {
     pub fn panels(&mut self, literal: &Literal, c: &Contraction) -> Option<u32> {
         let roles = c.roles();
         let packable = literal.dtype == DType::F32 && roles.offsets(&c.b, &roles.batch).is_some();
-        let strides: Option<Vec<i64>> = (0..c.space.len()).map(|l| c.b.stride(l, c.space[l])).collect();
+        let strides: Option<Vec<i64>> = (0..c.space.len()).map(|l| c.b.stride(l, &c.space)).collect();
         let strides = strides.filter(|_| packable)?;
         let shape = vec![roles.packed_len()];
         let description = format!("panels {:?} {roles:?} {strides:?} {}", literal.shape, c.b.base());

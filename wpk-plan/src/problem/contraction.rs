@@ -85,18 +85,24 @@ impl Access {
         self.dims.iter().any(|d| d.index.terms.iter().any(|&(l, c)| usize::from(l) == loop_ && c != 0))
     }
 
-    /// Elements between neighbours along the loop, where no bound and no divisor interrupts it.
-    pub fn stride(&self, loop_: usize, extent: usize) -> Option<i64> {
+    /// Elements between neighbours along a loop of `space`, where no bound and no divisor interrupts it.
+    pub fn stride(&self, loop_: usize, space: &[usize]) -> Option<i64> {
         let mut stride = 0;
         for d in &self.dims {
-            for &(l, c) in d.index.terms.iter().filter(|&&(l, c)| usize::from(l) == loop_ && c != 0) {
-                let alone = d.index.terms.iter().all(|&(m, c)| m == l || c == 0) && d.index.divisor == 1;
-                let last = d.index.offset + c * (extent as i64 - 1);
-                if !alone || d.index.offset < 0 || last < 0 || d.index.offset.max(last) >= d.extent as i64 {
-                    return None;
-                }
-                stride += c * d.stride;
+            let moved: i64 = d.index.terms.iter().filter(|t| usize::from(t.0) == loop_).map(|t| t.1).sum();
+            if moved == 0 {
+                continue;
             }
+            let (mut low, mut high) = (d.index.offset, d.index.offset);
+            for &(l, c) in &d.index.terms {
+                let reach = c * (space[usize::from(l)] as i64 - 1);
+                low += reach.min(0);
+                high += reach.max(0);
+            }
+            if d.index.divisor != 1 || low < 0 || high >= d.extent as i64 {
+                return None;
+            }
+            stride += moved * d.stride;
         }
         Some(stride)
     }

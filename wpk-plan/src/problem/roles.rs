@@ -10,7 +10,7 @@ pub const PANEL: usize = 16;
 pub struct Roles {
     /// Output loops of both factors.
     pub batch: Vec<usize>,
-    /// Output loops of the first factor alone, or of none.
+    /// Output loops of the first factor alone, or of none; a loop of extent 1 moves nothing.
     pub m: Vec<usize>,
     /// Output loops of the second factor alone.
     pub n: Vec<usize>,
@@ -25,9 +25,10 @@ impl Contraction {
     /// Which part each loop plays.
     pub fn roles(&self) -> Roles {
         let channel = (self.outer..self.space.len())
-            .filter(|&l| self.a.stride(l, self.space[l]) == Some(1) && self.space[l] > 1)
+            .filter(|&l| self.a.stride(l, &self.space) == Some(1) && self.space[l] > 1)
             .max_by_key(|&l| self.space[l]);
-        let outer = |a: bool, b: bool| (0..self.outer).filter(move |&l| self.a.uses(l) == a && self.b.uses(l) == b);
+        let moves = |access: &Access, l: usize| self.space[l] > 1 && access.uses(l);
+        let outer = |a: bool, b: bool| (0..self.outer).filter(move |&l| moves(&self.a, l) == a && moves(&self.b, l) == b);
         let mut m: Vec<usize> = outer(true, false).chain(outer(false, false)).collect();
         m.sort_unstable();
         Roles {
@@ -61,7 +62,7 @@ impl Roles {
     pub fn offsets(&self, access: &Access, loops: &[usize]) -> Option<Vec<i64>> {
         let mut offsets = vec![0];
         for &l in loops {
-            let stride = access.stride(l, self.extents[l])?;
+            let stride = access.stride(l, &self.extents)?;
             offsets = offsets.iter().flat_map(|&o| (0..self.extents[l] as i64).map(move |i| o + i * stride)).collect();
         }
         Some(offsets)

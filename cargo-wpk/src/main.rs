@@ -1,0 +1,87 @@
+//! `cargo wpk`: looks at models, checks them and times them.
+
+mod bench;
+mod explain;
+mod inspect;
+mod npy;
+mod run;
+mod verify;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo-wpk", bin_name = "cargo wpk", version, about = "Looks at, checks and times models for wpk")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Prints inputs, outputs, parameters, operations, operators and every unsupported node
+    Inspect(ModelArgs),
+    /// Prints the plan: every step, why it is as it is, and what was not fused
+    Explain(ModelArgs),
+    /// Runs the plan beside the float64 evaluator and names the first step that diverges
+    Verify(verify::VerifyArgs),
+    /// Times the plan
+    Bench(bench::BenchArgs),
+}
+
+/// A model and the sizes it is compiled for.
+#[derive(Args, Clone)]
+struct ModelArgs {
+    /// The ONNX file
+    model: PathBuf,
+    /// The value of a symbolic dimension, as NAME=N
+    #[arg(long = "dim", value_parser = dim)]
+    dims: Vec<(String, usize)>,
+    /// The extents of an input, as NAME=1x3x224x224
+    #[arg(long = "shape", value_parser = shape)]
+    shapes: Vec<(String, Vec<usize>)>,
+}
+
+fn dim(text: &str) -> Result<(String, usize), String> {
+    let (name, n) = text.split_once('=').ok_or("expected NAME=N")?;
+    Ok((name.to_owned(), n.parse().map_err(|e| format!("{n:?}: {e}"))?))
+}
+
+fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, list) = text.split_once('=').ok_or("expected NAME=AxBxC")?;
+    let extents = list.split('x').map(|n| n.parse().map_err(|e| format!("{n:?}: {e}"))).collect::<Result<_, _>>()?;
+    Ok((name.to_owned(), extents))
+}
+
+impl ModelArgs {
+    fn model(&self) -> wpk_build::Model {
+        let model = wpk_build::Model::new(&self.model);
+        let model = self.dims.iter().fold(model, |m, (name, n)| m.dim(name, [*n]));
+        self.shapes.iter().fold(model, |m, (name, s)| m.shape(name, s))
+    }
+}
+
+/// What a command ends with: success, or a message and exit code 1.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    // As `cargo wpk ...`, cargo passes its own subcommand's name first.
+    let mut args: Vec<_> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|a| a == "wpk") {
+        args.remove(1);
+    }
+    let outcome = match Cli::parse_from(args).command {
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Bench(args) => bench::bench(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

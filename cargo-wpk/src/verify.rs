@@ -1,0 +1,131 @@
+//! The plan beside the float64 evaluator.
+
+use crate::run::{beside, inputs, load, relative_error};
+use crate::{ModelArgs, Outcome};
+use clap::Args;
+use wpk_build::graph::evaluate;
+use wpk_kernels::{Rounding, Tensor, eval};
+use wpk_plan::{Place, Program};
+
+#[derive(Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Largest relative error in the 2-norm
+    #[arg(long, default_value_t = 1e-4)]
+    tolerance: f64,
+    /// Compares results only, with MODEL.out64.npy beside the model where there is one
+    #[arg(long)]
+    outputs: bool,
+}
+
+pub fn verify(args: &VerifyArgs) -> Outcome {
+    let compiled = args.model.model().build()?;
+    let model = load(&compiled)?;
+    let plan = &compiled.program.buckets[0].1;
+    let given = inputs(&args.model.model, &plan.inputs)?;
+    let bytes: Vec<Vec<u8>> = given.iter().map(Tensor::to_bytes).collect();
+    let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+    let mut results: Vec<Vec<u8>> = plan.outputs.iter().map(|p| vec![0; p.bytes()]).collect();
+    let mut targets: Vec<&mut [u8]> = results.iter_mut().map(Vec::as_mut_slice).collect();
+    let mut first = None;
+    if args.outputs {
+        model.run(0, &slices, &mut targets)?;
+    } else {
+        let mut reference = Reference::new(&compiled.program, &compiled.blob.to_bytes(), &given);
+        let steps = plan.body.steps();
+        model.run_traced(0, &slices, &mut targets, &mut |trace| {
+            let error = reference.step(trace.step, &trace.outputs);
+            if error > args.tolerance && first.is_none() {
+                first = Some((trace.step, error));
+            }
+        })?;
+        match first {
+            Some((i, error)) => println!("first divergence at step {i}: relative error {error:.2e}\n  {}", steps[i]),
+            None => println!("{} steps agree with float64 to {:.0e}", steps.len(), args.tolerance),
+        }
+    }
+    let stored = beside(&args.model.model, "out64");
+    let expected = if stored.exists() { vec![crate::npy::read(&stored)?] } else { evaluate(&compiled.graphs[0].0, &given, Rounding::Never) };
+    let mut worst: f64 = 0.0;
+    for ((port, bytes), expected) in plan.outputs.iter().zip(&results).zip(&expected) {
+        let error = relative_error(&Tensor::from_bytes(port.dtype, bytes), expected);
+        println!("output {}: relative error {error:.2e}", port.name);
+        worst = worst.max(error);
+    }
+    if first.is_some() || worst > args.tolerance || worst.is_nan() {
+        return Err(format!("the plan differs from float64 by more than {:.0e}", args.tolerance).into());
+    }
+    Ok(())
+}
+
+/// The plan's problems evaluated in float64 on the same inputs.
+struct Reference<'a> {
+    program: &'a Program,
+    weights: Vec<Tensor>,
+    inputs: Vec<Tensor>,
+    memory: std::collections::BTreeMap<Place, Tensor>,
+}
+
+impl<'a> Reference<'a> {
+    fn new(program: &'a Program, blob: &[u8], inputs: &[Tensor]) -> Self {
+        let weights = program.sections.iter().map(|s| Tensor::from_bytes(s.dtype, &blob[s.offset..s.offset + s.bytes])).collect();
+        Self { program, weights, inputs: inputs.to_vec(), memory: Default::default() }
+    }
+
+    /// Evaluates a step and returns the error of the plan's outputs.
+    fn step(&mut self, index: usize, found: &[&[u8]]) -> f64 {
+        let plan = &self.program.buckets[0].1;
+        let step = plan.body.steps()[index];
+        let wpk_plan::Kernel::Cpu(problem, layout) = &step.kernel;
+        let count = problem.inputs().len();
+        let mut operands: Vec<Tensor> = vec![];
+        for arg in &step.args[..count] {
+            operands.push(match arg.place {
+                Place::Weight(i) => self.weights[i as usize].clone(),
+                Place::Input(i) => self.inputs[i as usize].clone(),
+                place => self.memory.get(&place).cloned().unwrap_or_else(|| Tensor::zeros(arg.dtype, arg.bytes / arg.dtype.bytes())),
+            });
+        }
+        let mut problem = problem.clone();
+        if let (wpk_plan::Problem::Contraction(c), wpk_plan::WeightLayout::Panels16) = (&mut problem, layout) {
+            operands[1] = unpack(c, &operands[1]);
+        }
+        let results = eval(&problem, &operands.iter().collect::<Vec<_>>(), Rounding::Never);
+        let mut worst: f64 = 0.0;
+        for (((arg, operand), result), bytes) in step.args[count..].iter().zip(problem.outputs()).zip(results).zip(found) {
+            let plan_values = Tensor::from_bytes(arg.dtype, bytes);
+            let offsets: Vec<usize> = operand.view.offsets().collect();
+            worst = worst.max(relative_error(&plan_values.select(offsets.iter().copied()), &result.select(offsets.iter().copied())));
+            // Parts of one buffer are written by several steps.
+            let whole = self.memory.entry(arg.place).or_insert_with(|| Tensor::zeros(arg.dtype, 0));
+            if whole.len() != arg.bytes / arg.dtype.bytes() || whole.dtype != arg.dtype {
+                *whole = Tensor::zeros(arg.dtype, arg.bytes / arg.dtype.bytes());
+            }
+            offsets.into_iter().for_each(|o| whole.set(o, &result, o));
+        }
+        worst
+    }
+}
+
+/// Packed weights back in the order that the problem's access states, as a dense tensor; the access is adapted.
+fn unpack(c: &mut wpk_plan::problem::Contraction, packed: &Tensor) -> Tensor {
+    use wpk_plan::problem::PANEL;
+    let roles = c.roles();
+    let (k, n) = (roles.k(), roles.n.clone());
+    let (nk, nn) = (roles.count(&k), roles.count(&n));
+    let (batch, kn, cols) = (roles.offsets(&c.b, &roles.batch), roles.offsets(&c.b, &k), roles.offsets(&c.b, &n));
+    let (Some(batch), Some(kn), Some(cols)) = (batch, kn, cols) else { return packed.clone() };
+    let len = c.b.view().span().map_or(0, |s| s.1);
+    let mut dense = Tensor::zeros(packed.dtype, len);
+    let panels = nn.div_ceil(PANEL);
+    for (b, base) in batch.iter().enumerate() {
+        for (i, row) in kn.iter().enumerate() {
+            for (j, column) in cols.iter().enumerate() {
+                let from = ((b * panels + j / PANEL) * nk + i) * PANEL + j % PANEL;
+                dense.set((c.b.base() + base + row + column) as usize, packed, from);
+            }
+        }
+    }
+    dense
+}

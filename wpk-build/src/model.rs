@@ -1,0 +1,177 @@
+//! The compiler's front door: one model, its options, and what comes out.
+
+use crate::diag::{Diag, Diags};
+use crate::graph::Graph;
+use crate::import::{self, Options};
+use crate::lower::{self, Blob, Weights};
+use crate::onnx::{self, Source};
+use crate::passes::{self, Remark};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use wpk_plan::Program;
+
+/// Arithmetic of the GPU plan. The CPU plan computes in `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Strict single precision.
+    #[default]
+    Fp32,
+    /// Single precision with tensor-core products.
+    Tf32,
+    /// Half precision with single-precision sums.
+    Fp16,
+    /// bfloat16 with single-precision sums.
+    Bf16,
+}
+
+/// Where the weights of a generated model live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WeightPlace {
+    /// In the executable up to 16 MB, else in a file.
+    #[default]
+    Auto,
+    /// In the executable.
+    Embedded,
+    /// In a file that is mapped at load: beside the executable, in `WPK_WEIGHTS_DIR`, or where the build wrote it.
+    File,
+}
+
+/// A model to compile: a builder for `build.rs`.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub(crate) path: PathBuf,
+    pub(crate) name: Option<String>,
+    pub(crate) dims: Vec<(String, Vec<usize>)>,
+    pub(crate) options: Options,
+    pub(crate) precision: Precision,
+    pub(crate) weights: WeightPlace,
+    pub(crate) out_dir: Option<PathBuf>,
+}
+
+/// A compiled model in memory.
+pub struct Compiled {
+    /// The plans.
+    pub program: Program,
+    /// The weights, not packed yet.
+    pub blob: Blob,
+    /// The imported and the optimized graph of each bucket.
+    pub graphs: Vec<(Graph, Graph)>,
+    /// Fusions that were refused.
+    pub remarks: Vec<Remark>,
+    /// Files that were read.
+    pub files: Vec<PathBuf>,
+}
+
+impl Model {
+    /// A model file. Relative paths start at the package's folder.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        let (options, dims) = (Options::default(), vec![]);
+        Self { path: path.as_ref().to_owned(), name: None, dims, options, precision: Precision::default(), weights: WeightPlace::default(), out_dir: None }
+    }
+
+    /// The name of the generated type; by default the file's.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// The sizes of a symbolic dimension; a plan is made for each combination.
+    pub fn dim(mut self, name: &str, sizes: impl IntoIterator<Item = usize>) -> Self {
+        self.dims.push((name.to_owned(), sizes.into_iter().collect()));
+        self
+    }
+
+    /// The extents of an input whose model leaves them open.
+    pub fn shape(mut self, input: &str, shape: &[usize]) -> Self {
+        self.options.shapes.insert(input.to_owned(), shape.to_vec());
+        self
+    }
+
+    /// Makes an input a constant.
+    pub fn bind(mut self, input: &str, value: crate::graph::Literal) -> Self {
+        self.options.bind.insert(input.to_owned(), value);
+        self
+    }
+
+    /// The arithmetic of the GPU plan.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// Where the weights live.
+    pub fn weights(mut self, place: WeightPlace) -> Self {
+        self.weights = place;
+        self
+    }
+
+    /// Where generated files go; `OUT_DIR` by default.
+    pub fn out_dir(mut self, dir: impl AsRef<Path>) -> Self {
+        self.out_dir = Some(dir.as_ref().to_owned());
+        self
+    }
+
+    /// The name of the generated type.
+    pub(crate) fn type_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| {
+            let stem = self.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            stem.split(|c: char| !c.is_alphanumeric()).map(capitalized).collect()
+        })
+    }
+
+    /// Compiles to a program in memory.
+    ///
+    /// # Errors
+    /// Everything wrong with the model, each naming its ONNX node.
+    pub fn build(&self) -> Result<Compiled, Diags> {
+        let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let source = onnx::load(&self.path).map_err(Diags::from).map_err(|d| prefixed(d, &name))?;
+        self.build_from(&source).map_err(|d| prefixed(d, &name))
+    }
+
+    /// Compiles a model that was read already.
+    ///
+    /// # Errors
+    /// As for [`Model::build`].
+    pub fn build_from(&self, source: &Source) -> Result<Compiled, Diags> {
+        if let Some((dim, _)) = self.dims.iter().find(|d| d.1.is_empty()) {
+            return Err(Diag::new(format!("dimension {dim:?} has no sizes")).help(format!("give at least one: `.dim({dim:?}, [1])`")).into());
+        }
+        let mut weights = Weights::default();
+        let (mut buckets, mut graphs, mut remarks) = (vec![], vec![], vec![]);
+        for sizes in combinations(&self.dims) {
+            let dims: BTreeMap<String, usize> = self.dims.iter().map(|d| d.0.clone()).zip(sizes.iter().copied()).collect();
+            let options = Options { dims, ..self.options.clone() };
+            let graph = import::import(source, &options)?;
+            let optimized = passes::optimize(&graph, |_, _| {})?;
+            buckets.push((sizes, lower::lower(&optimized.graph, &mut weights)));
+            graphs.push((graph, optimized.graph));
+            remarks = optimized.remarks;
+        }
+        let blob = weights.into_blob();
+        let dims = self.dims.iter().map(|d| d.0.clone()).collect();
+        let program = Program { name: self.type_name(), dims, buckets, sections: blob.sections.clone() };
+        if let Some(fault) = program.verify().first() {
+            return Err(Diag::new(format!("the plan is not valid: {fault}")).help("this is a bug in wpk: please report it with the model").into());
+        }
+        Ok(Compiled { program, blob, graphs, remarks, files: source.files.borrow().clone() })
+    }
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|c| c.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// Names the file in the first line of every message.
+fn prefixed(mut diags: Diags, file: &str) -> Diags {
+    for diag in &mut diags.0 {
+        diag.message = format!("{file}: {}", diag.message);
+    }
+    diags
+}
+
+/// Every combination of sizes, the last dimension fastest.
+fn combinations(dims: &[(String, Vec<usize>)]) -> Vec<Vec<usize>> {
+    dims.iter().fold(vec![vec![]], |all, (_, sizes)| all.iter().flat_map(|c| sizes.iter().map(|&s| [c.as_slice(), &[s]].concat()).collect::<Vec<_>>()).collect())
+}

@@ -1,0 +1,115 @@
+//! `model!` and `include_model!`: they parse, call the compiler and return its tokens.
+
+
+use quote::quote;
+use std::path::PathBuf;
+use syn::parse::{Parse, ParseStream};
+use syn::{Attribute, Ident, LitInt, LitStr, Token, Visibility, braced, bracketed};
+
+/// Compiles a model of up to 16 MB where it stands.
+///
+/// ```ignore
+/// wpk::model! {
+///     /// Handwritten digits.
+///     pub struct Digits = "models/digits.onnx";
+///     dims = { batch: [1, 8, 32] };
+/// }
+/// ```
+///
+/// The path starts at the package's folder. Options: `precision`, `dims`, `shapes = { input: [1, 3, 224, 224] }`.
+#[proc_macro]
+pub fn model(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let declaration = syn::parse_macro_input!(tokens as Declaration);
+    let error = |message: String| syn::Error::new(declaration.path.span(), message).to_compile_error();
+    let (visibility, attributes) = (&declaration.visibility, &declaration.attributes);
+    let expanded = declaration.model().expand(&quote!(#visibility), &quote!(#(#attributes)*));
+    expanded.unwrap_or_else(|diags| error(diags.to_string())).into()
+}
+
+/// Includes a model that build.rs compiled under this name with `wpk_build::Model`.
+#[proc_macro]
+pub fn include_model(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let name = syn::parse_macro_input!(tokens as LitStr);
+    let file = format!("/{}.rs", name.value());
+    if std::env::var_os("OUT_DIR").is_none() {
+        let message = "include_model! needs a build.rs that calls `wpk_build::Model::new(...).compile()`";
+        return syn::Error::new(name.span(), message).to_compile_error().into();
+    }
+    quote!(include!(concat!(env!("OUT_DIR"), #file));).into()
+}
+
+struct Declaration {
+    attributes: Vec<Attribute>,
+    visibility: Visibility,
+    name: Ident,
+    path: LitStr,
+    lists: Vec<(String, String, Vec<usize>)>,
+    precision: wpk_build::Precision,
+}
+
+impl Declaration {
+    fn model(&self) -> wpk_build::Model {
+        let base = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+        let model = wpk_build::Model::new(base.join(self.path.value())).name(&self.name.to_string()).precision(self.precision);
+        self.lists.iter().fold(model, |model, (option, key, values)| match option.as_str() {
+            "dims" => model.dim(key, values.iter().copied()),
+            _ => model.shape(key, values),
+        })
+    }
+}
+
+impl Parse for Declaration {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let attributes = input.call(Attribute::parse_outer)?;
+        let visibility = input.parse()?;
+        input.parse::<Token![struct]>()?;
+        let name = input.parse()?;
+        input.parse::<Token![=]>()?;
+        let path = input.parse()?;
+        input.parse::<Token![;]>()?;
+        let mut declaration = Self { attributes, visibility, name, path, lists: vec![], precision: wpk_build::Precision::default() };
+        while !input.is_empty() {
+            declaration.option(input)?;
+            input.parse::<Token![;]>()?;
+        }
+        Ok(declaration)
+    }
+}
+
+impl Declaration {
+    fn option(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
+        let option: Ident = input.parse()?;
+        input.parse::<Token![=]>()?;
+        match option.to_string().as_str() {
+            "precision" => {
+                let value: Ident = input.parse()?;
+                self.precision = match value.to_string().as_str() {
+                    "fp32" => wpk_build::Precision::Fp32,
+                    "tf32" => wpk_build::Precision::Tf32,
+                    "fp16" => wpk_build::Precision::Fp16,
+                    "bf16" => wpk_build::Precision::Bf16,
+                    _ => return Err(syn::Error::new(value.span(), "expected fp32, tf32, fp16 or bf16")),
+                };
+            }
+            name @ ("dims" | "shapes") => {
+                let body;
+                braced!(body in input);
+                while !body.is_empty() {
+                    let key = if body.peek(LitStr) { body.parse::<LitStr>()?.value() } else { body.parse::<Ident>()?.to_string() };
+                    body.parse::<Token![:]>()?;
+                    let list;
+                    bracketed!(list in body);
+                    let values = list.parse_terminated(LitInt::parse, Token![,])?;
+                    let values = values.iter().map(LitInt::base10_parse).collect::<syn::Result<_>>()?;
+                    self.lists.push((name.to_owned(), key, values));
+                    if !body.is_empty() {
+                        body.parse::<Token![,]>()?;
+                    }
+                }
+            }
+            _ => return Err(syn::Error::new(option.span(), "expected precision, dims or shapes")),
+        }
+        Ok(())
+    }
+}
+

@@ -1,0 +1,106 @@
+//! Aligned memory, and its return to a pool.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex};
+
+/// Alignment of every allocation: a cache line, and the widest vector.
+const ALIGN: usize = 64;
+
+/// Zeroed memory aligned to 64 bytes.
+pub(crate) struct Memory {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the memory is owned and plain bytes.
+unsafe impl Send for Memory {}
+// SAFETY: shared access only reads.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    pub(crate) fn new(bytes: usize) -> Self {
+        if bytes == 0 {
+            return Self { start: NonNull::<[u8; ALIGN]>::dangling().cast(), bytes };
+        }
+        let layout = Self::layout(bytes);
+        // SAFETY: the layout has a size.
+        let start = unsafe { alloc_zeroed(layout) };
+        Self { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)), bytes }
+    }
+
+    fn layout(bytes: usize) -> Layout {
+        // A size that overflows is an allocation failure like any other.
+        Layout::from_size_align(bytes, ALIGN).unwrap_or_else(|_| handle_alloc_error(Layout::new::<u8>()))
+    }
+
+    pub(crate) fn ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            // SAFETY: allocated in `new` with the same layout.
+            unsafe { dealloc(self.start.as_ptr(), Self::layout(self.bytes)) }
+        }
+    }
+}
+
+/// Memory that tensors gave back, by size.
+#[derive(Default)]
+pub(crate) struct Recycler(Mutex<Vec<Memory>>);
+
+impl Recycler {
+    /// Memory of that size, used before where possible.
+    pub(crate) fn take(&self, bytes: usize) -> Memory {
+        let mut free = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        match free.iter().position(|m| m.len() == bytes) {
+            Some(i) => free.swap_remove(i),
+            None => {
+                // Room for what is now outstanding, so that giving back does not allocate.
+                let room = free.len() + 8;
+                if free.capacity() < room {
+                    free.reserve(room);
+                }
+                Memory::new(bytes)
+            }
+        }
+    }
+}
+
+/// Memory of a tensor; returned to the model it came from when dropped.
+pub(crate) struct Storage {
+    memory: Option<Memory>,
+    home: Option<Arc<Recycler>>,
+}
+
+impl Storage {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { memory: Some(Memory::new(bytes)), home: None }
+    }
+
+    pub(crate) fn recycled(bytes: usize, home: &Arc<Recycler>) -> Self {
+        Self { memory: Some(home.take(bytes)), home: Some(home.clone()) }
+    }
+
+    pub(crate) fn ptr(&self) -> *mut u8 {
+        self.memory.as_ref().map_or(std::ptr::null_mut(), Memory::ptr)
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        if let (Some(home), Some(memory)) = (&self.home, self.memory.take()) {
+            let mut free = home.0.lock().unwrap_or_else(|e| e.into_inner());
+            if free.len() < 64 {
+                free.push(memory);
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Contractions in `f32` as products of packed panels: the first factor is read where it lies, through a table of row
+//! offsets, so that a convolution needs no im2col buffer. After the indirect convolution of XNNPACK (Dukhan, 2019).
+
+use super::epilogue::Epilogue;
+use super::microkernel::{Kernels, PANELS, ROWS, RowPointers, STRIDE};
+use super::{Bound, Cx, Shared, channelwise, generic, part};
+use wpk_plan::problem::{Contraction, PANEL, Roles};
+use wpk_plan::{DType, WeightLayout};
+
+/// Depth of the reduction above which it is cut, so that a block of panels stays in the second-level cache.
+const DEPTH: usize = 1024;
+/// Depth of a cut block.
+const CUT: usize = 512;
+/// Rows of the product that one task computes.
+const CHUNK: usize = 120;
+/// A row offset that stands for zeros.
+pub(super) const OUTSIDE: i32 = i32::MIN;
+
+pub(super) fn bind(c: &Contraction, layout: WeightLayout) -> Result<Box<dyn Bound>, String> {
+    let fast = c.dtype == DType::F32 && c.sum == DType::F32 && !c.out.view.is_empty() && !c.inner().contains(&0);
+    if fast && layout == WeightLayout::Dense {
+        if let Some(bound) = channelwise::bind(c) {
+            return Ok(bound);
+        }
+    }
+    if let Some(bound) = fast.then(|| Product::new(c, layout)).flatten() {
+        return Ok(Box::new(bound));
+    }
+    if layout == WeightLayout::Panels16 {
+        return Err("packed weights need a product of f32".to_owned());
+    }
+    generic::bind(c)
+}
+
+/// A part of the reduction: some runs of equal depth.
+struct Block {
+    tap: usize,
+    taps: usize,
+    start: usize,
+    depth: usize,
+}
+
+/// How the first factor is read.
+enum Rows {
+    /// `offset[row][tap]`, then contiguous.
+    Direct(Vec<i32>),
+    /// `row[m] + k[k]`, copied into a tile first.
+    Gathered(Vec<i64>, Vec<i64>),
+}
+
+/// How the second factor is read.
+enum Columns {
+    Packed,
+    /// Packed at every run: offsets by batch, reduction and column.
+    Dynamic { batch: Vec<i64>, k: Vec<i64>, n: Vec<i64>, base: i64 },
+}
+
+struct Product {
+    kernels: Kernels,
+    batch: Vec<i64>,
+    m: usize,
+    n: usize,
+    k: usize,
+    taps: usize,
+    rows: Rows,
+    columns: Columns,
+    blocks: Vec<Block>,
+    epilogue: Epilogue,
+    zeros: Vec<f32>,
+}
+
+/// The row offsets of an access for every point of `m` and `taps`.
+pub(super) fn row_table(c: &Contraction, m: &[usize], taps: &[usize]) -> Option<Vec<i32>> {
+    let count = |loops: &[usize]| loops.iter().map(|&l| c.space[l]).product::<usize>();
+    let (rows, columns) = (count(m), count(taps));
+    let mut table = Vec::with_capacity(rows * columns);
+    // Indices are sums of a part by row and a part by tap.
+    let parts = |loops: &[usize], with_offset: bool| {
+        let mut parts: Vec<Vec<i64>> = vec![c.a.dims.iter().map(|d| if with_offset { d.index.offset } else { 0 }).collect()];
+        for &l in loops {
+            let step: Vec<i64> = c.a.dims.iter().map(|d| d.index.terms.iter().filter(|t| usize::from(t.0) == l).map(|t| t.1).sum()).collect();
+            parts = parts.iter().flat_map(|p| (0..c.space[l] as i64).map(|i| p.iter().zip(&step).map(|(p, s)| p + i * s).collect::<Vec<_>>()).collect::<Vec<_>>()).collect();
+        }
+        parts
+    };
+    let (by_row, by_tap) = (parts(m, true), parts(taps, false));
+    for row in &by_row {
+        for tap in &by_tap {
+            let at = c.a.dims.iter().enumerate().try_fold(c.a.offset as i64, |at, (i, d)| {
+                let index = row[i] + tap[i];
+                let inside = index >= 0 && index % d.index.divisor == 0 && index / d.index.divisor < d.extent as i64;
+                inside.then(|| at + index / d.index.divisor * d.stride)
+            });
+            table.push(match at {
+                Some(at) => i32::try_from(at).ok()?,
+                None => OUTSIDE,
+            });
+        }
+    }
+    Some(table)
+}
+
+impl Product {
+    fn new(c: &Contraction, layout: WeightLayout) -> Option<Self> {
+        let roles: Roles = c.roles();
+        let kernels = Kernels::get();
+        let (m, n, k) = (roles.count(&roles.m), roles.count(&roles.n), roles.count(&roles.k()));
+        let batch = roles.offsets(&c.a, &roles.batch)?;
+        let mut taps = roles.taps.clone();
+        let mut depth = roles.channel.map_or(1, |l| c.space[l]);
+        if roles.channel.is_some() {
+            while let Some(&l) = taps.last() {
+                if c.space[l] > 1 && c.a.stride(l, &c.space) != Some(depth as i64) {
+                    break;
+                }
+                depth *= c.space[l];
+                taps.pop();
+            }
+        }
+        let direct = roles.channel.is_some() || k == 1;
+        let rows = if direct {
+            Rows::Direct(row_table(c, &roles.m, &taps)?)
+        } else {
+            let base = c.a.base();
+            Rows::Gathered(roles.offsets(&c.a, &roles.m)?.into_iter().map(|o| o + base).collect(), roles.offsets(&c.a, &roles.k())?)
+        };
+        let (tap_count, depth) = if direct { (k / depth, depth) } else { (1, k) };
+        let columns = match layout {
+            WeightLayout::Panels16 => Columns::Packed,
+            WeightLayout::Dense => Columns::Dynamic {
+                batch: roles.offsets(&c.b, &roles.batch)?,
+                k: roles.offsets(&c.b, &roles.k())?,
+                n: roles.offsets(&c.b, &roles.n)?,
+                base: c.b.base(),
+            },
+        };
+        let epilogue = Epilogue::new(c, &roles.batch, &roles.m, &roles.n)?;
+        Some(Self { kernels, batch, m, n, k, taps: tap_count, rows, columns, blocks: blocks(tap_count, depth), epilogue, zeros: vec![0.0; depth] })
+    }
+
+    fn panels(&self) -> usize {
+        self.n.div_ceil(PANEL)
+    }
+
+    /// Bytes of one thread's row pointers.
+    fn pointer_bytes(&self) -> usize {
+        (self.taps * size_of::<RowPointers>()).next_multiple_of(64)
+    }
+
+    /// Bytes of one thread's tiles.
+    fn tile_bytes(&self) -> usize {
+        let tiles = if self.blocks.len() > 1 { CHUNK } else { 1 };
+        tiles * ROWS * STRIDE * 4
+    }
+
+    fn gather_bytes(&self) -> usize {
+        if matches!(self.rows, Rows::Gathered(..)) { self.k * ROWS * 4 } else { 0 }
+    }
+}
+
+/// Cuts a deep reduction.
+fn blocks(taps: usize, depth: usize) -> Vec<Block> {
+    if taps * depth <= DEPTH {
+        return vec![Block { tap: 0, taps, start: 0, depth }];
+    }
+    if depth > CUT {
+        let pieces = depth.div_ceil(CUT);
+        let cut = |tap: usize| (0..pieces).map(move |i| part(depth, pieces, i)).map(move |r| Block { tap, taps: 1, start: r.start, depth: r.len() });
+        return (0..taps).flat_map(cut).collect();
+    }
+    let pieces = (taps * depth).div_ceil(CUT + depth).min(taps);
+    (0..pieces).map(|i| part(taps, pieces, i)).map(|r| Block { tap: r.start, taps: r.len(), start: 0, depth }).collect()
+}
+
+impl Bound for Product {
+    fn scratch(&self) -> (usize, usize) {
+        let shared = match &self.columns {
+            Columns::Packed => 0,
+            Columns::Dynamic { .. } => self.batch.len() * self.panels() * PANEL * self.k * 4,
+        };
+        (shared, self.pointer_bytes() + self.tile_bytes() + self.gather_bytes() + self.epilogue.scratch())
+    }
+
+    unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
+        let panels = self.panels();
+        let weights = match &self.columns {
+            Columns::Packed => args[1].cast::<f32>().cast_const(),
+            Columns::Dynamic { batch, k, n, base } => {
+                let (from, to) = (Shared(args[1].cast::<f32>()), Shared(cx.shared.cast::<f32>()));
+                cx.pool.run(self.batch.len() * panels, &|task, _| unsafe {
+                    let (b, p) = (task / panels, task % panels);
+                    pack_panel(from.get().offset((base + batch[b]) as isize), k, &n[p * PANEL..n.len().min(p * PANEL + PANEL)], to.get().add(task * PANEL * self.k));
+                });
+                to.get().cast_const()
+            }
+        };
+        let groups = panels.div_ceil(self.kernels.panels);
+        let widest = panels.div_ceil(groups);
+        let rows = self.kernels.rows(widest);
+        let mut chunks = self.m.div_ceil(CHUNK / rows * rows);
+        let enough = if cx.pool.threads() == 1 { 1 } else { 4 * cx.pool.threads() };
+        while self.batch.len() * groups * chunks < enough && chunks * rows < self.m {
+            chunks += 1;
+        }
+        let arguments = Arguments { args, weights };
+        cx.pool.run(self.batch.len() * groups * chunks, &|task, thread| unsafe {
+            let (b, chunk, group) = (task / (groups * chunks), task / groups % chunks, task % groups);
+            // Chunks are whole tiles but for the last rows.
+            let tiles = part(self.m.div_ceil(rows), chunks, chunk);
+            let range = tiles.start * rows..(tiles.end * rows).min(self.m);
+            self.chunk(&arguments, b, range, part(panels, groups, group), cx.own(thread));
+        });
+    }
+}
+
+struct Arguments<'a> {
+    args: &'a [*mut u8],
+    weights: *const f32,
+}
+unsafe impl Sync for Arguments<'_> {}
+
+impl Product {
+    /// One task: a range of rows times a range of panels.
+    unsafe fn chunk(&self, arguments: &Arguments<'_>, batch: usize, range: std::ops::Range<usize>, panels: std::ops::Range<usize>, own: *mut u8) {
+        let width = panels.len();
+        let pointers = own.cast::<RowPointers>();
+        let tiles = own.wrapping_add(self.pointer_bytes()).cast::<f32>();
+        let gathered = own.wrapping_add(self.pointer_bytes() + self.tile_bytes()).cast::<f32>();
+        let scratch = own.wrapping_add(self.pointer_bytes() + self.tile_bytes() + self.gather_bytes());
+        let a = arguments.args[0].cast::<f32>().wrapping_offset(self.batch[batch] as isize).cast_const();
+        let b = arguments.weights.wrapping_add((batch * self.panels() + panels.start) * self.k * PANEL);
+        let column = panels.start * PANEL;
+        let columns = (self.n - column).min(width * PANEL);
+        let count = range.len().div_ceil(self.kernels.rows(width));
+        let depth: usize = self.k / self.taps.max(1);
+        for (i, block) in self.blocks.iter().enumerate() {
+            let last = i + 1 == self.blocks.len();
+            let k = block.tap * depth + block.start;
+            for t in 0..count {
+                let rows = part(range.len(), count, t);
+                let (row, height) = (range.start + rows.start, rows.len());
+                let tile = if self.blocks.len() > 1 { tiles.wrapping_add(t * ROWS * STRIDE) } else { tiles };
+                unsafe {
+                    let step = self.point(a, row, height, block, pointers, gathered);
+                    let kernel = self.kernels.kernel(height, width);
+                    kernel(pointers, block.taps, block.depth, step, b.add(k * PANEL), self.k * PANEL, tile, i > 0);
+                    if last {
+                        self.epilogue.store(tile, batch, row, height, column, columns, arguments.args, scratch);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the rows of a tile begin for every run of a block; returns the step between neighbours.
+    unsafe fn point(&self, a: *const f32, row: usize, height: usize, block: &Block, pointers: *mut RowPointers, gathered: *mut f32) -> usize {
+        match &self.rows {
+            Rows::Direct(table) => {
+                for t in 0..block.taps {
+                    let list = unsafe { &mut *pointers.add(t) };
+                    for r in 0..height {
+                        let offset = table[(row + r) * self.taps + block.tap + t];
+                        list[r] = if offset == OUTSIDE { self.zeros.as_ptr() } else { a.wrapping_offset(offset as isize).wrapping_add(block.start) };
+                    }
+                }
+                1
+            }
+            Rows::Gathered(m, k) => {
+                for (i, &k) in k[block.start..block.start + block.depth].iter().enumerate() {
+                    for r in 0..height {
+                        unsafe { gathered.add(i * ROWS + r).write(*a.offset((m[row + r] + k) as isize)) }
+                    }
+                }
+                let list = unsafe { &mut *pointers };
+                for (r, p) in list.iter_mut().enumerate() {
+                    *p = gathered.wrapping_add(r);
+                }
+                ROWS
+            }
+        }
+    }
+}
+
+/// One panel of a second factor that is computed at run time.
+pub(super) unsafe fn pack_panel(from: *const f32, k: &[i64], n: &[i64], to: *mut f32) {
+    let contiguous = n.len() == PANEL && n.windows(2).all(|w| w[1] == w[0] + 1);
+    for (i, &k) in k.iter().enumerate() {
+        unsafe {
+            let to = to.add(i * PANEL);
+            if contiguous {
+                std::ptr::copy_nonoverlapping(from.offset((k + n[0]) as isize), to, PANEL);
+            } else {
+                n.iter().enumerate().for_each(|(j, &o)| to.add(j).write(*from.offset((k + o) as isize)));
+                (n.len()..PANEL).for_each(|j| to.add(j).write(0.0));
+            }
+        }
+    }
+}
+
+const _: () = assert!(PANELS * PANEL == STRIDE);

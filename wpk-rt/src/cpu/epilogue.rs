@@ -1,0 +1,268 @@
+//! What is stored for a sum: bias, residual and activation while the tile is still in cache.
+
+use super::code::{Code, Register};
+use super::isa::dispatch;
+use super::map::{load, store};
+use super::math;
+use super::microkernel::STRIDE;
+use wpk_plan::problem::Contraction;
+use wpk_plan::{Binary, DType, Expr, ScalarFn, Unary, View};
+
+/// Elements of an operand by row and column of the product.
+pub(crate) struct Grid {
+    dtype: DType,
+    base: i64,
+    rows: Vec<u32>,
+    /// Elements from one column to the next, or every column's offset.
+    step: Result<i64, Vec<i64>>,
+}
+
+impl Grid {
+    /// The part of a view along some loops for rows, and others for columns.
+    fn new(dtype: DType, view: &View, rows: &[usize], columns: &[usize]) -> Option<Self> {
+        let along = |loops: &[usize]| {
+            let part = View { offset: 0, ..view.transpose(loops) };
+            let mut offsets = vec![0i64];
+            for (&n, &s) in part.shape.iter().zip(&part.strides) {
+                offsets = offsets.iter().flat_map(|&o| (0..n as i64).map(move |i| o + i * s)).collect();
+            }
+            offsets
+        };
+        let columns = along(columns);
+        let step = columns.get(1).map_or(i64::from(columns.len() > 1 || view.strides.last() != Some(&0)), |&s| s);
+        let uniform = columns.iter().enumerate().all(|(i, &o)| o == i as i64 * step);
+        let rows = along(rows).into_iter().map(u32::try_from).collect::<Result<_, _>>().ok()?;
+        Some(Self { dtype, base: view.offset as i64, rows, step: if uniform { Ok(step) } else { Err(columns) } })
+    }
+
+    fn at(&self, batch: i64, row: usize, column: usize) -> i64 {
+        let column = match &self.step {
+            Ok(step) => column as i64 * step,
+            Err(offsets) => offsets[column],
+        };
+        self.base + batch + i64::from(self.rows[row]) + column
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Activation {
+    None,
+    Clamp(f32, f32),
+    Gelu,
+    GeluTanh,
+    Silu,
+    Sigmoid,
+    Tanh,
+    HardSwish,
+}
+
+enum Kind {
+    /// An activation of the sum plus a vector along the columns plus a tensor like the output.
+    Simple { bias: Option<usize>, residual: Option<usize>, activation: Activation },
+    General(Code),
+}
+
+/// The end of a contraction.
+pub(crate) struct Epilogue {
+    kind: Kind,
+    out: Grid,
+    extras: Vec<Grid>,
+    /// By batch: the offset of the output, then of every extra.
+    batches: Vec<Vec<i64>>,
+}
+
+impl Epilogue {
+    /// For a contraction whose output loops are split into batches, rows and columns.
+    pub(crate) fn new(c: &Contraction, batch: &[usize], rows: &[usize], columns: &[usize]) -> Option<Self> {
+        let out = Grid::new(c.out.dtype, &c.out.view, rows, columns)?;
+        let extras = c.extras.iter().map(|e| Grid::new(e.dtype, &e.view, rows, columns)).collect::<Option<Vec<_>>>()?;
+        let views = [&c.out.view].into_iter().chain(c.extras.iter().map(|e| &e.view));
+        let mut batches = vec![vec![]; batch.iter().map(|&l| c.space[l]).product()];
+        for view in views {
+            let part = View { offset: 0, ..view.transpose(batch) };
+            part.offsets().zip(&mut batches).for_each(|(o, b)| b.push(o as i64));
+        }
+        let kind = simple(&c.epilogue, &out, &extras).unwrap_or_else(|| Kind::General(Code::new(&c.epilogue)));
+        Some(Self { kind, out, extras, batches })
+    }
+
+    /// Bytes of scratch for one thread.
+    pub(crate) fn scratch(&self) -> usize {
+        match &self.kind {
+            Kind::Simple { .. } => 0,
+            Kind::General(code) => code.scratch(),
+        }
+    }
+
+    /// Stores a tile of sums: `rows` rows from `row` on, columns from `column` on.
+    ///
+    /// # Safety
+    /// `out` and `extras` point to the arguments, `scratch` to [`Epilogue::scratch`] bytes.
+    #[allow(clippy::too_many_arguments, reason = "a tile has four coordinates")]
+    pub(crate) unsafe fn store(&self, tile: *const f32, batch: usize, row: usize, rows: usize, column: usize, columns: usize, args: &[*mut u8], scratch: *mut u8) {
+        let offsets = &self.batches[batch];
+        let out = args[args.len() - 1];
+        match &self.kind {
+            Kind::Simple { bias, residual, activation } => {
+                for r in 0..rows {
+                    let pointer = |e: &Option<usize>| match e {
+                        Some(e) => args[2 + e].cast::<f32>().wrapping_offset(self.extras[*e].at(offsets[1 + e], row + r, column) as isize).cast_const(),
+                        None => std::ptr::null(),
+                    };
+                    unsafe {
+                        let to = out.cast::<f32>().offset(self.out.at(offsets[0], row + r, column) as isize);
+                        finish_row(tile.add(r * STRIDE), pointer(bias), pointer(residual), *activation, to, columns);
+                    }
+                }
+            }
+            Kind::General(code) => unsafe {
+                let registers = code.registers(scratch);
+                for r in 0..rows {
+                    self.general(code, registers, tile.add(r * STRIDE), offsets, row + r, column, columns, args);
+                }
+            },
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one row of a tile")]
+    unsafe fn general(&self, code: &Code, registers: &mut [Register], sums: *const f32, offsets: &[i64], row: usize, column: usize, n: usize, args: &[*mut u8]) {
+        unsafe {
+            for (i, inst) in code.function.insts.iter().enumerate() {
+                let Expr::Input(operand) = inst.expr else { continue };
+                let Some(e) = usize::from(operand).checked_sub(1) else {
+                    load(DType::F32, sums.cast(), 1, registers[i], n);
+                    continue;
+                };
+                let grid = &self.extras[e];
+                let size = grid.dtype.bytes();
+                let p = |j: usize| args[2 + e].offset(grid.at(offsets[1 + e], row, column + j) as isize * size as isize);
+                match grid.step {
+                    Ok(step) => load(grid.dtype, p(0), step as isize, registers[i], n),
+                    Err(_) => (0..n).for_each(|j| load(grid.dtype, p(j), 0, registers[i].add(j * lane(grid.dtype)), 1)),
+                }
+            }
+            code.run(registers, n);
+            let result = registers[usize::from(code.function.outputs[0])];
+            let size = self.out.dtype.bytes();
+            let p = |j: usize| args[args.len() - 1].offset(self.out.at(offsets[0], row, column + j) as isize * size as isize);
+            match self.out.step {
+                Ok(step) => store(self.out.dtype, result, p(0), step as isize, n),
+                Err(_) => (0..n).for_each(|j| store(self.out.dtype, result.add(j * lane(self.out.dtype)), p(j), 0, 1)),
+            }
+        }
+    }
+}
+
+/// Bytes of a lane.
+fn lane(t: DType) -> usize {
+    if super::code::class(t) == super::code::Class::F32 { 4 } else { 8 }
+}
+
+/// The simple form of an epilogue, where it has one.
+fn simple(f: &ScalarFn, out: &Grid, extras: &[Grid]) -> Option<Kind> {
+    if out.dtype != DType::F32 || out.step != Ok(1) || extras.iter().any(|e| e.dtype != DType::F32 || e.step != Ok(1)) {
+        return None;
+    }
+    let constant = |x: u16| match f.insts[usize::from(x)].expr {
+        Expr::Const(bits) => Some(f64::from_bits(bits) as f32),
+        _ => None,
+    };
+    let mut x = *f.outputs.first()?;
+    let mut activation = Activation::None;
+    match f.insts[usize::from(x)].expr {
+        Expr::Binary(b @ (Binary::Max | Binary::Min), inner, c) => {
+            let limit = constant(c)?;
+            x = inner;
+            let (mut low, mut high) = if b == Binary::Max { (limit, f32::INFINITY) } else { (f32::NEG_INFINITY, limit) };
+            if let (Expr::Binary(Binary::Max, inner, c), Binary::Min) = (f.insts[usize::from(x)].expr, b) {
+                (x, low) = (inner, constant(c)?);
+            } else if let (Expr::Binary(Binary::Min, inner, c), Binary::Max) = (f.insts[usize::from(x)].expr, b) {
+                // max(min(x, high), low) is the clamp where low <= high.
+                (x, high) = (inner, constant(c).filter(|&h| low <= h)?);
+            }
+            activation = Activation::Clamp(low, high);
+        }
+        Expr::Unary(u, inner) => {
+            x = inner;
+            activation = match u {
+                Unary::Gelu => Activation::Gelu,
+                Unary::GeluTanh => Activation::GeluTanh,
+                Unary::Silu => Activation::Silu,
+                Unary::Sigmoid => Activation::Sigmoid,
+                Unary::Tanh => Activation::Tanh,
+                Unary::HardSwish => Activation::HardSwish,
+                _ => return None,
+            };
+        }
+        _ => {}
+    }
+    let mut terms = vec![];
+    let mut queue = vec![x];
+    while let Some(x) = queue.pop() {
+        match f.insts[usize::from(x)].expr {
+            Expr::Binary(Binary::Add, p, q) => queue.extend([p, q]),
+            Expr::Input(i) => terms.push(usize::from(i)),
+            _ => return None,
+        }
+    }
+    terms.sort_unstable();
+    let [0, rest @ ..] = &terms[..] else { return None };
+    let vector = |i: usize| extras[i].rows.iter().all(|&r| r == 0);
+    let (bias, residual): (Vec<usize>, Vec<usize>) = rest.iter().map(|i| i - 1).partition(|&i| vector(i));
+    let distinct = rest.windows(2).all(|w| w[0] != w[1]) && bias.len() <= 1 && residual.len() <= 1;
+    distinct.then(|| Kind::Simple { bias: bias.first().copied(), residual: residual.first().copied(), activation })
+}
+
+dispatch! {
+    unsafe fn finish_row(sums: *const f32, bias: *const f32, residual: *const f32, activation: Activation, to: *mut f32, n: usize) = finish_row_body
+}
+
+#[inline(always)]
+unsafe fn finish_row_body(sums: *const f32, bias: *const f32, residual: *const f32, activation: Activation, to: *mut f32, n: usize) {
+    unsafe {
+        match (bias.is_null(), residual.is_null()) {
+            (true, true) => activate(n, |i| *sums.add(i), activation, to),
+            (false, true) => activate(n, |i| *sums.add(i) + *bias.add(i), activation, to),
+            (true, false) => activate(n, |i| *sums.add(i) + *residual.add(i), activation, to),
+            (false, false) => activate(n, |i| *sums.add(i) + *bias.add(i) + *residual.add(i), activation, to),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn activate(n: usize, x: impl Fn(usize) -> f32, activation: Activation, to: *mut f32) {
+    unsafe {
+        match activation {
+            Activation::None => each(n, x, |x| x, to),
+            Activation::Clamp(low, high) => each(
+                n,
+                x,
+                |x| {
+                    let x = if x < low { low } else { x };
+                    if x > high { high } else { x }
+                },
+                to,
+            ),
+            Activation::Gelu => each(n, x, math::gelu, to),
+            Activation::GeluTanh => each(n, x, math::gelu_tanh, to),
+            Activation::Silu => each(n, x, |x| x * math::sigmoid(x), to),
+            Activation::Sigmoid => each(n, x, math::sigmoid, to),
+            Activation::Tanh => each(n, x, math::tanh, to),
+            Activation::HardSwish => each(n, x, |x| x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0), to),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn each(n: usize, x: impl Fn(usize) -> f32, f: impl Fn(f32) -> f32, to: *mut f32) {
+    // Whole groups of sixteen have a constant trip count, which vectorizes without a remainder loop.
+    let groups = n / 16;
+    for g in 0..groups {
+        for i in g * 16..g * 16 + 16 {
+            unsafe { to.add(i).write(f(x(i))) }
+        }
+    }
+    for i in groups * 16..n {
+        unsafe { to.add(i).write(f(x(i))) }
+    }
+}

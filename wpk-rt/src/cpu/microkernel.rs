@@ -1,0 +1,135 @@
+//! The innermost matrix product: a few rows times a few panels of sixteen columns, sums in registers.
+
+use super::isa::{Isa, isa};
+use super::simd::{Lanes, Plain};
+use wpk_plan::problem::PANEL;
+
+/// Most rows of a tile.
+pub(crate) const ROWS: usize = 8;
+/// Most panels of a tile.
+pub(crate) const PANELS: usize = 4;
+/// Floats from one row of a tile's result to the next.
+pub(crate) const STRIDE: usize = PANELS * PANEL;
+
+/// Where the rows of the first factor begin, for one run of the reduction.
+pub(crate) type RowPointers = [*const f32; ROWS];
+
+/// `tile[r][j] (+)= sum over runs, c of rows[run][r][c * step] * b[j / 16][run * depth + c][j % 16]`.
+///
+/// Arguments: first pointers of each run, how many runs, the depth of each, elements between neighbours of a row, the
+/// panels, elements between panels, the tile of stride [`STRIDE`], and whether to add to it.
+pub(crate) type MicroKernel = unsafe fn(*const RowPointers, usize, usize, usize, *const f32, usize, *mut f32, bool);
+
+#[inline(always)]
+unsafe fn body<V: Lanes, const M: usize, const N: usize>(runs: *const RowPointers, count: usize, depth: usize, step: usize, b: *const f32, panel: usize, tile: *mut f32, add: bool) {
+    unsafe {
+        let mut sums = [[V::splat(0.0); N]; M];
+        if add {
+            for r in 0..M {
+                for j in 0..N {
+                    sums[r][j] = V::load(tile.add(r * STRIDE + j * PANEL));
+                }
+            }
+        }
+        let mut b = b;
+        for run in 0..count {
+            let rows = &*runs.add(run);
+            let mut a = [std::ptr::null::<f32>(); M];
+            a.copy_from_slice(&rows[..M]);
+            let mut at = 0;
+            for _ in 0..depth {
+                let mut columns = [V::splat(0.0); N];
+                for j in 0..N {
+                    columns[j] = V::load(b.add(j * panel));
+                }
+                for r in 0..M {
+                    let x = V::splat(*a[r].add(at));
+                    for j in 0..N {
+                        sums[r][j] = sums[r][j].mul_add(x, columns[j]);
+                    }
+                }
+                b = b.add(PANEL);
+                at += step;
+            }
+        }
+        for r in 0..M {
+            for j in 0..N {
+                sums[r][j].store(tile.add(r * STRIDE + j * PANEL));
+            }
+        }
+    }
+}
+
+/// Compiles the kernel for one instruction set and lists it by rows and panels.
+macro_rules! table {
+    ($name:ident, $V:ty, $features:literal, $([$($m:literal),*] x $n:literal),*) => {
+        #[allow(clippy::too_many_arguments, reason = "the signature of MicroKernel")]
+        fn $name(m: usize, n: usize) -> Option<MicroKernel> {
+            #[target_feature(enable = $features)]
+            unsafe fn kernel<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
+                unsafe { body::<$V, M, N>(r, c, d, s, b, p, t, a) }
+            }
+            match (m, n) {
+                $($(($m, $n) => Some(kernel::<$m, $n> as MicroKernel),)*)*
+                _ => None,
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+table!(avx512, super::simd::x86::Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma",
+    [1, 2, 3, 4, 5, 6, 7, 8] x 1, [1, 2, 3, 4, 5, 6, 7, 8] x 2, [1, 2, 3, 4, 5, 6, 7, 8] x 3, [1, 2, 3, 4, 5, 6] x 4);
+#[cfg(target_arch = "x86_64")]
+table!(avx2, super::simd::x86::Avx2, "avx2,fma", [1, 2, 3, 4, 5, 6] x 1);
+#[cfg(target_arch = "aarch64")]
+table!(neon, super::simd::arm::Neon, "neon", [1, 2, 3, 4, 5, 6] x 1);
+
+fn portable(m: usize, n: usize) -> Option<MicroKernel> {
+    unsafe fn kernel<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
+        unsafe { body::<Plain, M, 1>(r, c, d, s, b, p, t, a) }
+    }
+    match (m, n) {
+        (1, 1) => Some(kernel::<1>),
+        (2, 1) => Some(kernel::<2>),
+        (3, 1) => Some(kernel::<3>),
+        (4, 1) => Some(kernel::<4>),
+        _ => None,
+    }
+}
+
+/// The kernels of this machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernels {
+    find: fn(usize, usize) -> Option<MicroKernel>,
+    /// Most panels of a tile.
+    pub(crate) panels: usize,
+    rows: [usize; PANELS],
+}
+
+impl Kernels {
+    /// For this machine.
+    pub(crate) fn get() -> Self {
+        match isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Self { find: avx512, panels: 4, rows: [8, 8, 8, 6] },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Self { find: avx2, panels: 1, rows: [6; PANELS] },
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Self { find: neon, panels: 1, rows: [6; PANELS] },
+            Isa::Portable => Self { find: portable, panels: 1, rows: [4; PANELS] },
+        }
+    }
+
+    /// Most rows of a tile of `n` panels.
+    pub(crate) fn rows(&self, n: usize) -> usize {
+        self.rows[n - 1]
+    }
+
+    /// The kernel for `m` rows and `n` panels, which must be within the limits.
+    pub(crate) fn kernel(&self, m: usize, n: usize) -> MicroKernel {
+        unsafe fn nothing(_: *const RowPointers, _: usize, _: usize, _: usize, _: *const f32, _: usize, _: *mut f32, _: bool) {}
+        debug_assert!((self.find)(m, n).is_some(), "no kernel for {m} rows and {n} panels");
+        (self.find)(m, n).unwrap_or(nothing)
+    }
+}

@@ -1,0 +1,101 @@
+//! CPU kernels: one family of problems a file.
+//!
+//! [`bind`] prepares a step once, at load; [`Bound::run`] executes it without allocating. Kernels work on raw pointers:
+//! `Program::verify` has proven beforehand that every view stays inside its argument.
+#![allow(clippy::undocumented_unsafe_blocks, reason = "one invariant covers them all: the plan is verified before it is bound")]
+
+mod attention;
+mod channelwise;
+mod code;
+mod contraction;
+mod epilogue;
+mod generic;
+mod index;
+mod isa;
+mod map;
+mod math;
+mod microkernel;
+mod movement;
+mod reduce;
+mod rows;
+mod simd;
+mod walk;
+mod window;
+
+use crate::pool::Pool;
+use wpk_plan::{Kernel, Problem};
+
+/// What a kernel may use while it runs.
+pub(crate) struct Cx<'a> {
+    /// The threads.
+    pub(crate) pool: &'a Pool,
+    /// Memory that all threads share.
+    pub(crate) shared: *mut u8,
+    /// Memory per thread: the first one's, and bytes from one to the next.
+    pub(crate) own: (*mut u8, usize),
+}
+
+// SAFETY: threads use disjoint parts.
+unsafe impl Sync for Cx<'_> {}
+
+impl Cx<'_> {
+    /// The scratch memory of one thread.
+    pub(crate) fn own(&self, thread: usize) -> *mut u8 {
+        self.own.0.wrapping_add(thread * self.own.1)
+    }
+}
+
+/// A step ready to run.
+pub(crate) trait Bound: Send + Sync {
+    /// Bytes of scratch memory: shared by all threads, and per thread.
+    fn scratch(&self) -> (usize, usize) {
+        (0, 0)
+    }
+    /// Runs on one pointer per argument.
+    ///
+    /// # Safety
+    /// Every pointer must be valid for what the problem's view of it reaches; outputs must not alias what other steps
+    /// running now touch.
+    unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>);
+}
+
+/// A pointer that threads may share; they touch disjoint elements through it.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<T>(pub(crate) *mut T);
+unsafe impl<T> Send for Shared<T> {}
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub(crate) fn get(self) -> *mut T {
+        self.0
+    }
+}
+
+/// Prepares a kernel, or says what it does not take.
+pub(crate) fn bind(kernel: &Kernel) -> Result<Box<dyn Bound>, String> {
+    let Kernel::Cpu(problem, layout) = kernel;
+    match problem {
+        Problem::Contraction(p) => contraction::bind(p, *layout),
+        Problem::Map(p) => map::bind(p),
+        Problem::Move(p) => movement::bind(p),
+        Problem::Reduce(p) => reduce::bind(p),
+        Problem::Window(p) => window::bind(p),
+        Problem::Softmax(p) => rows::bind_softmax(p),
+        Problem::Normalize(p) => rows::bind_normalize(p),
+        Problem::Attention(p) => attention::bind(p),
+        Problem::Gather(p) => index::gather(p),
+        Problem::GatherElements(p) => index::gather_elements(p),
+        Problem::GatherNd(p) => index::gather_nd(p),
+        Problem::ScatterElements(p) => index::scatter_elements(p),
+        Problem::ScatterNd(p) => index::scatter_nd(p),
+        Problem::Resample(p) => index::resample(p),
+        Problem::Scan(p) => index::scan(p),
+        Problem::TopK(p) => index::top_k(p),
+        Problem::ArgReduce(p) => index::arg_reduce(p),
+    }
+}
+
+/// Splits `n` items into at most `parts` ranges of nearly equal length.
+pub(crate) fn part(n: usize, parts: usize, i: usize) -> std::ops::Range<usize> {
+    i * n / parts..(i + 1) * n / parts
+}

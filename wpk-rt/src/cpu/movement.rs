@@ -1,0 +1,86 @@
+//! Data movement: strided copies by element size.
+
+use super::walk::Walk;
+use super::{Bound, Cx, Shared, part};
+use wpk_plan::problem::Move;
+use wpk_plan::{DType, View};
+
+struct Bind {
+    dtype: DType,
+    parts: Vec<Walk>,
+    fill: Option<(u64, Walk)>,
+}
+
+pub(super) fn bind(p: &Move) -> Result<Box<dyn Bound>, String> {
+    let parts = p.parts.iter().filter(|part| !part.from.is_empty()).map(|part| Walk::new(&[&part.from, &part.to], true));
+    let zero = View { offset: 0, shape: p.out.shape.clone(), strides: vec![0; p.out.shape.len()] };
+    let fill = p.fill.filter(|_| !p.out.is_empty()).map(|bits| (pattern(p.dtype, bits), Walk::new(&[&zero, &p.out], true)));
+    // Copies of empty parts have no walk, so arguments are matched again when running.
+    if p.parts.iter().any(|part| part.from.is_empty()) {
+        let filled: Vec<Walk> = p.parts.iter().map(|part| Walk::new(&[&part.from, &part.to], false)).collect();
+        return Ok(Box::new(Bind { dtype: p.dtype, parts: filled, fill }));
+    }
+    Ok(Box::new(Bind { dtype: p.dtype, parts: parts.collect(), fill }))
+}
+
+/// The bytes of a fill value in the element type.
+fn pattern(t: DType, bits: u64) -> u64 {
+    let x = f64::from_bits(bits);
+    match t {
+        DType::F64 => bits,
+        DType::F32 => u64::from((x as f32).to_bits()),
+        // Half types move by their bits; only zero and infinities are ever written.
+        DType::F16 | DType::BF16 => {
+            let mut lane = [x as f32];
+            let mut out = [0u16];
+            unsafe { super::map::store(t, lane.as_mut_ptr().cast(), out.as_mut_ptr().cast(), 1, 1) };
+            u64::from(out[0])
+        }
+        _ => bits,
+    }
+}
+
+impl Bound for Bind {
+    unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
+        let out = args[args.len() - 1];
+        if let Some((bits, walk)) = &self.fill {
+            let source = Shared(std::ptr::from_ref(bits).cast_mut().cast::<u8>());
+            unsafe { copy(walk, self.dtype.bytes(), source, Shared(out), cx) }
+        }
+        for (walk, &from) in self.parts.iter().zip(args) {
+            unsafe { copy(walk, self.dtype.bytes(), Shared(from), Shared(out), cx) }
+        }
+    }
+}
+
+unsafe fn copy(walk: &Walk, size: usize, from: Shared<u8>, to: Shared<u8>, cx: &Cx<'_>) {
+    let (rows, inner) = (walk.rows(), walk.inner());
+    if rows * inner == 0 {
+        return;
+    }
+    let tasks = if rows * inner < 16 * 1024 { 1 } else { (cx.pool.threads() * 4).min(rows) };
+    cx.pool.run(tasks, &|task, _| {
+        for row in part(rows, tasks, task) {
+            let (f, t) = (walk.row(0, row) as isize * size as isize, walk.row(1, row) as isize * size as isize);
+            let (f, t) = (from.get().wrapping_offset(f), to.get().wrapping_offset(t));
+            let (a, b) = (walk.step(0) as isize, walk.step(1) as isize);
+            unsafe {
+                match size {
+                    _ if a == 1 && b == 1 => std::ptr::copy_nonoverlapping(f, t, inner * size),
+                    1 => strided::<u8>(f, t, a, b, inner),
+                    2 => strided::<u16>(f, t, a, b, inner),
+                    4 => strided::<u32>(f, t, a, b, inner),
+                    _ => strided::<u64>(f, t, a, b, inner),
+                }
+            }
+        }
+    });
+}
+
+#[inline(always)]
+unsafe fn strided<T: Copy>(from: *const u8, to: *mut u8, a: isize, b: isize, n: usize) {
+    let (from, to) = (from.cast::<T>(), to.cast::<T>());
+    for i in 0..n as isize {
+        unsafe { to.offset(i * b).write_unaligned(from.offset(i * a).read_unaligned()) }
+    }
+}

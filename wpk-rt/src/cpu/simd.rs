@@ -1,0 +1,128 @@
+//! Sixteen floats at once, in as many registers as the instruction set needs.
+
+/// A group of sixteen `f32` and the operations the matrix kernel needs.
+///
+/// # Safety
+/// Callers run on a machine that has the instruction set, in a function compiled for it.
+pub(crate) trait Lanes: Copy {
+    unsafe fn load(p: *const f32) -> Self;
+    unsafe fn store(self, p: *mut f32);
+    unsafe fn splat(x: f32) -> Self;
+    /// `self + x * y`
+    unsafe fn mul_add(self, x: Self, y: Self) -> Self;
+}
+
+/// Plain arrays, which the compiler vectorizes as it can.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain([f32; 16]);
+
+impl Lanes for Plain {
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        Self(unsafe { p.cast::<[f32; 16]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        unsafe { p.cast::<[f32; 16]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        Self([x; 16])
+    }
+    #[inline(always)]
+    unsafe fn mul_add(mut self, x: Self, y: Self) -> Self {
+        for i in 0..16 {
+            self.0[i] += x.0[i] * y.0[i];
+        }
+        self
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86 {
+    use super::Lanes;
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    };
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512(__m512);
+
+    impl Lanes for Avx512 {
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            Self(unsafe { _mm512_loadu_ps(p) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            unsafe { _mm512_storeu_ps(p, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            Self(unsafe { _mm512_set1_ps(x) })
+        }
+        #[inline(always)]
+        unsafe fn mul_add(self, x: Self, y: Self) -> Self {
+            Self(unsafe { _mm512_fmadd_ps(x.0, y.0, self.0) })
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2(__m256, __m256);
+
+    impl Lanes for Avx2 {
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            unsafe { Self(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            unsafe {
+                _mm256_storeu_ps(p, self.0);
+                _mm256_storeu_ps(p.add(8), self.1);
+            }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            let v = unsafe { _mm256_set1_ps(x) };
+            Self(v, v)
+        }
+        #[inline(always)]
+        unsafe fn mul_add(self, x: Self, y: Self) -> Self {
+            unsafe { Self(_mm256_fmadd_ps(x.0, y.0, self.0), _mm256_fmadd_ps(x.1, y.1, self.1)) }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod arm {
+    use super::Lanes;
+    use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32};
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Neon([float32x4_t; 4]);
+
+    impl Lanes for Neon {
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            unsafe { Self([vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12))]) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            for (i, v) in self.0.into_iter().enumerate() {
+                unsafe { vst1q_f32(p.add(4 * i), v) }
+            }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            Self([unsafe { vdupq_n_f32(x) }; 4])
+        }
+        #[inline(always)]
+        unsafe fn mul_add(mut self, x: Self, y: Self) -> Self {
+            for i in 0..4 {
+                self.0[i] = unsafe { vfmaq_f32(self.0[i], x.0[i], y.0[i]) };
+            }
+            self
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Pooling: vectors along the last dimension where it is not pooled, single elements otherwise.
+
+use super::isa::dispatch;
+use super::{Bound, Cx, Shared, part};
+use wpk_plan::problem::{Window, WindowKind};
+use wpk_plan::{DType, View};
+
+/// Most dimensions.
+const RANK: usize = 8;
+
+struct Bind {
+    p: Window,
+    /// Output points without the last dimension, where that is not pooled.
+    vectors: bool,
+    dense: Vec<i64>,
+}
+
+pub(super) fn bind(p: &Window) -> Result<Box<dyn Bound>, String> {
+    let rank = p.dims.len();
+    if rank > RANK || rank == 0 {
+        return Err(format!("pooling over {rank} dimensions is not supported"));
+    }
+    if !matches!(p.input.dtype, DType::F32 | DType::F64 | DType::I64 | DType::I32) {
+        return Err(format!("pooling of {} is not supported", p.input.dtype));
+    }
+    let last = p.dims[rank - 1];
+    let alone = last.size == 1 && last.stride == 1 && last.pad == 0 && p.output.view.shape[rank - 1] == p.input.view.shape[rank - 1];
+    let together = [&p.input.view, &p.output.view].iter().all(|v| v.strides[rank - 1] == 1);
+    let vectors = alone && together && p.indices.is_none() && p.input.dtype == DType::F32;
+    Ok(Box::new(Bind { dense: View::dense(&p.input.view.shape).strides, p: p.clone(), vectors }))
+}
+
+impl Bound for Bind {
+    unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
+        let shape = &self.p.output.view.shape;
+        let rank = shape.len() - usize::from(self.vectors);
+        let total: usize = shape[..rank].iter().product();
+        let tasks = if total * if self.vectors { shape[rank] } else { 1 } < 4096 { 1 } else { (cx.pool.threads() * 4).min(total) };
+        let (from, to) = (Shared(args[0]), Shared(args[1]));
+        let indices = Shared(args.get(2).copied().unwrap_or(std::ptr::null_mut()));
+        cx.pool.run(tasks, &|task, _| {
+            for unit in part(total, tasks, task) {
+                let mut point = [0usize; RANK];
+                let mut rest = unit;
+                for d in (0..rank).rev() {
+                    point[d] = rest % shape[d];
+                    rest /= shape[d];
+                }
+                let place = |v: &View| v.strides.iter().zip(point).fold(v.offset as i64, |at, (s, p)| at + s * p as i64) as isize;
+                let o = place(&self.p.output.view);
+                unsafe {
+                    if self.vectors {
+                        vector(self, &point, from.get().cast(), to.get().cast::<f32>().offset(o), shape[rank]);
+                        continue;
+                    }
+                    let at = match self.p.input.dtype {
+                        DType::F32 => self.element::<f32>(&point, from.get().cast(), to.get().cast::<f32>().offset(o), f32::NEG_INFINITY),
+                        DType::F64 => self.element::<f64>(&point, from.get().cast(), to.get().cast::<f64>().offset(o), f64::NEG_INFINITY),
+                        DType::I32 => self.element::<i32>(&point, from.get().cast(), to.get().cast::<i32>().offset(o), i32::MIN),
+                        _ => self.element::<i64>(&point, from.get().cast(), to.get().cast::<i64>().offset(o), i64::MIN),
+                    };
+                    if let Some(view) = self.p.indices.as_ref().map(|i| &i.view) {
+                        indices.get().cast::<i64>().offset(place(view)).write(at);
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Bind {
+    /// Calls `f` with the memory and logical offset of every element in a window; returns the number a mean divides by.
+    #[inline(always)]
+    fn taps(&self, point: &[usize; RANK], mut f: impl FnMut(isize, i64)) -> usize {
+        let (dims, view) = (&self.p.dims, &self.p.input.view);
+        let mut tap = [0usize; RANK];
+        let mut count = 0;
+        loop {
+            let (mut inside, mut padded, mut at, mut logical) = (true, true, view.offset as i64, 0);
+            for (d, dim) in dims.iter().enumerate() {
+                let i = (point[d] * dim.stride + tap[d] * dim.dilation) as i64 - dim.pad as i64;
+                inside &= i >= 0 && i < view.shape[d] as i64;
+                padded &= i < (view.shape[d] + dim.pad_end) as i64;
+                at += i * view.strides[d];
+                logical += i * self.dense[d];
+            }
+            count += usize::from(if self.p.count_pad { padded } else { inside });
+            if inside {
+                f(at as isize, logical);
+            }
+            let mut d = dims.len();
+            loop {
+                if d == 0 {
+                    return count;
+                }
+                d -= 1;
+                tap[d] += 1;
+                if tap[d] < dims[d].size {
+                    break;
+                }
+                tap[d] = 0;
+            }
+        }
+    }
+
+    unsafe fn element<T: Number>(&self, point: &[usize; RANK], x: *const T, to: *mut T, lowest: T) -> i64 {
+        let (mut sum, mut best, mut place) = (0.0, lowest, None);
+        let count = self.taps(point, |at, logical| {
+            let v = unsafe { *x.offset(at) };
+            sum += v.wide();
+            if place.is_none() || v.above(best) {
+                (best, place) = (v, Some(logical));
+            }
+        });
+        let result = match self.p.kind {
+            WindowKind::Max => best,
+            WindowKind::Sum => T::narrow(sum),
+            WindowKind::Mean => T::narrow(sum / count as f64),
+        };
+        unsafe { to.write(result) }
+        place.unwrap_or(0)
+    }
+}
+
+trait Number: Copy {
+    fn wide(self) -> f64;
+    fn narrow(x: f64) -> Self;
+    fn above(self, other: Self) -> bool;
+}
+macro_rules! numbers {
+    ($($T:ty: $nan:expr),*) => {$(
+        impl Number for $T {
+            fn wide(self) -> f64 {
+                self as f64
+            }
+            fn narrow(x: f64) -> Self {
+                x as $T
+            }
+            fn above(self, other: Self) -> bool {
+                let nan: fn($T) -> bool = $nan;
+                self > other || nan(self) && !nan(other)
+            }
+        }
+    )*};
+}
+numbers!(f32: |x| x.is_nan(), f64: |x| x.is_nan(), i32: |_| false, i64: |_| false);
+
+dispatch! {
+    unsafe fn vector(b: &Bind, point: &[usize; RANK], x: *const f32, to: *mut f32, n: usize) = vector_body
+}
+
+#[inline(always)]
+unsafe fn vector_body(b: &Bind, point: &[usize; RANK], x: *const f32, to: *mut f32, n: usize) {
+    const LANES: usize = 64;
+    let max = b.p.kind == WindowKind::Max;
+    let mut start = 0;
+    while start < n {
+        let width = (n - start).min(LANES);
+        let mut lanes = [if max { f32::NEG_INFINITY } else { 0.0 }; LANES];
+        let count = b.taps(point, |at, _| {
+            let p = x.wrapping_offset(at).wrapping_add(start);
+            // A constant trip count vectorizes; whole blocks are the rule.
+            if width == LANES { accumulate(&mut lanes, p, LANES, max) } else { accumulate(&mut lanes, p, width, max) }
+        });
+        let factor = if b.p.kind == WindowKind::Mean { 1.0 / count as f32 } else { 1.0 };
+        for (l, lane) in lanes[..width].iter().enumerate() {
+            unsafe { to.add(start + l).write(if max { *lane } else { lane * factor }) }
+        }
+        start += width;
+    }
+}
+
+#[inline(always)]
+fn accumulate(lanes: &mut [f32; 64], p: *const f32, width: usize, max: bool) {
+    for (l, lane) in lanes[..width].iter_mut().enumerate() {
+        let v = unsafe { *p.add(l) };
+        *lane = if max { if v > *lane || v.is_nan() { v } else { *lane } } else { *lane + v };
+    }
+}

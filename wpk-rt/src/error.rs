@@ -1,0 +1,39 @@
+//! Run-time errors.
+
+/// What went wrong while a model was loaded or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The plan was made by another version of wpk, or is damaged.
+    #[error("cannot read the plan: {0}")]
+    Plan(#[from] wpk_plan::DecodeError),
+    /// The plan breaks a rule of the executor.
+    #[error("the plan is not valid: {0}")]
+    Invalid(String),
+    /// A kernel refuses a step.
+    #[error("step {step} ({origin}): {message}")]
+    Step {
+        /// The step's number.
+        step: usize,
+        /// The ONNX nodes it came from.
+        origin: String,
+        /// What the kernel does not take.
+        message: String,
+    },
+    /// The weights are missing or belong to another build.
+    #[error("weights: {0}")]
+    Weights(String),
+    /// The wanted device is not there.
+    #[error("device: {0}")]
+    Device(String),
+    /// A tensor has another shape, type or number of elements than the model takes.
+    #[error("{what}: expected {expected}, found {found}")]
+    Mismatch {
+        /// Which tensor.
+        what: String,
+        /// What the model takes.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+}

@@ -1,0 +1,24 @@
+//! What an application links: tensors, the plan's executor and CPU kernels. It knows neither ONNX nor the compiler.
+
+mod buffer;
+mod cpu;
+mod element;
+mod error;
+mod interop;
+mod model;
+mod pool;
+mod tensor;
+mod weights;
+
+pub use element::Element;
+pub use error::Error;
+pub use model::{Device, Model};
+pub use pool::set_threads;
+pub use tensor::{Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6, Tensor};
+pub use weights::Weights;
+pub use wpk_plan as plan;
+
+/// Times and intermediate results of single steps, for the command line.
+pub mod trace {
+    pub use crate::model::Trace;
+}

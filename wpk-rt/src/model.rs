@@ -1,0 +1,286 @@
+//! Loading and running a program.
+
+use crate::buffer::{Memory, Recycler};
+use crate::cpu::{self, Bound, Cx};
+use crate::pool::{self, Pool};
+use crate::{Element, Error, Shape, Tensor, Weights};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use wpk_plan::{Arg, Block, Body, Place, Plan, Port, Program};
+
+/// Where a model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Device {
+    /// The best device of this machine.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A CUDA GPU by number; an error where it cannot be had.
+    Cuda(usize),
+}
+
+/// A loaded model: plans, weights and the memory to run them. `Send + Sync`; every call runs in a session of its own.
+pub struct Model {
+    program: Program,
+    weights: Weights,
+    plans: Vec<Bucket>,
+    recycler: Arc<Recycler>,
+    pool: &'static Pool,
+}
+
+/// A bound plan with its idle sessions.
+struct Bucket {
+    body: BoundBody,
+    arena: usize,
+    scratch: (usize, usize),
+    idle: Mutex<Vec<Session>>,
+}
+
+type BoundBody = Vec<BoundBlock>;
+
+enum BoundBlock {
+    Run(Vec<BoundStep>),
+    If(Arg, BoundBody, BoundBody),
+    Loop(u64, Arg, BoundBody),
+}
+
+struct BoundStep {
+    kernel: Box<dyn Bound>,
+    args: Vec<Place>,
+}
+
+/// The memory of one call.
+struct Session {
+    arena: Memory,
+    scratch: Memory,
+    pointers: Vec<*mut u8>,
+}
+
+// SAFETY: the pointers are only used during a call, which owns the session.
+unsafe impl Send for Session {}
+
+/// What a traced step took and wrote.
+pub struct Trace<'a> {
+    /// The step's number, in order of execution.
+    pub step: usize,
+    /// How long it took.
+    pub time: Duration,
+    /// The bytes of each output argument, intermediates and results alike.
+    pub outputs: Vec<&'a [u8]>,
+}
+
+impl Model {
+    /// Reads, verifies and binds a program.
+    ///
+    /// # Errors
+    /// Where the bytes are not a program of this version, the weights do not belong to it, a kernel refuses a step, or the
+    /// device is not there.
+    pub fn load(program: &[u8], weights: Weights, device: Device) -> Result<Self, Error> {
+        Self::new(Program::from_bytes(program)?, weights, device)
+    }
+
+    /// Binds a program in memory.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn new(program: Program, weights: Weights, device: Device) -> Result<Self, Error> {
+        if let Device::Cuda(n) = device {
+            return Err(Error::Device(format!("CUDA device {n}: this program holds no GPU plan")));
+        }
+        if let Some(fault) = program.verify().first() {
+            return Err(Error::Invalid(fault.to_string()));
+        }
+        if weights.bytes().len() < program.weight_bytes() {
+            return Err(Error::Weights(format!("{} bytes instead of {}", weights.bytes().len(), program.weight_bytes())));
+        }
+        let pool = pool::global();
+        let plans = program.buckets.iter().map(|(_, plan)| Bucket::new(plan, pool.threads())).collect::<Result<_, _>>()?;
+        Ok(Self { program, weights, plans, recycler: Arc::default(), pool })
+    }
+
+    /// The device the model runs on.
+    pub fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// The program being run.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Runs a bucket on row-major bytes, one slice per input and output.
+    ///
+    /// # Errors
+    /// Where a slice has another length than its tensor.
+    pub fn run(&self, bucket: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), Error> {
+        self.execute(bucket, inputs, outputs, None)
+    }
+
+    /// The same, telling an observer of every step.
+    ///
+    /// # Errors
+    /// As for [`Model::run`].
+    pub fn run_traced(&self, bucket: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]], observe: &mut dyn FnMut(Trace<'_>)) -> Result<(), Error> {
+        self.execute(bucket, inputs, outputs, Some(observe))
+    }
+
+    fn execute(&self, bucket: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]], observe: Option<&mut dyn FnMut(Trace<'_>)>) -> Result<(), Error> {
+        let plan = &self.program.buckets.get(bucket).ok_or_else(|| Error::Invalid(format!("there is no bucket {bucket}")))?.1;
+        let ports = plan.inputs.iter().zip(inputs.iter().map(|i| i.len())).chain(plan.outputs.iter().zip(outputs.iter().map(|o| o.len())));
+        for (port, found) in ports {
+            if found != port.bytes() {
+                return Err(mismatch(port, found));
+            }
+        }
+        if (inputs.len(), outputs.len()) != (plan.inputs.len(), plan.outputs.len()) {
+            let expected = format!("{} inputs and {} outputs", plan.inputs.len(), plan.outputs.len());
+            return Err(Error::Mismatch { what: "call".to_owned(), expected, found: format!("{} and {}", inputs.len(), outputs.len()) });
+        }
+        let owner = &self.plans[bucket];
+        let taken = owner.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        let mut session = taken.unwrap_or_else(|| owner.session(self.pool.threads()));
+        let mut run = Run { model: self, owner, plan, inputs, outputs, observe, step: 0 };
+        run.body(&owner.body, &mut session);
+        owner.idle.lock().unwrap_or_else(|e| e.into_inner()).push(session);
+        Ok(())
+    }
+
+    /// A tensor for a result, in memory that an earlier one gave back where possible.
+    #[doc(hidden)]
+    pub fn output<T: Element, S: Shape>(&self) -> Tensor<T, S> {
+        Tensor::recycled(&self.recycler)
+    }
+
+    /// The bytes of a tensor.
+    #[doc(hidden)]
+    pub fn bytes<T: Element, S: Shape>(tensor: &Tensor<T, S>) -> &[u8] {
+        tensor.as_bytes()
+    }
+
+    /// The bytes of a tensor, to write.
+    #[doc(hidden)]
+    pub fn bytes_mut<T: Element, S: Shape>(tensor: &mut Tensor<T, S>) -> &mut [u8] {
+        tensor.as_bytes_mut()
+    }
+}
+
+fn mismatch(port: &Port, found: usize) -> Error {
+    Error::Mismatch { what: format!("tensor {:?}", port.name), expected: format!("{} bytes of {}{:?}", port.bytes(), port.dtype, port.shape), found: format!("{found} bytes") }
+}
+
+impl Bucket {
+    fn new(plan: &Plan, threads: usize) -> Result<Self, Error> {
+        let mut scratch = (0, 0);
+        let mut step = 0;
+        let body = bind(&plan.body, &mut step, &mut scratch)?;
+        let aligned = |n: usize| n.next_multiple_of(64);
+        let bucket = Self { body, arena: plan.arena, scratch: (aligned(scratch.0), aligned(scratch.1)), idle: Mutex::default() };
+        let first = bucket.session(threads);
+        bucket.idle.lock().unwrap_or_else(|e| e.into_inner()).push(first);
+        Ok(bucket)
+    }
+
+    fn session(&self, threads: usize) -> Session {
+        Session { arena: Memory::new(self.arena), scratch: Memory::new(self.scratch.0 + threads * self.scratch.1), pointers: Vec::with_capacity(64) }
+    }
+}
+
+fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize)) -> Result<BoundBody, Error> {
+    body.blocks
+        .iter()
+        .map(|block| {
+            Ok(match block {
+                Block::Run(steps) => BoundBlock::Run(
+                    steps
+                        .iter()
+                        .map(|s| {
+                            let kernel = cpu::bind(&s.kernel).map_err(|message| Error::Step { step: *step, origin: s.origin.clone(), message })?;
+                            let own = kernel.scratch();
+                            *scratch = (scratch.0.max(own.0), scratch.1.max(own.1));
+                            *step += 1;
+                            Ok(BoundStep { kernel, args: s.args.iter().map(|a| a.place).collect() })
+                        })
+                        .collect::<Result<_, Error>>()?,
+                ),
+                Block::If(cond, then, other) => BoundBlock::If(*cond, bind(then, step, scratch)?, bind(other, step, scratch)?),
+                Block::Loop(limit, cond, body) => BoundBlock::Loop(*limit, *cond, bind(body, step, scratch)?),
+            })
+        })
+        .collect()
+}
+
+/// One call.
+struct Run<'a, 'i, 'o, 't> {
+    model: &'a Model,
+    owner: &'a Bucket,
+    plan: &'a Plan,
+    inputs: &'a [&'i [u8]],
+    outputs: &'a mut [&'o mut [u8]],
+    observe: Option<&'a mut (dyn FnMut(Trace<'_>) + 't)>,
+    step: usize,
+}
+
+impl Run<'_, '_, '_, '_> {
+    fn pointer(&mut self, place: Place, session: &Session) -> *mut u8 {
+        match place {
+            Place::Arena(offset) => session.arena.ptr().wrapping_add(offset),
+            Place::Weight(i) => self.model.weights.bytes().as_ptr().wrapping_add(self.model.program.sections[i as usize].offset).cast_mut(),
+            Place::Input(i) => self.inputs[i as usize].as_ptr().cast_mut(),
+            Place::Output(i) => self.outputs[i as usize].as_mut_ptr(),
+            // Immediate values belong to GPU launches.
+            Place::Scalar(_) | Place::Parameter(_) | Place::TensorMap(_) => std::ptr::null_mut(),
+        }
+    }
+
+    fn condition(&mut self, arg: Arg, session: &Session) -> bool {
+        let p = self.pointer(arg.place, session);
+        // SAFETY: the verifier checked that the argument lies in its memory and is not empty.
+        !p.is_null() && unsafe { *p } != 0
+    }
+
+    fn body(&mut self, body: &BoundBody, session: &mut Session) {
+        for block in body {
+            match block {
+                BoundBlock::Run(steps) => steps.iter().for_each(|s| self.step(s, session)),
+                BoundBlock::If(cond, then, other) => {
+                    let chosen = if self.condition(*cond, session) { then } else { other };
+                    self.body(chosen, session);
+                }
+                BoundBlock::Loop(limit, cond, body) => {
+                    let mut rounds = 0;
+                    while rounds < *limit && self.condition(*cond, session) {
+                        self.body(body, session);
+                        rounds += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, step: &BoundStep, session: &mut Session) {
+        let mut pointers = std::mem::take(&mut session.pointers);
+        pointers.clear();
+        for &place in &step.args {
+            let p = self.pointer(place, session);
+            pointers.push(p);
+        }
+        let (shared, own) = self.owner.scratch;
+        let cx = Cx { pool: self.model.pool, shared: session.scratch.ptr(), own: (session.scratch.ptr().wrapping_add(shared), own) };
+        let start = self.observe.is_some().then(Instant::now);
+        // SAFETY: the program was verified, the slices have their ports' lengths, and the session belongs to this call.
+        unsafe { step.kernel.run(&pointers, &cx) }
+        if let (Some(start), Some(observe)) = (start, self.observe.as_mut()) {
+            let time = start.elapsed();
+            let all = self.plan.body.steps();
+            let steps = &all[self.step];
+            let first = steps.kernel.problem().inputs().len();
+            // SAFETY: as above; nothing writes while the observer looks.
+            let outputs = steps.args.iter().zip(&pointers).skip(first).map(|(a, &p)| unsafe { std::slice::from_raw_parts(p.cast_const(), a.bytes) });
+            observe(Trace { step: self.step, time, outputs: outputs.collect() });
+        }
+        self.step += 1;
+        session.pointers = pointers;
+    }
+}
