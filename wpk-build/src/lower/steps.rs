@@ -2,7 +2,7 @@
 
 use super::placement::{Accepts, Placement, accepts};
 use super::{Weights, problem};
-use crate::graph::{Def, Graph, Node, ValueId};
+use crate::graph::{Def, Graph, Literal, Node, Op, ValueId};
 use wpk_plan::problem::{Contraction, Move, Operand, Part, Problem};
 use wpk_plan::{DType, View, WeightLayout};
 
@@ -151,7 +151,14 @@ impl Lowering<'_> {
         }
         let mut inputs = vec![];
         let mut args = vec![];
+        let weighted = matches!(node.op, Op::Conv(_) | Op::Contract { .. });
         for (i, &v) in node.inputs.iter().enumerate() {
+            // A constant second factor gets its layout, and with it its section, below.
+            if let (true, 1, (Home::Const(_), view)) = (weighted, i, self.home(v)) {
+                inputs.push(Operand { dtype: self.graph.dtype(v), view });
+                args.push((Buffer::Weight(u32::MAX), self.graph.dtype(v)));
+                continue;
+            }
             let (operand, arg) = self.operand(v, accepts(&node.op, i), &origin);
             inputs.push(operand);
             args.push(arg);
@@ -199,36 +206,34 @@ impl Lowering<'_> {
     fn weights_of(&mut self, c: &mut Contraction, node: &Node, args: &mut [(Buffer, DType)]) -> (WeightLayout, String) {
         let (Home::Const(root), _) = self.home(node.inputs[1]) else { return (WeightLayout::Dense, "second factor computed at run time".to_owned()) };
         let Some(literal) = self.graph.literal(root) else { return (WeightLayout::Dense, String::new()) };
+        let single = c.dtype == DType::F32 && c.sum == DType::F32;
+        let (section, layout, why) = if let Some(section) = single.then(|| self.by_channel(c, literal)).flatten() {
+            (section, WeightLayout::Dense, "channelwise, weights by tap".to_owned())
+        } else if let Some(section) = single.then(|| self.weights.panels(literal, c)).flatten() {
+            (section, WeightLayout::Panels16, "weights in panels".to_owned())
+        } else {
+            (self.weights.dense(literal), WeightLayout::Dense, format!("plain loops over {}", c.dtype))
+        };
+        args[1].0 = Buffer::Weight(section);
+        (layout, why)
+    }
+
+    /// For one weight per channel and tap: a section in which channels are neighbours, and the access that reads it.
+    fn by_channel(&mut self, c: &mut Contraction, literal: &Literal) -> Option<u32> {
         let roles = c.roles();
-        if c.dtype != DType::F32 || c.sum != DType::F32 {
-            return (WeightLayout::Dense, format!("plain loops over {}", c.dtype));
+        if !roles.n.is_empty() || roles.channel.is_some() || roles.batch.is_empty() {
+            return None;
         }
-        if roles.n.is_empty() && roles.channel.is_none() && !roles.batch.is_empty() {
-            // One weight per channel and tap: channels must be neighbours.
-            let order: Vec<usize> = roles.taps.iter().chain(&roles.batch).copied().collect();
-            let dim_of = |l: &usize| c.b.dims.iter().position(|d| d.index.terms.iter().any(|t| usize::from(t.0) == *l && t.1 != 0));
-            let perm: Option<Vec<usize>> = order.iter().map(dim_of).collect();
-            let rest = |p: &[usize]| (0..c.b.dims.len()).filter(|d| !p.contains(d)).collect::<Vec<_>>();
-            if let Some(perm) = perm.map(|p| [rest(&p), p].concat()) {
-                let shape: Vec<usize> = c.b.dims.iter().map(|d| d.extent).collect();
-                let dense = View::dense(&shape);
-                let plain = c.b.offset == 0 && c.b.view() == dense && shape.iter().product::<usize>() == literal.len();
-                if plain {
-                    let reordered = View::dense(&perm.iter().map(|&p| shape[p]).collect::<Vec<_>>());
-                    perm.iter().enumerate().for_each(|(i, &d)| c.b.dims[d].stride = reordered.strides[i]);
-                    let shaped = crate::graph::Literal { shape, ..literal.clone() };
-                    args[1].0 = Buffer::Weight(self.weights.permuted(&shaped, perm));
-                    return (WeightLayout::Dense, "channelwise, weights by tap".to_owned());
-                }
-            }
+        let dim_of = |l: &usize| c.b.dims.iter().position(|d| d.index.terms.iter().any(|t| usize::from(t.0) == *l && t.1 != 0));
+        let moved: Vec<usize> = roles.taps.iter().chain(&roles.batch).map(dim_of).collect::<Option<_>>()?;
+        let perm: Vec<usize> = (0..c.b.dims.len()).filter(|d| !moved.contains(d)).chain(moved.iter().copied()).collect();
+        let shape: Vec<usize> = c.b.dims.iter().map(|d| d.extent).collect();
+        if c.b.view() != View::dense(&shape) || shape.iter().product::<usize>() != literal.len() || perm.len() != shape.len() {
+            return None;
         }
-        match self.weights.panels(literal, c) {
-            Some(section) => {
-                args[1].0 = Buffer::Weight(section);
-                (WeightLayout::Panels16, "weights in panels".to_owned())
-            }
-            None => (WeightLayout::Dense, "weights as they are".to_owned()),
-        }
+        let reordered = View::dense(&perm.iter().map(|&p| shape[p]).collect::<Vec<_>>());
+        perm.iter().enumerate().for_each(|(i, &d)| c.b.dims[d].stride = reordered.strides[i]);
+        Some(self.weights.permuted(&Literal { shape, ..literal.clone() }, perm))
     }
 }
 
