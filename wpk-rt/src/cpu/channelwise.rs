@@ -2,10 +2,12 @@
 
 use super::contraction::{OUTSIDE, row_table};
 use super::epilogue::Epilogue;
-use super::isa::dispatch;
+use super::isa::{Isa, isa};
 use super::microkernel::STRIDE;
+use super::simd::Lanes;
+use super::simd::Plain;
 use super::{Bound, Cx, part};
-use wpk_plan::problem::Contraction;
+use wpk_plan::problem::{Contraction, PANEL};
 
 /// Rows of a tile.
 const ROWS: usize = 8;
@@ -16,6 +18,7 @@ struct Channelwise {
     rows: usize,
     channels: usize,
     epilogue: Epilogue,
+    sums: Sums,
 }
 
 /// For a contraction in which every loop of the second factor but the window belongs to the first too.
@@ -35,7 +38,7 @@ pub(super) fn bind(c: &Contraction) -> Option<Box<dyn Bound>> {
     }
     let table = row_table(c, &roles.m, &roles.taps)?;
     let epilogue = Epilogue::new(c, &[], &roles.m, &roles.batch)?;
-    Some(Box::new(Channelwise { table, taps, rows: roles.count(&roles.m), channels, epilogue }))
+    Some(Box::new(Channelwise { table, taps, rows: roles.count(&roles.m), channels, epilogue, sums: kernel() }))
 }
 
 impl Bound for Channelwise {
@@ -57,7 +60,7 @@ impl Bound for Channelwise {
                 let args = arguments.get();
                 let (x, w) = (args[0].cast::<f32>().add(channel), args[1].cast::<f32>().add(channel));
                 let table = &self.table[row * self.taps..(row + height) * self.taps];
-                sums(table, self.taps, x, w, self.channels, width, tile);
+                (self.sums)(table, self.taps, x, w, self.channels, width, tile);
                 self.epilogue.store(tile, 0, row, height, channel, width, args, scratch);
             }
         });
@@ -73,41 +76,81 @@ impl<'a> Arguments<'a> {
     }
 }
 
-dispatch! {
-    unsafe fn sums(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, width: usize, tile: *mut f32) = sums_body
-}
+type Sums = unsafe fn(&[i32], usize, *const f32, *const f32, usize, usize, *mut f32);
 
-#[inline(always)]
-unsafe fn sums_body(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, width: usize, tile: *mut f32) {
-    let mut at = 0;
-    while at + 32 <= width {
-        unsafe { lanes::<32>(table, taps, x.add(at), w.add(at), channels, tile.add(at)) }
-        at += 32;
-    }
-    while at + 16 <= width {
-        unsafe { lanes::<16>(table, taps, x.add(at), w.add(at), channels, tile.add(at)) }
-        at += 16;
-    }
-    for at in at..width {
-        unsafe { lanes::<1>(table, taps, x.add(at), w.add(at), channels, tile.add(at)) }
-    }
-}
-
-#[inline(always)]
-unsafe fn lanes<const N: usize>(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, tile: *mut f32) {
-    for (r, offsets) in table.chunks_exact(taps).enumerate() {
-        let mut sum = [0f32; N];
-        for (t, &offset) in offsets.iter().enumerate() {
-            if offset == OUTSIDE {
-                continue;
+/// The kernel of this machine: table, taps, input, weights, channels in all, channels here, tile.
+fn kernel() -> Sums {
+    macro_rules! compiled {
+        ($V:ty $(, $feature:literal)?) => {{
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn sums(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, width: usize, tile: *mut f32) {
+                unsafe { body::<$V>(table, taps, x, w, channels, width, tile) }
             }
-            unsafe {
-                let (x, w) = (x.offset(offset as isize), w.add(t * channels));
-                for i in 0..N {
-                    sum[i] += *x.add(i) * *w.add(i);
+            sums
+        }};
+    }
+    match isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => compiled!(super::simd::x86::Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => compiled!(super::simd::x86::Avx2, "avx2,fma"),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => compiled!(super::simd::arm::Neon, "neon"),
+        Isa::Portable => compiled!(Plain),
+    }
+}
+
+#[inline(always)]
+unsafe fn body<V: Lanes>(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, width: usize, tile: *mut f32) {
+    unsafe {
+        let mut at = 0;
+        while at + 4 * PANEL <= width {
+            lanes::<V, 4>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            at += 4 * PANEL;
+        }
+        while at + 2 * PANEL <= width {
+            lanes::<V, 2>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            at += 2 * PANEL;
+        }
+        while at + PANEL <= width {
+            lanes::<V, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            at += PANEL;
+        }
+        if at < width && width >= PANEL {
+            // The last vector overlaps the one before and repeats some of its sums.
+            let at = width - PANEL;
+            lanes::<V, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+        } else {
+            (at..width).for_each(|at| single(table, taps, x.add(at), w.add(at), channels, tile.add(at)));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn lanes<V: Lanes, const N: usize>(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, tile: *mut f32) {
+    for (r, offsets) in table.chunks_exact(taps).enumerate() {
+        unsafe {
+            let mut sums = [V::splat(0.0); N];
+            let mut w = w;
+            for &offset in offsets {
+                if offset != OUTSIDE {
+                    let x = x.offset(offset as isize);
+                    for j in 0..N {
+                        sums[j] = sums[j].mul_add(V::load(x.add(j * PANEL)), V::load(w.add(j * PANEL)));
+                    }
                 }
+                w = w.add(channels);
+            }
+            for j in 0..N {
+                sums[j].store(tile.add(r * STRIDE + j * PANEL));
             }
         }
-        unsafe { tile.add(r * STRIDE).cast::<[f32; N]>().write_unaligned(sum) }
+    }
+}
+
+unsafe fn single(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, tile: *mut f32) {
+    for (r, offsets) in table.chunks_exact(taps).enumerate() {
+        let terms = offsets.iter().enumerate().filter(|o| *o.1 != OUTSIDE);
+        unsafe { tile.add(r * STRIDE).write(terms.map(|(t, &o)| *x.offset(o as isize) * *w.add(t * channels)).sum()) }
     }
 }

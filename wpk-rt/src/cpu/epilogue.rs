@@ -5,7 +5,7 @@ use super::isa::dispatch;
 use super::map::{load, store};
 use super::math;
 use super::microkernel::STRIDE;
-use wpk_plan::problem::Contraction;
+use wpk_plan::problem::{Contraction, PANEL};
 use wpk_plan::{Binary, DType, Expr, ScalarFn, Unary, View};
 
 /// Elements of an operand by row and column of the product.
@@ -104,16 +104,11 @@ impl Epilogue {
         let out = args[args.len() - 1];
         match &self.kind {
             Kind::Simple { bias, residual, activation } => {
-                for r in 0..rows {
-                    let pointer = |e: &Option<usize>| match e {
-                        Some(e) => args[2 + e].cast::<f32>().wrapping_offset(self.extras[*e].at(offsets[1 + e], row + r, column) as isize).cast_const(),
-                        None => std::ptr::null(),
-                    };
-                    unsafe {
-                        let to = out.cast::<f32>().offset(self.out.at(offsets[0], row + r, column) as isize);
-                        finish_row(tile.add(r * STRIDE), pointer(bias), pointer(residual), *activation, to, columns);
-                    }
-                }
+                let base = |e: usize| args[2 + e].cast::<f32>().wrapping_offset((self.extras[e].base + offsets[1 + e]) as isize + column as isize).cast_const();
+                let (to, own) = (out.cast::<f32>().wrapping_offset((self.out.base + offsets[0]) as isize + column as isize), &self.out.rows[row..row + rows]);
+                let vector = bias.map_or(std::ptr::null(), base);
+                let (tensor, theirs) = residual.map_or((std::ptr::null(), own), |e| (base(e), &self.extras[e].rows[row..row + rows]));
+                unsafe { finish(tile, vector, tensor, theirs, *activation, to, own, columns) }
             }
             Kind::General(code) => unsafe {
                 let registers = code.registers(scratch);
@@ -214,55 +209,80 @@ fn simple(f: &ScalarFn, out: &Grid, extras: &[Grid]) -> Option<Kind> {
 }
 
 dispatch! {
-    unsafe fn finish_row(sums: *const f32, bias: *const f32, residual: *const f32, activation: Activation, to: *mut f32, n: usize) = finish_row_body
+    unsafe fn finish(tile: *const f32, bias: *const f32, residual: *const f32, theirs: &[u32], activation: Activation, to: *mut f32, own: &[u32], n: usize) = finish_body
 }
 
 #[inline(always)]
-unsafe fn finish_row_body(sums: *const f32, bias: *const f32, residual: *const f32, activation: Activation, to: *mut f32, n: usize) {
+#[allow(clippy::too_many_arguments, reason = "the operands of a tile")]
+unsafe fn finish_body(tile: *const f32, bias: *const f32, residual: *const f32, theirs: &[u32], activation: Activation, to: *mut f32, own: &[u32], n: usize) {
     unsafe {
-        match (bias.is_null(), residual.is_null()) {
-            (true, true) => activate(n, |i| *sums.add(i), activation, to),
-            (false, true) => activate(n, |i| *sums.add(i) + *bias.add(i), activation, to),
-            (true, false) => activate(n, |i| *sums.add(i) + *residual.add(i), activation, to),
-            (false, false) => activate(n, |i| *sums.add(i) + *bias.add(i) + *residual.add(i), activation, to),
+        for (r, (&own, &theirs)) in own.iter().zip(theirs).enumerate() {
+            let (sums, to) = (tile.add(r * STRIDE), to.add(own as usize));
+            let residual = if residual.is_null() { residual } else { residual.add(theirs as usize) };
+            let mut at = 0;
+            while at < n {
+                let (start, width) = if at + PANEL <= n { (at, PANEL) } else { (at, n - at) };
+                let mut lanes = read(sums.add(start), width);
+                if !bias.is_null() {
+                    add(&mut lanes, &read(bias.add(start), width));
+                }
+                if !residual.is_null() {
+                    add(&mut lanes, &read(residual.add(start), width));
+                }
+                activate(&mut lanes, activation);
+                write(to.add(start), &lanes, width);
+                at += PANEL;
+            }
         }
     }
 }
 
+type Vector = [f32; PANEL];
+
 #[inline(always)]
-unsafe fn activate(n: usize, x: impl Fn(usize) -> f32, activation: Activation, to: *mut f32) {
-    unsafe {
-        match activation {
-            Activation::None => each(n, x, |x| x, to),
-            Activation::Clamp(low, high) => each(
-                n,
-                x,
-                |x| {
-                    let x = if x < low { low } else { x };
-                    if x > high { high } else { x }
-                },
-                to,
-            ),
-            Activation::Gelu => each(n, x, math::gelu, to),
-            Activation::GeluTanh => each(n, x, math::gelu_tanh, to),
-            Activation::Silu => each(n, x, |x| x * math::sigmoid(x), to),
-            Activation::Sigmoid => each(n, x, math::sigmoid, to),
-            Activation::Tanh => each(n, x, math::tanh, to),
-            Activation::HardSwish => each(n, x, |x| x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0), to),
-        }
+unsafe fn read(p: *const f32, n: usize) -> Vector {
+    if n == PANEL {
+        return unsafe { p.cast::<Vector>().read_unaligned() };
+    }
+    let mut lanes = [0.0; PANEL];
+    unsafe { std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n) };
+    lanes
+}
+
+#[inline(always)]
+unsafe fn write(p: *mut f32, lanes: &Vector, n: usize) {
+    if n == PANEL {
+        return unsafe { p.cast::<Vector>().write_unaligned(*lanes) };
+    }
+    unsafe { std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n) }
+}
+
+#[inline(always)]
+fn add(lanes: &mut Vector, other: &Vector) {
+    for i in 0..PANEL {
+        lanes[i] += other[i];
     }
 }
 
 #[inline(always)]
-unsafe fn each(n: usize, x: impl Fn(usize) -> f32, f: impl Fn(f32) -> f32, to: *mut f32) {
-    // Whole groups of sixteen have a constant trip count, which vectorizes without a remainder loop.
-    let groups = n / 16;
-    for g in 0..groups {
-        for i in g * 16..g * 16 + 16 {
-            unsafe { to.add(i).write(f(x(i))) }
+fn activate(lanes: &mut Vector, activation: Activation) {
+    #[inline(always)]
+    fn each(lanes: &mut Vector, f: impl Fn(f32) -> f32) {
+        for lane in lanes {
+            *lane = f(*lane);
         }
     }
-    for i in groups * 16..n {
-        unsafe { to.add(i).write(f(x(i))) }
+    match activation {
+        Activation::None => {}
+        Activation::Clamp(low, high) => each(lanes, |x| {
+            let x = if x < low { low } else { x };
+            if x > high { high } else { x }
+        }),
+        Activation::Gelu => each(lanes, math::gelu),
+        Activation::GeluTanh => each(lanes, math::gelu_tanh),
+        Activation::Silu => each(lanes, |x| x * math::sigmoid(x)),
+        Activation::Sigmoid => each(lanes, math::sigmoid),
+        Activation::Tanh => each(lanes, math::tanh),
+        Activation::HardSwish => each(lanes, |x| x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
     }
 }

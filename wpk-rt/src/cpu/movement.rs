@@ -12,7 +12,7 @@ struct Bind {
 }
 
 pub(super) fn bind(p: &Move) -> Result<Box<dyn Bound>, String> {
-    let parts = p.parts.iter().filter(|part| !part.from.is_empty()).map(|part| Walk::new(&[&part.from, &part.to], true));
+    let parts = p.parts.iter().filter(|part| !part.from.is_empty()).map(|part| Walk::new(&[&part.from, &part.to], true).longest_inner());
     let zero = View { offset: 0, shape: p.out.shape.clone(), strides: vec![0; p.out.shape.len()] };
     let fill = p.fill.filter(|_| !p.out.is_empty()).map(|bits| (pattern(p.dtype, bits), Walk::new(&[&zero, &p.out], true)));
     // Copies of empty parts have no walk, so arguments are matched again when running.
