@@ -7,10 +7,15 @@ use std::sync::{Arc, Mutex};
 /// Alignment of every allocation: a cache line, and the widest vector.
 const ALIGN: usize = 64;
 
+/// Allocations from here on ask the system for huge pages: fewer address translations.
+const HUGE: usize = 2 << 20;
+
 /// Zeroed memory aligned to 64 bytes.
 pub(crate) struct Memory {
     start: NonNull<u8>,
     bytes: usize,
+    /// The mapping that large memory lies in.
+    mapped: Option<memmap2::MmapMut>,
 }
 
 // SAFETY: the memory is owned and plain bytes.
@@ -21,12 +26,29 @@ unsafe impl Sync for Memory {}
 impl Memory {
     pub(crate) fn new(bytes: usize) -> Self {
         if bytes == 0 {
-            return Self { start: NonNull::<[u8; ALIGN]>::dangling().cast(), bytes };
+            return Self { start: NonNull::<[u8; ALIGN]>::dangling().cast(), bytes, mapped: None };
+        }
+        if let Some(memory) = Self::huge(bytes) {
+            return memory;
         }
         let layout = Self::layout(bytes);
         // SAFETY: the layout has a size.
         let start = unsafe { alloc_zeroed(layout) };
-        Self { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)), bytes }
+        Self { start: NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout)), bytes, mapped: None }
+    }
+
+    /// Memory in a mapping of its own, at a boundary of huge pages.
+    fn huge(bytes: usize) -> Option<Self> {
+        if bytes < HUGE {
+            return None;
+        }
+        let mut map = memmap2::MmapMut::map_anon(bytes.checked_add(HUGE)?).ok()?;
+        #[cfg(target_os = "linux")]
+        // Advice may be refused: the memory serves all the same.
+        let _ = map.advise(memmap2::Advice::HugePage);
+        let offset = map.as_ptr().align_offset(HUGE);
+        let start = NonNull::new(map.as_mut_ptr().wrapping_add(offset))?;
+        Some(Self { start, bytes, mapped: Some(map) })
     }
 
     fn layout(bytes: usize) -> Layout {
@@ -45,7 +67,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if self.bytes > 0 {
+        if self.bytes > 0 && self.mapped.is_none() {
             // SAFETY: allocated in `new` with the same layout.
             unsafe { dealloc(self.start.as_ptr(), Self::layout(self.bytes)) }
         }

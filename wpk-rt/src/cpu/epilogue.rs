@@ -215,23 +215,69 @@ dispatch! {
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the operands of a tile")]
 unsafe fn finish_body(tile: *const f32, bias: *const f32, residual: *const f32, theirs: &[u32], activation: Activation, to: *mut f32, own: &[u32], n: usize) {
+    let operands = Operands { tile, bias, residual, theirs, to, own, n };
+    // Everything that does not change within the tile is decided here, so that the loops inside have no branches.
     unsafe {
-        for (r, (&own, &theirs)) in own.iter().zip(theirs).enumerate() {
-            let (sums, to) = (tile.add(r * STRIDE), to.add(own as usize));
-            let residual = if residual.is_null() { residual } else { residual.add(theirs as usize) };
-            let mut at = 0;
-            while at < n {
-                let (start, width) = if at + PANEL <= n { (at, PANEL) } else { (at, n - at) };
-                let mut lanes = read(sums.add(start), width);
-                if !bias.is_null() {
-                    add(&mut lanes, &read(bias.add(start), width));
+        match activation {
+            Activation::None => operands.apply(|x| x),
+            Activation::Clamp(low, high) => operands.apply(|x| {
+                let x = if x < low { low } else { x };
+                if x > high { high } else { x }
+            }),
+            Activation::Gelu => operands.apply(math::gelu),
+            Activation::GeluTanh => operands.apply(math::gelu_tanh),
+            Activation::Silu => operands.apply(|x| x * math::sigmoid(x)),
+            Activation::Sigmoid => operands.apply(math::sigmoid),
+            Activation::Tanh => operands.apply(math::tanh),
+            Activation::HardSwish => operands.apply(|x| x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
+        }
+    }
+}
+
+struct Operands<'a> {
+    tile: *const f32,
+    bias: *const f32,
+    residual: *const f32,
+    theirs: &'a [u32],
+    to: *mut f32,
+    own: &'a [u32],
+    n: usize,
+}
+
+impl Operands<'_> {
+    #[inline(always)]
+    unsafe fn apply(&self, f: impl Fn(f32) -> f32) {
+        unsafe {
+            match (self.bias.is_null(), self.residual.is_null()) {
+                (true, true) => self.rows::<false, false>(f),
+                (false, true) => self.rows::<true, false>(f),
+                (true, false) => self.rows::<false, true>(f),
+                (false, false) => self.rows::<true, true>(f),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn rows<const BIAS: bool, const RESIDUAL: bool>(&self, f: impl Fn(f32) -> f32) {
+        for (r, (&own, &theirs)) in self.own.iter().zip(self.theirs).enumerate() {
+            unsafe {
+                let (sums, to) = (self.tile.add(r * STRIDE), self.to.add(own as usize));
+                let bias = self.bias;
+                let residual = self.residual.wrapping_add(theirs as usize);
+                let whole = self.n / PANEL * PANEL;
+                for at in (0..whole).step_by(PANEL) {
+                    vector::<BIAS, RESIDUAL>(sums.add(at).cast(), bias.wrapping_add(at).cast(), residual.wrapping_add(at).cast(), to.add(at).cast(), &f);
                 }
-                if !residual.is_null() {
-                    add(&mut lanes, &read(residual.add(start), width));
+                for at in whole..self.n {
+                    let mut x = *sums.add(at);
+                    if BIAS {
+                        x += *bias.add(at);
+                    }
+                    if RESIDUAL {
+                        x += *residual.add(at);
+                    }
+                    to.add(at).write(f(x));
                 }
-                activate(&mut lanes, activation);
-                write(to.add(start), &lanes, width);
-                at += PANEL;
             }
         }
     }
@@ -240,49 +286,18 @@ unsafe fn finish_body(tile: *const f32, bias: *const f32, residual: *const f32, 
 type Vector = [f32; PANEL];
 
 #[inline(always)]
-unsafe fn read(p: *const f32, n: usize) -> Vector {
-    if n == PANEL {
-        return unsafe { p.cast::<Vector>().read_unaligned() };
-    }
-    let mut lanes = [0.0; PANEL];
-    unsafe { std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n) };
-    lanes
-}
-
-#[inline(always)]
-unsafe fn write(p: *mut f32, lanes: &Vector, n: usize) {
-    if n == PANEL {
-        return unsafe { p.cast::<Vector>().write_unaligned(*lanes) };
-    }
-    unsafe { std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n) }
-}
-
-#[inline(always)]
-fn add(lanes: &mut Vector, other: &Vector) {
-    for i in 0..PANEL {
-        lanes[i] += other[i];
-    }
-}
-
-#[inline(always)]
-fn activate(lanes: &mut Vector, activation: Activation) {
-    #[inline(always)]
-    fn each(lanes: &mut Vector, f: impl Fn(f32) -> f32) {
-        for lane in lanes {
-            *lane = f(*lane);
+unsafe fn vector<const BIAS: bool, const RESIDUAL: bool>(sums: *const Vector, bias: *const Vector, residual: *const Vector, to: *mut Vector, f: &impl Fn(f32) -> f32) {
+    unsafe {
+        let mut lanes = sums.read_unaligned();
+        if BIAS {
+            let bias = bias.read_unaligned();
+            (0..PANEL).for_each(|i| lanes[i] += bias[i]);
         }
-    }
-    match activation {
-        Activation::None => {}
-        Activation::Clamp(low, high) => each(lanes, |x| {
-            let x = if x < low { low } else { x };
-            if x > high { high } else { x }
-        }),
-        Activation::Gelu => each(lanes, math::gelu),
-        Activation::GeluTanh => each(lanes, math::gelu_tanh),
-        Activation::Silu => each(lanes, |x| x * math::sigmoid(x)),
-        Activation::Sigmoid => each(lanes, math::sigmoid),
-        Activation::Tanh => each(lanes, math::tanh),
-        Activation::HardSwish => each(lanes, |x| x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
+        if RESIDUAL {
+            let residual = residual.read_unaligned();
+            (0..PANEL).for_each(|i| lanes[i] += residual[i]);
+        }
+        (0..PANEL).for_each(|i| lanes[i] = f(lanes[i]));
+        to.write_unaligned(lanes);
     }
 }
