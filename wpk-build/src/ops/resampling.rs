@@ -56,19 +56,19 @@ pub struct Axis {
 
 impl Axis {
     fn origin(&self, i: usize) -> f64 {
-        let (x, n, m) = (i as f64, self.input as f64, self.output as f64);
+        let (x, n, m) = (i as f64, self.input as f64, self.scale * self.input as f64);
         let half = (x + 0.5) / self.scale - 0.5;
         match self.coordinates {
             Coordinates::HalfPixel => half,
             Coordinates::HalfPixelSymmetric => {
-                let adjustment = m / (self.scale * n);
+                let adjustment = self.output as f64 / m;
                 n / 2.0 * (1.0 - adjustment) + half
             }
             Coordinates::PytorchHalfPixel => if self.output > 1 { half } else { 0.0 },
-            Coordinates::AlignCorners => if self.output > 1 { x * (n - 1.0) / (m - 1.0) } else { 0.0 },
+            Coordinates::AlignCorners => if m != 1.0 { x * (n - 1.0) / (m - 1.0) } else { 0.0 },
             Coordinates::Asymmetric => x / self.scale,
             Coordinates::Crop(start, end) => {
-                if self.output > 1 { start * (n - 1.0) + x * (end - start) * (n - 1.0) / (m - 1.0) } else { 0.5 * (start + end) * (n - 1.0) }
+                if m != 1.0 { start * (n - 1.0) + x * (end - start) * (n - 1.0) / (m - 1.0) } else { 0.5 * (start + end) * (n - 1.0) }
             }
         }
     }

@@ -4,12 +4,12 @@
 use super::pattern::{Term, binary, map};
 use super::rewrite::{NotFused, Rewrite};
 use crate::graph::{Graph, Node, Op, ValueId, broadcast};
-use wpk_plan::{Binary, Expr, Unary};
+use wpk_plan::{Binary, DType, Expr, Unary};
 
 pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
     let Op::Contract { a, b, out, epilogue: None } = &node.op else { return Ok(None) };
     let rank = out.len();
-    if !(3..=4).contains(&rank) || inputs.len() != 2 {
+    if !(3..=4).contains(&rank) || inputs.len() != 2 || cx.b.dtype(inputs[0]) != DType::F32 {
         return Ok(None);
     }
     let g = &cx.b.graph;

@@ -117,14 +117,15 @@ impl Product {
                 taps.pop();
             }
         }
-        let direct = roles.channel.is_some() || k == 1;
-        let rows = if direct {
-            Rows::Direct(row_table(c, &roles.m, &taps)?)
-        } else {
-            let base = c.a.base();
-            Rows::Gathered(roles.offsets(&c.a, &roles.m)?.into_iter().map(|o| o + base).collect(), roles.offsets(&c.a, &roles.k())?)
+        let gathered = || Some((roles.offsets(&c.a, &roles.m)?, roles.offsets(&c.a, &roles.k())?));
+        let (rows, tap_count, depth) = match if roles.channel.is_none() && k > 1 { gathered() } else { None } {
+            Some((m, k_offsets)) => {
+                let base = c.a.base();
+                (Rows::Gathered(m.into_iter().map(|o| o + base).collect(), k_offsets), 1, k)
+            }
+            // Without a contiguous loop that bounds leave alone, every element is a run of its own.
+            None => (Rows::Direct(row_table(c, &roles.m, &taps)?), k / depth, depth),
         };
-        let (tap_count, depth) = if direct { (k / depth, depth) } else { (1, k) };
         let columns = match layout {
             WeightLayout::Panels16 => Columns::Packed,
             WeightLayout::Dense => Columns::Dynamic {
