@@ -201,7 +201,11 @@ fn simple(f: &ScalarFn, out: &Grid, extras: &[Grid]) -> Option<Kind> {
         }
     }
     terms.sort_unstable();
+    // The sum itself exactly once.
     let [0, rest @ ..] = &terms[..] else { return None };
+    if rest.first() == Some(&0) {
+        return None;
+    }
     let vector = |i: usize| extras[i].rows.iter().all(|&r| r == 0);
     let (bias, residual): (Vec<usize>, Vec<usize>) = rest.iter().map(|i| i - 1).partition(|&i| vector(i));
     let distinct = rest.windows(2).all(|w| w[0] != w[1]) && bias.len() <= 1 && residual.len() <= 1;
