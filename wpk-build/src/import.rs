@@ -108,7 +108,7 @@ impl<'a> Importer<'a> {
             (None, Some(shape)) => shape.dim.iter().enumerate().map(|(d, dim)| self.dim(name, d, dim)).collect::<Result<_, _>>()?,
             (None, None) => return Err(fail("the model states no extents".to_owned()).help("give them with `.shape(input, &[...])`")),
         };
-        let bytes = shape.iter().try_fold(dtype.bytes(), |n, &d: &usize| n.checked_mul(d));
+        let bytes = shape.iter().try_fold(dtype.bytes(), |n, &d: &usize| n.checked_mul(d.max(1)));
         if bytes.is_none_or(|b| b > 1 << 40) {
             return Err(fail(format!("{dtype}{shape:?} is too large")));
         }

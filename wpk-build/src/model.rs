@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use wpk_plan::Program;
 
+/// Bytes of weights and intermediates above which a model is refused.
+const MEMORY_LIMIT: usize = 1 << 37;
+
 /// Arithmetic of the GPU plan. The CPU plan computes in `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
@@ -151,6 +154,10 @@ impl Model {
         let blob = weights.into_blob();
         let dims = self.dims.iter().map(|d| d.0.clone()).collect();
         let program = Program { name: self.type_name(), dims, buckets, sections: blob.sections.clone() };
+        let memory = program.buckets.iter().map(|b| b.1.arena).max().unwrap_or(0).saturating_add(blob.len());
+        if memory > MEMORY_LIMIT {
+            return Err(Diag::new(format!("the plan takes {} GB", memory >> 30)).help("the model's extents are too large, or a dimension has a wrong value").into());
+        }
         if let Some(fault) = program.verify().first() {
             return Err(Diag::new(format!("the plan is not valid: {fault}")).help("this is a bug in wpk: please report it with the model").into());
         }

@@ -89,7 +89,7 @@ impl View {
 
     /// The same elements under another shape, where no copy is needed for it.
     pub fn reshape(&self, shape: &[usize]) -> Option<Self> {
-        if self.is_empty() || shape.iter().product::<usize>() != self.len() {
+        if self.is_empty() || shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(self.len()) {
             return None;
         }
         let old: Vec<(usize, i64)> =

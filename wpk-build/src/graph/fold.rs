@@ -22,7 +22,7 @@ pub fn simplify(b: &mut Builder, op: &Op, inputs: &[ValueId]) -> Outcome<Option<
     }
     match op {
         Op::Reshape(to) => {
-            if let Some(literal) = b.graph.literal(x).filter(|l| to.iter().product::<usize>() == l.len()) {
+            if let Some(literal) = b.graph.literal(x).filter(|l| to.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) == Some(l.len())) {
                 let literal = Literal { shape: to.clone(), ..literal.clone() };
                 return Ok(Some(vec![b.constant(literal)]));
             }

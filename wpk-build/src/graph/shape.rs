@@ -13,7 +13,7 @@ const LIMIT: usize = 1 << 40;
 pub fn infer(op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
     let results = rule(op, inputs)?;
     for (dtype, shape) in &results {
-        let bytes = shape.iter().try_fold(dtype.bytes(), |n, &d| n.checked_mul(d));
+        let bytes = shape.iter().try_fold(dtype.bytes(), |n, &d| n.checked_mul(d.max(1)));
         if bytes.is_none_or(|b| b > LIMIT) {
             return Err(format!("a result of {dtype}{shape:?} is too large"));
         }

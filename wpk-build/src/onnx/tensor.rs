@@ -36,8 +36,9 @@ pub fn literal(source: &Source, tensor: &proto::Tensor) -> Result<Literal, Diag>
     let dtype = dtype(tensor.data_type).map_err(|t| refuse(format!("elements of {t} type are not supported")))?;
     let shape: Vec<usize> = tensor.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<_, _>>()
         .map_err(|_| refuse(format!("extents {:?} are not allowed", tensor.dims)))?;
-    let len = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|n| n.checked_mul(8).is_some_and(|b| b < isize::MAX as usize));
-    let len = len.ok_or_else(|| refuse(format!("extents {:?} are too large", tensor.dims)))?;
+    let bound = shape.iter().try_fold(8usize, |n, &d| n.checked_mul(d.max(1))).filter(|&n| n < isize::MAX as usize);
+    bound.ok_or_else(|| refuse(format!("extents {:?} are too large", tensor.dims)))?;
+    let len: usize = shape.iter().product();
     let bytes = if tensor.data_location == 1 {
         external::read(source, tensor)?
     } else if !tensor.raw_data.is_empty() {

@@ -20,13 +20,13 @@ fn import(cx: &mut Context<'_>) -> Imported {
     let (mut out, mut pads) = (vec![], vec![]);
     for d in 0..rank {
         let stride = window.strides[d] as i64;
-        let reach = (weights[2 + d] as i64 - 1) * window.dilations[d] as i64 + 1;
-        let whole = stride * (shape[2 + d] as i64 - 1) + extra[d] + reach;
-        let same = matches!(window.auto, Some(Auto::Upper | Auto::Lower)).then_some(shape[2 + d] as i64 * stride);
+        let reach = (weights[2 + d] as i64 - 1).saturating_mul(window.dilations[d] as i64).saturating_add(1);
+        let whole = stride.saturating_mul(shape[2 + d] as i64 - 1).saturating_add(extra[d]).saturating_add(reach).min(1 << 48);
+        let same = matches!(window.auto, Some(Auto::Upper | Auto::Lower)).then_some((shape[2 + d] as i64).saturating_mul(stride));
         let target = wanted.as_ref().map(|w| w[w.len() - rank + d]).or(same);
         let (begin, n) = match target {
             Some(n) => {
-                let total = (whole - n).max(0);
+                let total = whole.saturating_sub(n).max(0);
                 (if window.auto == Some(Auto::Upper) || window.auto.is_none() { total / 2 } else { total - total / 2 }, n)
             }
             None => (window.begin[d], whole - window.begin[d] - window.end[d]),

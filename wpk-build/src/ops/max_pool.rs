@@ -25,6 +25,9 @@ pub(super) fn pool(cx: &mut Context<'_>, kind: WindowKind) -> Imported {
 pub(super) fn pool_of(cx: &mut Context<'_>, kind: WindowKind, x: ValueId) -> Imported {
     let shape = cx.shape(x);
     let kernel = super::context::unsigned(&cx.attrs.ints("kernel_shape").unwrap_or_default(), "kernel_shape")?;
+    if kernel.iter().any(|&k| k > 1 << 24) {
+        return Err(format!("kernel_shape {kernel:?} is out of range").into());
+    }
     let rank = shape.len().checked_sub(2).filter(|&r| r > 0 && kernel.len() == r).ok_or_else(|| Refusal::from(format!("kernel_shape {kernel:?} does not fit {shape:?}")))?;
     let mut window = spatial(cx, rank)?;
     let spatial_out = window.resolve(&shape[2..], &kernel, cx.attrs.flag("ceil_mode", false))?;

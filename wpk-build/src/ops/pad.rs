@@ -17,7 +17,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
         Some(axes) => cx.axes(&axes, rank)?,
         None => (0..rank).collect(),
     };
-    if pads.len() != 2 * axes.len() || pads.iter().any(|p| p.abs() > 1 << 40) {
+    if pads.len() != 2 * axes.len() || pads.iter().any(|p| p.unsigned_abs() > 1 << 40) {
         return Err(format!("pads {pads:?} do not fit {} dimensions", axes.len()).into());
     }
     let dtype = cx.dtype(x);
@@ -48,6 +48,9 @@ fn import(cx: &mut Context<'_>) -> Imported {
             "wrap" => Some(i.rem_euclid(n)),
             _ => None,
         };
+        if before[d].saturating_add(after[d]) > 1 << 24 {
+            return Err(format!("pads {pads:?} repeat too much").into());
+        }
         if n == 0 {
             return Err(format!("mode={mode} needs elements to repeat").into());
         }

@@ -108,6 +108,9 @@ impl Axis {
 
     /// Interpolates dimension `axis`.
     pub fn apply(&self, cx: &mut Context<'_>, x: ValueId, axis: usize) -> Result<ValueId, Refusal> {
+        if self.output > 1 << 24 {
+            return Err(format!("an extent of {} is too large", self.output).into());
+        }
         if self.input == 0 {
             return Err("there is nothing to interpolate".into());
         }

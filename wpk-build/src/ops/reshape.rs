@@ -22,7 +22,8 @@ fn import(cx: &mut Context<'_>) -> Imported {
         });
     }
     if let Some(d) = open {
-        let (len, rest): (usize, usize) = (shape.iter().product(), out.iter().product());
+        let len: usize = shape.iter().product();
+        let rest = out.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(0);
         out[d] = len.checked_div(rest).filter(|n| n * rest == len).ok_or_else(|| format!("{shape:?} cannot be reshaped to {wanted:?}"))?;
     }
     Ok(vec![cx.b.reshape(x, &out)?])

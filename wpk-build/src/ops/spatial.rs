@@ -35,10 +35,13 @@ pub fn spatial(cx: &Context<'_>, rank: usize) -> Result<Spatial, Refusal> {
     };
     let positive = |name: &str| {
         let values = unsigned(&list(name, rank, 1)?, name)?;
+        if values.iter().any(|&v| v > 1 << 31) {
+            return Err(Refusal::from(format!("{name} {values:?} are out of range")));
+        }
         if values.contains(&0) { Err(Refusal::from(format!("{name} {values:?} has a zero"))) } else { Ok(values) }
     };
     let pads = list("pads", 2 * rank, 0)?;
-    if pads.iter().any(|p| p.abs() > 1 << 31) {
+    if pads.iter().any(|p| p.unsigned_abs() > 1 << 31) {
         return Err(format!("pads {pads:?} are out of range").into());
     }
     let auto = match cx.attrs.text("auto_pad").as_deref() {
@@ -56,7 +59,7 @@ impl Spatial {
     pub fn resolve(&mut self, input: &[usize], kernel: &[usize], ceil: bool) -> Result<Vec<usize>, Refusal> {
         let mut out = vec![];
         for d in 0..kernel.len() {
-            let reach = (kernel[d] as i64 - 1) * self.dilations[d] as i64 + 1;
+            let reach = (kernel[d] as i64 - 1).saturating_mul(self.dilations[d] as i64).saturating_add(1).min(1 << 48);
             let (n, stride) = (input[d] as i64, self.strides[d] as i64);
             if let Some(auto) = self.auto {
                 let wanted = (n + stride - 1) / stride;

@@ -14,6 +14,9 @@ fn import(cx: &mut Context<'_>) -> Imported {
         Some(split) => unsigned(&split, "split")?,
         None => {
             let count = cx.attrs.int("num_outputs").map_or(cx.wanted.len(), |n| n.max(1) as usize);
+            if count > 1 << 20 {
+                return cx.unsupported("num_outputs", count);
+            }
             let each = n.div_ceil(count.max(1));
             (0..count).map(|i| each.min(n.saturating_sub(i * each))).collect()
         }

@@ -34,7 +34,7 @@ fn explicit_padding(conv: &Conv, x: &[usize], w: &[usize]) -> Option<(Vec<usize>
     let (mut before, mut after) = (vec![0; rank + 2], vec![0; rank + 2]);
     for d in 0..rank {
         before[1 + d] = conv.pads[d] as usize;
-        let reach = (conv.out[d].max(1) - 1) * conv.strides[d] + (w[2 + d] - 1) * conv.dilations[d] + 1;
+        let reach = (conv.out[d].max(1) - 1) * conv.strides[d] + w[2 + d].saturating_sub(1) * conv.dilations[d] + 1;
         after[1 + d] = reach.saturating_sub(x[1 + d] + before[1 + d]);
     }
     Some((before, after))
