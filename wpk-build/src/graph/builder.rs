@@ -55,11 +55,11 @@ impl Builder {
 
     /// Adds a node and returns its results.
     pub fn add(&mut self, op: Op, inputs: &[ValueId]) -> Outcome<Vec<ValueId>> {
+        let types: Vec<_> = inputs.iter().map(|&i| (self.graph.dtype(i), self.graph.shape(i).to_vec())).collect();
+        let results = shape::infer(&op, &types)?;
         if let Some(simpler) = fold::simplify(self, &op, inputs)? {
             return Ok(simpler);
         }
-        let types: Vec<_> = inputs.iter().map(|&i| (self.graph.dtype(i), self.graph.shape(i).to_vec())).collect();
-        let results = shape::infer(&op, &types)?;
         let key = format!("{op:?} {inputs:?}");
         if let Some(known) = self.known.get(&key) {
             return Ok(known.clone());

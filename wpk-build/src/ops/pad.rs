@@ -48,7 +48,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
             "wrap" => Some(i.rem_euclid(n)),
             _ => None,
         };
-        if before[d].saturating_add(after[d]) > 1 << 24 {
+        if before[d].saturating_add(after[d]).saturating_add(n) > 1 << 24 {
             return Err(format!("pads {pads:?} repeat too much").into());
         }
         if n == 0 {
