@@ -84,6 +84,7 @@ impl<'a> Importer<'a> {
             let more = if nodes.len() > 5 { format!(" and {} more", nodes.len() - 5) } else { String::new() };
             self.diags.push(Diag::new(format!("operator {op} is not supported")).note("nodes", format!("{shown}{more} (opset {version})")));
         }
+        self.b.graph.sweep();
         if self.diags.is_empty() { Ok(self.b.graph) } else { Err(Diags(self.diags)) }
     }
 

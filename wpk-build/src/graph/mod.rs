@@ -112,6 +112,29 @@ impl Graph {
         (node.outputs.len() == 1).then_some((&node.op, node.inputs.as_slice()))
     }
 
+    /// Whether each value is needed for the results.
+    pub fn live(&self) -> Vec<bool> {
+        let mut live = vec![false; self.values.len()];
+        self.outputs.iter().for_each(|o| live[o.1.0 as usize] = true);
+        for node in self.nodes.iter().rev() {
+            if node.outputs.iter().any(|o| live[o.0 as usize]) {
+                node.inputs.iter().for_each(|i| live[i.0 as usize] = true);
+            }
+        }
+        live
+    }
+
+    /// Drops nodes that no result needs.
+    pub fn sweep(&mut self) {
+        let live = self.live();
+        self.nodes.retain(|n| n.outputs.iter().any(|o| live[o.0 as usize]));
+        for (n, node) in self.nodes.iter().enumerate() {
+            for (i, o) in node.outputs.iter().enumerate() {
+                self.values[o.0 as usize].def = Def::Node(n, i);
+            }
+        }
+    }
+
     /// How often each value is read, results included.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.values.len()];

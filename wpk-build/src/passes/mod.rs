@@ -1,7 +1,7 @@
 //! Graph passes: one file each, in the order of [`PIPELINE`].
 //!
 //! A pass is a rule applied to every live node while the graph is rebuilt. The builder folds constants, shares equal nodes
-//! and drops what has no effect, so rules only say what is particular to them. The graph is verified after every pass.
+//! and drops what has no effect, and dead code is swept after every pass, so rules only say what is particular to them. The graph is verified after every pass.
 
 mod attention;
 mod batch_norm;
@@ -36,7 +36,6 @@ pub const PIPELINE: &[Pass] = &[
     Pass { name: "channels_last", rule: channels_last::rule },
     Pass { name: "fuse_maps_again", rule: fuse_maps::rule },
     Pass { name: "epilogue", rule: epilogue::rule },
-    Pass { name: "dead_code", rule: rewrite::keep },
 ];
 
 /// A graph after the pipeline, with what was not fused and why.

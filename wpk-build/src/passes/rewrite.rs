@@ -80,24 +80,9 @@ impl Rewrite<'_> {
     }
 }
 
-/// The rule that changes nothing.
-pub fn keep(_: &mut Rewrite<'_>, _: &Node, _: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
-    Ok(None)
-}
-
-/// Rebuilds what the results need, with a rule.
+/// Rebuilds a graph with a rule, and drops what no result needs any more.
 pub fn run(old: &Graph, rule: Rule, remarks: &mut Vec<Remark>) -> Result<Graph, String> {
-    let mut live = vec![false; old.values.len()];
-    old.outputs.iter().for_each(|o| live[o.1.0 as usize] = true);
-    for node in old.nodes.iter().rev() {
-        if node.outputs.iter().any(|o| live[o.0 as usize]) {
-            node.inputs.iter().for_each(|i| live[i.0 as usize] = true);
-        }
-    }
-    let mut old_uses = vec![0; old.values.len()];
-    let needed = |n: &&Node| n.outputs.iter().any(|o| live[o.0 as usize]);
-    old.nodes.iter().filter(needed).flat_map(|n| &n.inputs).chain(old.outputs.iter().map(|o| &o.1)).for_each(|v| old_uses[v.0 as usize] += 1);
-
+    let old_uses = old.uses();
     let mut cx = Rewrite { b: Builder::default(), remarks, uses: BTreeMap::new() };
     let mut names = Names { old, old_uses, map: vec![None; old.values.len()] };
     for (name, id) in &old.inputs {
@@ -105,7 +90,7 @@ pub fn run(old: &Graph, rule: Rule, remarks: &mut Vec<Remark>) -> Result<Graph, 
         let new = cx.b.input(name, value.dtype, &value.shape);
         names.define(&mut cx, *id, new);
     }
-    for node in old.nodes.iter().filter(needed) {
+    for node in &old.nodes {
         let inputs = node.inputs.iter().map(|&i| names.get(&mut cx, i)).collect::<Result<Vec<_>, _>>()?;
         cx.b.origin = node.origin.clone();
         let outputs = match rule(&mut cx, node, &inputs)? {
@@ -122,7 +107,9 @@ pub fn run(old: &Graph, rule: Rule, remarks: &mut Vec<Remark>) -> Result<Graph, 
         let new = cx.b.cast(new, old.dtype(*id))?;
         cx.b.graph.outputs.push((name.clone(), new));
     }
-    Ok(cx.b.graph)
+    let mut graph = cx.b.graph;
+    graph.sweep();
+    Ok(graph)
 }
 
 /// Old values by their new ones.

@@ -1,0 +1,292 @@
+//! Graph passes as text: the model, the pass, the graph after it.
+
+use wpk_build::import::{Options, import};
+use wpk_build::onnx::parse;
+use wpk_build::passes::{PIPELINE, apply};
+use wpk_tests::text;
+
+/// Runs every pass up to the named one and compares the graph's text.
+#[track_caller]
+fn check(model: &str, pass: &str, expected: &str) {
+    let (graph, _) = run(model, pass);
+    let normal = |s: &str| s.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n");
+    assert_eq!(normal(&graph), normal(expected), "\nfound:\n{graph}");
+}
+
+fn run(model: &str, pass: &str) -> (String, Vec<String>) {
+    let source = parse(text::bytes(model)).expect("the model is read");
+    let mut graph = import(&source, &Options::default()).expect("the model is imported");
+    let mut remarks = vec![];
+    if pass != "import" {
+        for p in PIPELINE {
+            graph = apply(p, &graph, &mut remarks).expect("the pass succeeds");
+            if p.name == pass {
+                break;
+            }
+        }
+    }
+    (graph.to_string(), remarks.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn shape_subgraphs_fold_at_import() {
+    check(
+        "input x f32 2x3x4
+         s = Shape(x)
+         const i i64 1 = 0
+         n = Gather(s, i)
+         const rest i64 1 = -1
+         to = Concat(n, rest) axis=0
+         y = Reshape(x, to)
+         output y",
+        "import",
+        "input x: f32[2, 3, 4]
+         %0: f32[2, 12] = reshape(x)
+         output y = %0",
+    );
+}
+
+#[test]
+fn what_has_no_effect_vanishes() {
+    check(
+        "input x f32 2x3
+         a = Identity(x)
+         b = Dropout(a)
+         c = Transpose(b) perm=[1,0]
+         d = Transpose(c) perm=[1,0]
+         const zero f32 - = 0
+         e = Add(d, zero)
+         y = Relu(e)
+         output y",
+        "import",
+        "input x: f32[2, 3]
+         %0: f32[2, 3] = map max($0, 0.0)(x)
+         output y = %0",
+    );
+}
+
+#[test]
+fn equal_nodes_are_shared() {
+    check(
+        "input x f32 4
+         a = Exp(x)
+         b = Exp(x)
+         y = Add(a, b)
+         output y",
+        "import",
+        "input x: f32[4]
+         %0: f32[4] = map exp($0)(x)
+         %1: f32[4] = map add($0, $0)(%0)
+         output y = %1",
+    );
+}
+
+#[test]
+fn dead_code_is_dropped() {
+    check(
+        "input x f32 4
+         unused = Exp(x)
+         y = Neg(x)
+         output y",
+        "widen",
+        "input x: f32[4]
+         %0: f32[4] = map neg($0)(x)
+         output y = %0",
+    );
+}
+
+#[test]
+fn half_precision_is_widened() {
+    check(
+        "input x f16 4
+         y = Exp(x)
+         output y",
+        "fuse_maps",
+        "input x: f16[4]
+         %0: f16[4] = map f16(exp(f32($0)))(x)
+         output y = %0",
+    );
+}
+
+#[test]
+fn layer_normalization_is_recognized() {
+    let model = "input x f32 2x8
+         m = ReduceMean(x) axes=[-1]
+         d = Sub(x, m)
+         const two f32 - = 2
+         s = Pow(d, two)
+         v = ReduceMean(s) axes=[-1]
+         const e f32 - = 0.00001
+         a = Add(v, e)
+         r = Sqrt(a)
+         n = Div(d, r)
+         const w f32 8 random
+         const b f32 8 random
+         z = Mul(n, w)
+         y = Add(z, b)
+         output y";
+    check(
+        model,
+        "layer_norm",
+        "input x: f32[2, 8]
+         %0: f32[2, 8] = normalize layer 9.999999747378752e-6(x, const f32[8], const f32[8])
+         output y = %0",
+    );
+}
+
+#[test]
+fn batch_normalization_moves_into_weights() {
+    check(
+        "input x f32 1x2x4x4
+         const w f32 3x2x3x3 random
+         const s f32 3 = 1 2 3
+         const b f32 3 = 1 2 3
+         const m f32 3 = 1 2 3
+         const v f32 3 = 1 2 3
+         c = Conv(x, w)
+         y = BatchNormalization(c, s, b, m, v)
+         output y",
+        "batch_norm",
+        "input x: f32[1, 2, 4, 4]
+         %0: f32[1, 3, 2, 2] = conv stride [1, 1] pad [0, 0](x, const f32[3, 2, 3, 3])
+         %1: f32[1, 3, 2, 2] = map add($0, $1)(%0, const f32[3, 1, 1])
+         output y = %1",
+    );
+}
+
+const ATTENTION: &str = "input q f32 1x2x4x8
+         input k f32 1x2x8x6
+         input v f32 1x2x6x8
+         input mask f32 1x1x1x6
+         p = MatMul(q, k)
+         const root f32 - = 4
+         d = Div(p, root)
+         m = Add(d, mask)
+         s = Softmax(m) axis=-1
+         y = MatMul(s, v)
+         output y";
+
+#[test]
+fn attention_is_recognized() {
+    check(
+        ATTENTION,
+        "epilogue",
+        "input q: f32[1, 2, 4, 8]
+         input k: f32[1, 2, 8, 6]
+         input v: f32[1, 2, 6, 8]
+         input mask: f32[1, 1, 1, 6]
+         %0: f32[1, 2, 6, 8] = transpose [0, 1, 3, 2](k)
+         %1: f32[1, 2, 4, 8] = attention scale 0.25(q, %0, v, mask)
+         output y = %1",
+    );
+}
+
+#[test]
+fn attention_whose_scores_are_read_is_left_alone() {
+    let (graph, remarks) = run(&format!("{ATTENTION}\noutput s"), "attention");
+    assert!(graph.contains("softmax") && !graph.contains("attention"), "{graph}");
+    assert_eq!(remarks, ["MatMul#4 was not fused into Softmax#3: its input is read elsewhere too"]);
+}
+
+#[test]
+fn gelu_is_recognized_in_a_chain_of_maps() {
+    check(
+        "input x f32 2x8
+         const root f32 - = 1.4142135
+         const one f32 - = 1
+         const half f32 - = 0.5
+         d = Div(x, root)
+         e = Erf(d)
+         p = Add(e, one)
+         m = Mul(x, p)
+         y = Mul(m, half)
+         output y",
+        "fuse_maps",
+        "input x: f32[2, 8]
+         %0: f32[2, 8] = map gelu($0)(x)
+         output y = %0",
+    );
+}
+
+#[test]
+fn silu_and_hardswish_are_recognized() {
+    check(
+        "input x f32 4
+         s = Sigmoid(x)
+         a = Mul(x, s)
+         h = HardSigmoid(a) alpha=0.16666667 beta=0.5
+         y = Mul(a, h)
+         output y",
+        "fuse_maps",
+        "input x: f32[4]
+         %0: f32[4] = map silu($0)(x)
+         %1: f32[4] = map hardswish($0)(%0)
+         output y = %1",
+    );
+}
+
+#[test]
+fn global_pooling_is_a_mean_over_height_and_width() {
+    let expected = "input x: f32[1, 4, 3, 3]
+         %0: f32[1, 4, 1, 1] = reduce mean [2, 3](x)
+         output y = %0";
+    check("input x f32 1x4x3x3\n y = ReduceMean(x) axes=[2,3]\n output y", "widen", expected);
+    check("input x f32 1x4x3x3\n y = GlobalAveragePool(x)\n output y", "widen", expected);
+}
+
+#[test]
+fn transposes_move_down_and_cancel() {
+    check(
+        "input x f32 1x8x4x4
+         const w f32 8x8x3x3 random
+         const v f32 8x8x1x1 random
+         a = Conv(x, w) pads=[1,1,1,1]
+         b = Relu(a)
+         c = MaxPool(b) kernel_shape=[2,2] strides=[2,2]
+         d = Conv(c, v)
+         y = GlobalAveragePool(d)
+         output y",
+        "epilogue",
+        "input x: f32[1, 8, 4, 4]
+         %0: f32[1, 4, 4, 8] = transpose [0, 2, 3, 1](x)
+         %1: f32[1, 4, 4, 8] = conv stride [1, 1] pad [1, 1] channels_last then max($0, 0.0)(%0, const f32[8, 8, 3, 3])
+         %2: f32[1, 2, 2, 8] = window max [1, 2, 2, 1] stride [1, 2, 2, 1] pad [0, 0, 0, 0](%1)
+         %3: f32[1, 2, 2, 8] = conv stride [1, 1] pad [0, 0] channels_last(%2, const f32[8, 8, 1, 1])
+         %4: f32[1, 1, 1, 8] = reduce mean [1, 2](%3)
+         %5: f32[1, 8, 1, 1] = reshape(%4)
+         output y = %5",
+    );
+}
+
+#[test]
+fn bias_residual_and_activation_move_into_the_product() {
+    check(
+        "input x f32 4x8
+         const w f32 8x8 random
+         const b f32 8 random
+         m = MatMul(x, w)
+         a = Add(m, b)
+         r = Add(a, x)
+         y = Relu(r)
+         output y",
+        "epilogue",
+        "input x: f32[4, 8]
+         %0: f32[4, 8] = contract ab,bc->ac then max(add(add($0, $1), $2), 0.0)(x, const f32[8, 8], const f32[8], x)
+         output y = %0",
+    );
+}
+
+#[test]
+fn a_shared_product_keeps_its_activation_apart() {
+    let (graph, remarks) = run(
+        "input x f32 4x8
+         const w f32 8x8 random
+         m = MatMul(x, w)
+         y = Relu(m)
+         output y
+         output m",
+        "epilogue",
+    );
+    assert!(graph.contains("map max($0, 0.0)"), "{graph}");
+    assert_eq!(remarks, ["Relu#1 was not fused into MatMul#0: its input is read elsewhere too"]);
+}
