@@ -114,6 +114,11 @@ fn tensor(port: &Port) -> Result<TokenStream, String> {
     Ok(quote!(::wpk::Tensor<#element, ::wpk::#shape<#(#dims),*>>))
 }
 
+/// The names of some tensors as Rust identifiers, as generated code spells them.
+pub fn field_names(ports: &[Port]) -> Vec<String> {
+    idents(ports).iter().map(ToString::to_string).collect()
+}
+
 fn idents(ports: &[Port]) -> Vec<Ident> {
     let mut taken = vec![];
     ports.iter().map(|p| field(&p.name, &mut taken)).collect()

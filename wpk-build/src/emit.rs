@@ -53,7 +53,11 @@ impl Model {
         Ok(Model { path: base.join(&self.path), ..self.clone() })
     }
 
-    fn emit(&self) -> Result<(Report, Vec<PathBuf>), Diags> {
+    /// Writes the generated files, without a word to cargo; returns the files that were read too.
+    ///
+    /// # Errors
+    /// Everything wrong with the model.
+    pub fn emit(&self) -> Result<(Report, Vec<PathBuf>), Diags> {
         let dir = match &self.out_dir {
             Some(dir) => dir.clone(),
             None => env::var("OUT_DIR").map(PathBuf::from).ok_or_else(|| Diag::new("OUT_DIR is not set").help("call `compile` from build.rs, or name a folder with `.out_dir(...)`"))?,

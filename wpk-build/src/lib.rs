@@ -22,6 +22,7 @@ pub mod ops;
 pub mod passes;
 mod scalar;
 
+pub use codegen::field_names;
 pub use diag::{Diag, Diags};
 pub use emit::Report;
 pub use graph::Literal;

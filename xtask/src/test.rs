@@ -1,1 +1,33 @@
-pub fn test() -> crate::Outcome { Ok(()) }
+//! Every check, as CI runs it.
+
+use crate::{Outcome, conformance, fetch, generated, run};
+use std::process::Command;
+
+/// Formatting, lints, documentation, tests on every instruction set, conformance, generated code and fuzzing.
+pub fn test() -> Outcome {
+    let cargo = |args: &[&str]| run(Command::new("cargo").args(args));
+    let step = |name: &str| println!("== {name}");
+    step("format");
+    cargo(&["fmt", "--all", "--check"])?;
+    step("lints");
+    cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
+    step("documentation");
+    run(Command::new("cargo").args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    step("tests");
+    fetch::onnx_cases()?;
+    cargo(&["test", "--workspace", "--quiet"])?;
+    cargo(&["test", "-p", "wpk", "--all-features", "--quiet"])?;
+    for isa in ["portable", "avx2"] {
+        step(&format!("kernels on {isa}"));
+        run(Command::new("cargo").args(["test", "-p", "wpk-tests", "--test", "kernels", "--quiet"]).env("WPK_ISA", isa))?;
+    }
+    step("conformance");
+    conformance::conformance(&[])?;
+    step("generated code");
+    generated::generated()?;
+    step("damaged models");
+    // With overflow checks, as build scripts run.
+    cargo(&["run", "--quiet", "--package", "xtask", "--", "fuzz", "20000"])?;
+    step("done");
+    Ok(())
+}

@@ -45,8 +45,13 @@ impl Placement {
         let uses = graph.uses();
         let mut placement = Self { places: vec![None; graph.values.len()] };
         for (o, (_, id)) in graph.outputs.iter().enumerate() {
-            if graph.node(*id).is_some_and(|n| !n.op.is_view()) && placement.places[id.0 as usize].is_none() {
-                placement.places[id.0 as usize] = Some((Buffer::Output(o), View::dense(graph.shape(*id))));
+            let mut v = *id;
+            while let Some((Op::Reshape(_), inputs)) = graph.op(v).filter(|_| uses[v.0 as usize] == 1) {
+                v = inputs[0];
+            }
+            let own = v == *id || uses[v.0 as usize] == 1;
+            if own && graph.node(v).is_some_and(|n| !n.op.is_view()) && placement.places[v.0 as usize].is_none() {
+                placement.places[v.0 as usize] = Some((Buffer::Output(o), View::dense(graph.shape(v))));
             }
         }
         for node in graph.nodes.iter().rev() {

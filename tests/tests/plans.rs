@@ -1,0 +1,145 @@
+//! Plans: their text, their encoding, their memory, their verifier.
+
+use std::path::Path;
+use wpk_build::onnx::parse;
+use wpk_build::{Compiled, Model};
+use wpk_plan::{Place, Program};
+use wpk_tests::text;
+
+fn compile(model: &str) -> Compiled {
+    let source = parse(text::bytes(model)).expect("the model is read");
+    Model::new("m.onnx").build_from(&source).unwrap_or_else(|d| panic!("{d}"))
+}
+
+const BLOCK: &str = "input x f32 1x8x6x6
+     const w f32 8x8x3x3 random
+     const b f32 8 random
+     const v f32 16x8x1x1 random
+     a = Conv(x, w, b) pads=[1,1,1,1]
+     r = Relu(a)
+     s = Add(r, x)
+     c = Conv(s, v)
+     p = GlobalAveragePool(c)
+     y = Flatten(p)
+     output y";
+
+#[test]
+fn the_text_of_a_plan() {
+    let found = compile(BLOCK).program.to_string();
+    let expected = "\
+model M
+  weight0: f32 dense [1, 1, 1, 8] at 0, 32 bytes
+  weight1: f32 panels16 [1152] at 64, 4608 bytes
+  weight2: f32 panels16 [128] at 4672, 512 bytes
+plan for cpu
+  input0 x: f32[1, 8, 6, 6]
+  output0 y: f32[1, 16]
+  arena 3456 bytes
+  0: arena+2304:f32 = contraction [1, 6, 6, 8] over [8, 3, 3](input0:f32, weight1:f32, weight0:f32, input0:f32) [weights in panels]  ; Conv#0 + Relu#1 + Add#2
+  1: arena+0:f32 = contraction [1, 6, 6, 16] over [8, 1, 1](arena+2304:f32, weight2:f32) after 0 [weights in panels]  ; Conv#3
+  2: output0:f32 = reduce mean [1, 6, 6, 16] -> [1, 1, 1, 16](arena+0:f32) after 1  ; GlobalAveragePool#4
+";
+    assert_eq!(found, expected, "\nfound:\n{found}");
+}
+
+#[test]
+fn a_plan_survives_its_encoding() {
+    for model in [BLOCK, "input x f16 4\ny = Exp(x)\noutput y", "input x f32 3x4\nv, i = TopK(x, k)\noutput v\noutput i\nconst k i64 1 = 2"] {
+        let program = compile(model).program;
+        let bytes = program.to_bytes();
+        assert_eq!(Program::from_bytes(&bytes).expect("it decodes"), program);
+        for n in 0..bytes.len() {
+            assert!(Program::from_bytes(&bytes[..n]).is_err(), "{n} bytes of {} decode", bytes.len());
+        }
+    }
+}
+
+#[test]
+fn an_older_plan_is_refused_by_version() {
+    let mut bytes = compile(BLOCK).program.to_bytes();
+    bytes[4] += 1;
+    let message = Program::from_bytes(&bytes).expect_err("another version").to_string();
+    assert_eq!(message, "the plan has version 2, this runtime reads 1: build with matching wpk crates");
+}
+
+#[test]
+fn the_plan_in_generated_rust_is_the_plan_in_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = Model::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits/models/digits.onnx")).name("Digits").dim("batch", [1, 8]);
+    let report = model.clone().out_dir(folder.path()).compile().unwrap_or_else(|d| panic!("{d}"));
+    let rust = std::fs::read_to_string(&report.rust).expect("generated Rust");
+    let name = rust.split("include_bytes ! (concat ! (env ! (\"OUT_DIR\") , \"/\" , \"").nth(1).and_then(|s| s.split('"').next()).expect("the plan's file in the generated Rust");
+    let bytes = std::fs::read(folder.path().join(name)).expect("the plan's file");
+    assert_eq!(Program::from_bytes(&bytes).expect("it decodes"), model.build().unwrap_or_else(|d| panic!("{d}")).program);
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits/models/digits.onnx");
+    let build = || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let copy = folder.path().join("digits.onnx");
+        std::fs::copy(&model, &copy).expect("a copy");
+        let out = folder.path().join("out");
+        Model::new(copy).dim("batch", [1, 4]).out_dir(&out).compile().unwrap_or_else(|d| panic!("{d}"));
+        let mut files: Vec<_> = std::fs::read_dir(out).expect("files").flatten().map(|e| (e.file_name(), std::fs::read(e.path()).expect("a file"))).collect();
+        files.sort();
+        files
+    };
+    let (a, b) = (build(), build());
+    assert_eq!(a.len(), 4, "Rust, plan, its text and weights");
+    assert!(a == b, "two builds differ");
+}
+
+#[test]
+fn a_result_that_is_only_concatenated_is_written_in_place() {
+    let program = compile(
+        "input x f32 1x8x4x4
+         const w f32 16x8x1x1 random
+         const v f32 16x8x3x3 random
+         a = Conv(x, w)
+         b = Conv(x, v) pads=[1,1,1,1]
+         c = Concat(a, b) axis=1
+         y = GlobalAveragePool(c)
+         output y",
+    )
+    .program;
+    let kinds: Vec<&str> = program.buckets[0].1.body.steps().iter().map(|s| s.kernel.problem().family()).collect();
+    assert_eq!(kinds, ["contraction", "contraction", "reduce"]);
+}
+
+#[test]
+fn intermediates_share_memory_only_in_order() {
+    // Two independent chains may run at the same time, so they cannot share; along a chain every second buffer can.
+    let chain = |name: &str, from: &str| (0..6).map(|i| {
+        let input = if i == 0 { from.to_owned() } else { format!("{name}{}", i - 1) };
+        format!("{name}{i} = Softmax({input})\n")
+    }).collect::<String>();
+    let one = compile(&format!("input x f32 64x64\n{}output a5", chain("a", "x")));
+    let two = compile(&format!("input x f32 64x64\ninput z f32 64x64\n{}{}output a5\noutput b5", chain("a", "x"), chain("b", "z")));
+    assert_eq!(one.program.buckets[0].1.arena, 2 * 64 * 64 * 4);
+    assert_eq!(two.program.buckets[0].1.arena, 4 * 64 * 64 * 4);
+}
+
+#[test]
+fn the_verifier_finds_what_would_be_unsafe() {
+    let check = |spoil: &dyn Fn(&mut Program), expected: &str| {
+        let mut program = compile(BLOCK).program;
+        spoil(&mut program);
+        let faults: Vec<String> = program.verify().iter().map(ToString::to_string).collect();
+        assert!(faults.iter().any(|f| f.contains(expected)), "{expected}: {faults:?}");
+    };
+    fn steps(p: &mut Program) -> &mut Vec<wpk_plan::Step> {
+        match &mut p.buckets[0].1.body.blocks[0] {
+            wpk_plan::Block::Run(steps) => steps,
+            _ => panic!("a run of steps"),
+        }
+    }
+    assert_eq!(compile(BLOCK).program.verify(), []);
+    check(&|p| p.buckets[0].1.arena = 64, "leaves its memory");
+    check(&|p| steps(p)[1].after.clear(), "touches memory of step 0 without waiting for it");
+    check(&|p| steps(p)[0].args[0].place = Place::Input(7), "leaves its memory");
+    check(&|p| steps(p)[2].args[1].place = Place::Weight(0), "is not writable");
+    check(&|p| steps(p)[0].after = vec![wpk_plan::Edge { step: 2, kind: wpk_plan::EdgeKind::Full }], "which is not earlier");
+    check(&|p| p.sections[0].bytes = 16, "leaves its memory");
+}

@@ -1,0 +1,88 @@
+//! Running models: threads, allocations, reproducibility, errors.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use wpk::{Device, Shape1, Shape2, Shape4, Tensor};
+
+wpk::model! {
+    /// The digits model with three batch sizes.
+    struct Digits = "../examples/digits/models/digits.onnx";
+    dims = { batch: [1, 8, 32] };
+}
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts the allocations of each thread.
+struct Counting;
+
+// SAFETY: it passes everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.dealloc(p, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn image(seed: usize) -> Tensor<f32, Shape4<1, 1, 8, 8>> {
+    Tensor::from_fn(|i| ((i * 37 + seed * 101) % 64) as f32 / 63.0)
+}
+
+#[test]
+fn forward_does_not_allocate_after_the_first_call() {
+    let digits = Digits::load().expect("the model loads");
+    let x = image(1);
+    drop(digits.forward(&x).expect("it runs"));
+    let before = ALLOCATIONS.with(Cell::get);
+    for _ in 0..10 {
+        drop(digits.forward(&x).expect("it runs"));
+    }
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+}
+
+#[test]
+fn many_threads_get_the_same_bits() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    let digits = Digits::load().expect("the model loads");
+    shared(&digits);
+    let expected: Vec<_> = (0..8).map(|s| digits.forward(&image(s)).expect("it runs")).collect();
+    std::thread::scope(|scope| {
+        for t in 0..8 {
+            let (digits, expected) = (&digits, &expected);
+            scope.spawn(move || (0..50).for_each(|i| assert_eq!(digits.forward(&image((t + i) % 8)).expect("it runs"), expected[(t + i) % 8])));
+        }
+    });
+}
+
+#[test]
+fn a_batch_gives_what_its_images_give() {
+    let digits = Digits::load().expect("the model loads");
+    let batch: Tensor<f32, Shape4<8, 1, 8, 8>> = Tensor::from_fn(|i| image(i / 64).as_slice()[i % 64]);
+    let scores: Tensor<f32, Shape2<8, 10>> = digits.forward(&batch).expect("it runs");
+    for (s, row) in scores.as_slice().chunks(10).enumerate() {
+        let single = digits.forward(&image(s)).expect("it runs");
+        assert!(row.iter().zip(single.as_slice()).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0)), "image {s}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_an_error() {
+    let error = Digits::load_on(Device::Cuda(0)).map(|_| ()).expect_err("no GPU plan");
+    assert_eq!(error.to_string(), "device: CUDA device 0: this program holds no GPU plan");
+    assert_eq!(Digits::load().expect("the model loads").device(), Device::Cpu);
+}
+
+#[test]
+fn a_slice_of_another_length_is_an_error() {
+    let error = Tensor::<f32, Shape1<3>>::from_slice(&[1.0, 2.0]).expect_err("too short");
+    assert_eq!(error.to_string(), "tensor: expected 3 elements of [3], found 2");
+}
