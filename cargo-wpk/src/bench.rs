@@ -46,7 +46,15 @@ pub fn bench(args: &BenchArgs) -> Outcome {
     times.sort();
     let ms = |t: Duration| t.as_secs_f64() * 1e3;
     let at = |q: usize| ms(times[(times.len() - 1) * q / 100]);
-    println!("median {:.3} ms, p90 {:.3} ms, best {:.3} ms, {} runs (built in {:.0} ms, packed and loaded in {:.0} ms)", at(50), at(90), at(0), times.len(), ms(built), ms(loaded));
+    println!(
+        "median {:.3} ms, p90 {:.3} ms, best {:.3} ms, {} runs (built in {:.0} ms, packed and loaded in {:.0} ms)",
+        at(50),
+        at(90),
+        at(0),
+        times.len(),
+        ms(built),
+        ms(loaded)
+    );
     if args.profile {
         profile(&model, &compiled, &slices, &mut targets)?;
     }
@@ -65,7 +73,13 @@ fn profile(model: &wpk_rt::Model, compiled: &wpk_build::Compiled, inputs: &[&[u8
     for i in order {
         let problem = steps[i].kernel.problem();
         let (us, rate) = (best[i].as_secs_f64() * 1e6, problem.operations() as f64 / best[i].as_secs_f64() / 1e9);
-        println!("{:5.1} % {us:9.1} us {rate:7.1} GFLOP/s  {i:3} {} {}  ; {}", best[i].as_secs_f64() / total.as_secs_f64() * 100.0, problem.family(), problem.describe(), steps[i].origin);
+        println!(
+            "{:5.1} % {us:9.1} us {rate:7.1} GFLOP/s  {i:3} {} {}  ; {}",
+            best[i].as_secs_f64() / total.as_secs_f64() * 100.0,
+            problem.family(),
+            problem.describe(),
+            steps[i].origin
+        );
     }
     println!("sum of steps {:.3} ms", total.as_secs_f64() * 1e3);
     Ok(())

@@ -27,7 +27,11 @@ fn input(model: &Path, port: &Port, seed: usize) -> Result<Tensor, String> {
     let len: usize = port.shape.iter().product();
     if path.exists() {
         let tensor = crate::npy::read(&path)?;
-        return if tensor.len() == len { Ok(tensor) } else { Err(format!("{} has {} elements, input {:?} takes {len}", path.display(), tensor.len(), port.name)) };
+        return if tensor.len() == len {
+            Ok(tensor)
+        } else {
+            Err(format!("{} has {} elements, input {:?} takes {len}", path.display(), tensor.len(), port.name))
+        };
     }
     let mut state = 0x9e37_79b9_7f4a_7c15u64 ^ (seed as u64) << 32;
     let mut next = || {

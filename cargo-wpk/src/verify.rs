@@ -46,7 +46,8 @@ pub fn verify(args: &VerifyArgs) -> Outcome {
         }
     }
     let stored = beside(&args.model.model, "out64");
-    let expected = if stored.exists() { vec![crate::npy::read(&stored)?] } else { evaluate(&compiled.graphs[0].0, &given, Rounding::Never) };
+    let expected =
+        if stored.exists() { vec![crate::npy::read(&stored)?] } else { evaluate(&compiled.graphs[0].0, &given, Rounding::Never) };
     let mut worst: f64 = 0.0;
     for ((port, bytes), expected) in plan.outputs.iter().zip(&results).zip(&expected) {
         let error = relative_error(&Tensor::from_bytes(port.dtype, bytes), expected);

@@ -12,5 +12,10 @@ fn main() -> Result<(), String> {
     }
     println!("cargo::rustc-cfg=exported");
     // Problems are told to cargo one by one; the build fails with them.
-    wpk_build::Model::new(model).name("ResNet").dim("batch", [1, 4]).compile().map(drop).map_err(|_| "the model cannot be compiled".to_owned())
+    wpk_build::Model::new(model)
+        .name("ResNet")
+        .dim("batch", [1, 4])
+        .compile()
+        .map(drop)
+        .map_err(|_| "the model cannot be compiled".to_owned())
 }

@@ -26,7 +26,12 @@ pub fn model(text: &str) -> proto::Model {
             _ => graph.node.push(node(line)),
         }
     }
-    proto::Model { ir_version: 8, opset_import: vec![proto::OperatorSet { domain: String::new(), version }], graph: Some(graph), ..Default::default() }
+    proto::Model {
+        ir_version: 8,
+        opset_import: vec![proto::OperatorSet { domain: String::new(), version }],
+        graph: Some(graph),
+        ..Default::default()
+    }
 }
 
 /// The same, encoded.
@@ -35,7 +40,10 @@ pub fn bytes(text: &str) -> bytes::Bytes {
 }
 
 fn number(kind: &str) -> i32 {
-    ["", "f32", "u8", "i8", "u16", "i16", "i32", "i64", "string", "bool", "f16", "f64", "u32", "u64"].iter().position(|k| *k == kind).unwrap_or_else(|| panic!("{kind}")) as i32
+    ["", "f32", "u8", "i8", "u16", "i16", "i32", "i64", "string", "bool", "f16", "f64", "u32", "u64"]
+        .iter()
+        .position(|k| *k == kind)
+        .unwrap_or_else(|| panic!("{kind}")) as i32
 }
 
 fn extents(text: &str) -> Vec<&str> {
@@ -84,7 +92,8 @@ fn node(line: &str) -> proto::Node {
     let (outputs, rest) = line.split_once('=').unwrap_or_else(|| panic!("{line}"));
     let (op, rest) = rest.split_once('(').unwrap_or_else(|| panic!("{line}"));
     let (inputs, attributes) = rest.split_once(')').unwrap_or_else(|| panic!("{line}"));
-    let list = |text: &str| text.split(',').map(|n| n.trim().to_owned()).filter(|n| !text.trim().is_empty() || !n.is_empty()).collect::<Vec<_>>();
+    let list =
+        |text: &str| text.split(',').map(|n| n.trim().to_owned()).filter(|n| !text.trim().is_empty() || !n.is_empty()).collect::<Vec<_>>();
     proto::Node {
         input: list(inputs),
         output: list(outputs),

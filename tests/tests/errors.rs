@@ -117,7 +117,11 @@ output \"nowhere\" is not defined by any node
 #[test]
 fn foreign_files_are_told_apart() {
     check_file(b"", "the model file is empty", "the export or the download was interrupted: write the file again");
-    check_file(b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "the model file is a Git LFS pointer, not the model", "run `git lfs pull` to fetch it");
+    check_file(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
+        "the model file is a Git LFS pointer, not the model",
+        "run `git lfs pull` to fetch it",
+    );
     check_file(b"PK\x03\x04rest", "the file is not an ONNX model but a zip archive (a PyTorch checkpoint?)", "export the model to ONNX");
     check_file(b"<html>", "the file is not an ONNX model but text", "export the model to ONNX");
     let whole = text::bytes("input x f32 4\ny = Relu(x)\noutput y");

@@ -11,18 +11,34 @@ fn root() -> PathBuf {
 
 /// Dependencies of each package for ordinary and build use, with every transitive one.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
-    let output = Command::new(env!("CARGO")).args(["metadata", "--format-version", "1", "--locked"]).current_dir(root()).output().expect("cargo metadata");
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .current_dir(root())
+        .output()
+        .expect("cargo metadata");
     let meta: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let name: BTreeMap<&str, &str> = meta["packages"].as_array().expect("packages").iter().map(|p| (p["id"].as_str().expect("id"), p["name"].as_str().expect("name"))).collect();
+    let name: BTreeMap<&str, &str> = meta["packages"]
+        .as_array()
+        .expect("packages")
+        .iter()
+        .map(|p| (p["id"].as_str().expect("id"), p["name"].as_str().expect("name")))
+        .collect();
     let mut direct: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for node in meta["resolve"]["nodes"].as_array().expect("nodes") {
-        let used = node["deps"].as_array().expect("deps").iter().filter(|d| d["dep_kinds"].as_array().is_some_and(|k| k.iter().any(|k| k["kind"] != "dev")));
+        let used = node["deps"]
+            .as_array()
+            .expect("deps")
+            .iter()
+            .filter(|d| d["dep_kinds"].as_array().is_some_and(|k| k.iter().any(|k| k["kind"] != "dev")));
         let names = used.map(|d| name[d["pkg"].as_str().expect("pkg")].to_owned());
         direct.entry(name[node["id"].as_str().expect("id")].to_owned()).or_default().extend(names);
     }
     let mut all = direct.clone();
     loop {
-        let next: BTreeMap<_, BTreeSet<String>> = all.iter().map(|(k, v)| (k.clone(), v.iter().chain(v.iter().filter_map(|d| all.get(d)).flatten()).cloned().collect())).collect();
+        let next: BTreeMap<_, BTreeSet<String>> = all
+            .iter()
+            .map(|(k, v)| (k.clone(), v.iter().chain(v.iter().filter_map(|d| all.get(d)).flatten()).cloned().collect()))
+            .collect();
         if next == all {
             return all;
         }
@@ -66,7 +82,11 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
 fn every_operator_file_is_a_row() {
     let folder = root().join("wpk-build/src/ops");
     let helpers = ["mod", "context", "pointwise", "reducing", "spatial", "resampling"];
-    let files = sources(&folder).into_iter().map(|(p, _)| p.file_stem().expect("a name").to_string_lossy().into_owned()).filter(|n| !helpers.contains(&n.as_str())).count();
+    let files = sources(&folder)
+        .into_iter()
+        .map(|(p, _)| p.file_stem().expect("a name").to_string_lossy().into_owned())
+        .filter(|n| !helpers.contains(&n.as_str()))
+        .count();
     let names: BTreeSet<&str> = wpk_build::ops::TABLE.iter().map(|op| op.name).collect();
     assert_eq!((names.len(), wpk_build::ops::TABLE.len()), (files, files), "files, rows and names differ");
 }

@@ -16,12 +16,22 @@ fn check(model: &str, seed: u64) {
     let source = parse(text::bytes(model)).expect("the model is read");
     let compiled = Model::new("m.onnx").build_from(&source).unwrap_or_else(|d| panic!("{d}\n{model}"));
     let plan = &compiled.program.buckets[0].1;
-    let inputs: Vec<Tensor> = plan.inputs.iter().enumerate().map(|(i, p)| {
-        let values = text::random(seed + i as u64, p.shape.iter().product());
-        // The value that the element type holds is what both sides compute with.
-        if p.dtype.is_float() { Tensor::floats(p.dtype, values.iter().map(|&v| f64::from(v as f32)).collect()) } else { Tensor::ints(p.dtype, values.iter().map(|v| (v * 5.0) as i64).collect()) }
-    }).collect();
-    let loaded = wpk_rt::Model::new(compiled.program.clone(), Weights::Owned(compiled.blob.to_bytes()), Device::Cpu).unwrap_or_else(|e| panic!("{e}\n{model}"));
+    let inputs: Vec<Tensor> = plan
+        .inputs
+        .iter()
+        .enumerate()
+        .map(|(i, p)| {
+            let values = text::random(seed + i as u64, p.shape.iter().product());
+            // The value that the element type holds is what both sides compute with.
+            if p.dtype.is_float() {
+                Tensor::floats(p.dtype, values.iter().map(|&v| f64::from(v as f32)).collect())
+            } else {
+                Tensor::ints(p.dtype, values.iter().map(|v| (v * 5.0) as i64).collect())
+            }
+        })
+        .collect();
+    let loaded = wpk_rt::Model::new(compiled.program.clone(), Weights::Owned(compiled.blob.to_bytes()), Device::Cpu)
+        .unwrap_or_else(|e| panic!("{e}\n{model}"));
     let bytes: Vec<Vec<u8>> = inputs.iter().map(Tensor::to_bytes).collect();
     let mut results: Vec<Vec<u8>> = plan.outputs.iter().map(|p| vec![0xff; p.bytes()]).collect();
     let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
@@ -36,7 +46,12 @@ fn check(model: &str, seed: u64) {
             (_, DType::F16 | DType::BF16) => 1e-2,
             _ => 2e-6,
         };
-        assert!(found.len() == expected.len() && error <= limit, "output {} has error {error:.1e}\n{model}\n{}", port.name, compiled.program);
+        assert!(
+            found.len() == expected.len() && error <= limit,
+            "output {} has error {error:.1e}\n{model}\n{}",
+            port.name,
+            compiled.program
+        );
     }
 }
 
@@ -68,13 +83,20 @@ fn convolutions() {
         let pads: Vec<String> = (0..4).map(|_| r.below(3).to_string()).collect();
         let (n, sh, sw) = (r.within(1, 2), r.within(1, 3), r.within(1, 3));
         let activation = r.pick(&["Relu", "Sigmoid", "Gelu", "HardSwish", "Tanh", "Softplus", "Identity", "Neg"]);
-        check(&format!("opset 20
+        check(
+            &format!(
+                "opset 20
             input x f32 {n}x{ci}x{h}x{w}
             const w f32 {co}x{}x{kh}x{kw} random
             const b f32 {co} random
             c = Conv(x, w, b) group={groups} strides=[{sh},{sw}] dilations=[{dh},{dw}] pads=[{}]
             y = {activation}(c)
-            output y", ci / groups, pads.join(",")), seed);
+            output y",
+                ci / groups,
+                pads.join(",")
+            ),
+            seed,
+        );
     }
 }
 
@@ -84,14 +106,20 @@ fn depthwise_convolutions() {
         let r = &mut Random(seed);
         let c = [2, 3, 8, 15, 16, 17, 32, 33, 48, 70, 130][r.below(11)];
         let (k, s, h, w) = (r.within(1, 5), r.within(1, 2), r.within(6, 12), r.within(6, 12));
-        check(&format!("input x f32 1x{c}x{h}x{w}
+        check(
+            &format!(
+                "input x f32 1x{c}x{h}x{w}
             const w f32 {c}x1x{k}x{k} random
             const b f32 {c} random
             c = Conv(x, w, b) group={c} strides=[{s},{s}] pads=[{0},{0},{0},{0}]
             y = Clip(c, low, high)
             const low f32 - = -0.5
             const high f32 - = 0.5
-            output y", k / 2), seed);
+            output y",
+                k / 2
+            ),
+            seed,
+        );
     }
 }
 
@@ -100,9 +128,18 @@ fn transposed_convolutions_and_other_ranks() {
     for seed in 0..40 {
         let r = &mut Random(seed);
         let (ci, co, k, s) = (r.within(1, 9), r.within(1, 20), r.within(1, 4), r.within(1, 3));
-        check(&format!("input x f32 1x{ci}x5x6\nconst w f32 {ci}x{co}x{k}x{k} random\ny = ConvTranspose(x, w) strides=[{s},{s}] dilations=[{},1]\noutput y", r.within(1, 2)), seed);
+        check(
+            &format!(
+                "input x f32 1x{ci}x5x6\nconst w f32 {ci}x{co}x{k}x{k} random\ny = ConvTranspose(x, w) strides=[{s},{s}] dilations=[{},1]\noutput y",
+                r.within(1, 2)
+            ),
+            seed,
+        );
         check(&format!("input x f32 2x{ci}x19\nconst w f32 {co}x{ci}x{k} random\ny = Conv(x, w) strides=[{s}] pads=[1,1]\noutput y"), seed);
-        check(&format!("input x f32 1x{ci}x5x6x7\nconst w f32 {co}x{ci}x2x2x{k} random\ny = Conv(x, w) pads=[0,1,1,0,1,1]\noutput y"), seed);
+        check(
+            &format!("input x f32 1x{ci}x5x6x7\nconst w f32 {co}x{ci}x2x2x{k} random\ny = Conv(x, w) pads=[0,1,1,0,1,1]\noutput y"),
+            seed,
+        );
     }
 }
 
@@ -119,7 +156,14 @@ fn matrix_products() {
         check(&format!("input x f32 {b}x{m}x{k}\n{}\nz = MatMul(x, y)\noutput z", second(format!("{b}x{k}x{n}"))), seed);
         let (ta, tb) = (r.below(2), r.below(2));
         let shape = |t: usize, a: usize, b: usize| if t == 1 { format!("{b}x{a}") } else { format!("{a}x{b}") };
-        check(&format!("input x f32 {}\n{}\ninput c f32 {n}\nz = Gemm(x, y, c) transA={ta} transB={tb} alpha=0.5\noutput z", shape(ta, m, k), second(shape(tb, k, n))), seed);
+        check(
+            &format!(
+                "input x f32 {}\n{}\ninput c f32 {n}\nz = Gemm(x, y, c) transA={ta} transB={tb} alpha=0.5\noutput z",
+                shape(ta, m, k),
+                second(shape(tb, k, n))
+            ),
+            seed,
+        );
     }
     check("input x f32 5x2100\nconst y f32 2100x70 random\nz = MatMul(x, y)\noutput z", 1);
     check("input x f64 5x6\ninput y f64 6x7\nz = MatMul(x, y)\noutput z", 1);
@@ -131,7 +175,9 @@ fn attention() {
     for seed in 0..30 {
         let r = &mut Random(seed);
         let (h, s, t, d) = (r.within(1, 3), r.within(1, 20), r.within(1, 40), r.within(1, 24));
-        check(&format!("input q f32 1x{s}x{h}x{d}
+        check(
+            &format!(
+                "input q f32 1x{s}x{h}x{d}
             input k f32 1x{t}x{h}x{d}
             input v f32 1x{t}x{h}x{d}
             input mask f32 1x1x{s}x{t}
@@ -147,7 +193,10 @@ fn attention() {
             ot = Transpose(o) perm=[0,2,1,3]
             const to i64 2 = {s} -1
             y = Reshape(ot, to)
-            output y"), seed);
+            output y"
+            ),
+            seed,
+        );
     }
 }
 
@@ -156,14 +205,23 @@ fn rows_and_reductions() {
     for seed in 0..60 {
         let r = &mut Random(seed);
         let (a, b, c) = (r.within(1, 6), r.within(1, 40), r.within(1, 70));
-        let kind = r.pick(&["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"]);
+        let kind =
+            r.pick(&["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"]);
         let axes = r.pick(&["0", "1", "2", "0 1", "1 2", "0 2"]);
         let n = axes.split(' ').count();
         check(&format!("opset 18\ninput x f32 {a}x{b}x{c}\nconst axes i64 {n} = {axes}\ny = {kind}(x, axes)\noutput y"), seed);
         check(&format!("input x f32 {a}x{b}x{c}\ny = Softmax(x) axis={}\noutput y", r.below(3)), seed);
         check(&format!("input x f32 {a}x{b}x{c}\ny = LogSoftmax(x) axis=-1\noutput y"), seed);
-        check(&format!("input x f32 {a}x{b}x{c}\nconst s f32 {c} random\nconst t f32 {c} random\ny = LayerNormalization(x, s, t)\noutput y"), seed);
-        check(&format!("input x f32 {a}x{b}x{c}\nconst s f32 {b} random\nconst t f32 {b} random\ny = InstanceNormalization(x, s, t) epsilon=0.01\noutput y"), seed);
+        check(
+            &format!("input x f32 {a}x{b}x{c}\nconst s f32 {c} random\nconst t f32 {c} random\ny = LayerNormalization(x, s, t)\noutput y"),
+            seed,
+        );
+        check(
+            &format!(
+                "input x f32 {a}x{b}x{c}\nconst s f32 {b} random\nconst t f32 {b} random\ny = InstanceNormalization(x, s, t) epsilon=0.01\noutput y"
+            ),
+            seed,
+        );
         check(&format!("input x f64 {a}x{b}\ny = Softmax(x)\nz = ReduceProd(x)\noutput y\noutput z"), seed);
     }
 }
@@ -175,8 +233,19 @@ fn pooling() {
         let (c, h, w, k, s) = (r.within(1, 70), r.within(6, 12), r.within(6, 12), r.within(1, 3), r.within(1, 3));
         let (kind, extra) = [("MaxPool", ""), ("AveragePool", ""), ("AveragePool", "count_include_pad=1")][r.below(3)];
         let ceil = r.below(2);
-        check(&format!("input x f32 1x{c}x{h}x{w}\ny = {kind}(x) kernel_shape=[{k},{k}] strides=[{s},{s}] pads=[{p},{p},0,0] ceil_mode={ceil} {extra}\noutput y", p = r.below(k)), seed);
-        check(&format!("input x f32 1x{c}x{h}x{w}\nconst f f32 {c}x{c}x1x1 random\na = Conv(x, f)\ny = {kind}(a) kernel_shape=[{k},{k}] strides=[{s},{s}] {extra}\noutput y"), seed);
+        check(
+            &format!(
+                "input x f32 1x{c}x{h}x{w}\ny = {kind}(x) kernel_shape=[{k},{k}] strides=[{s},{s}] pads=[{p},{p},0,0] ceil_mode={ceil} {extra}\noutput y",
+                p = r.below(k)
+            ),
+            seed,
+        );
+        check(
+            &format!(
+                "input x f32 1x{c}x{h}x{w}\nconst f f32 {c}x{c}x1x1 random\na = Conv(x, f)\ny = {kind}(a) kernel_shape=[{k},{k}] strides=[{s},{s}] {extra}\noutput y"
+            ),
+            seed,
+        );
     }
 }
 
@@ -188,7 +257,10 @@ fn maps_broadcast_and_mix_types() {
         let shapes = [format!("{a}x{b}x{c}"), format!("{b}x{c}"), format!("{c}"), format!("{b}x1"), format!("{a}x1x1"), "1".to_owned()];
         let (s, t) = (&shapes[r.below(6)], &shapes[r.below(6)]);
         let f = r.pick(&["Add", "Sub", "Mul", "Max", "Min"]);
-        check(&format!("input x f32 {a}x{b}x{c}\ninput y f32 {s}\ninput z f32 {t}\nu = {f}(x, y)\nv = Add(u, z)\nw = Tanh(v)\noutput w"), seed);
+        check(
+            &format!("input x f32 {a}x{b}x{c}\ninput y f32 {s}\ninput z f32 {t}\nu = {f}(x, y)\nv = Add(u, z)\nw = Tanh(v)\noutput w"),
+            seed,
+        );
         check(&format!("input x i64 {a}x{b}x{c}\ninput y i64 {s}\nu = {f}(x, y)\nv = Cast(u) to=1\nl = Less(x, y)\nw = Where(l, v, h)\nh = Cast(x) to=1\noutput l\noutput u", ).replace("w = Where(l, v, h)\nh = Cast(x) to=1\n", "h = Cast(x) to=1\nw = Where(l, v, h)\noutput w\n"), seed);
         check(&format!("input x f16 {a}x{c}\ninput y f16 {c}\nu = Mul(x, y)\nv = Sigmoid(u)\noutput v"), seed);
         check(&format!("input x f32 {a}x{b}x{c}\nt = Transpose(x) perm=[2,0,1]\ny = Exp(t)\nz = Trilu(y)\noutput z"), seed);
@@ -200,7 +272,9 @@ fn movement_and_indexing() {
     for seed in 0..40 {
         let r = &mut Random(seed);
         let (a, b, c) = (r.within(2, 6), r.within(3, 9), r.within(3, 40));
-        check(&format!("input x f32 {a}x{b}x{c}
+        check(
+            &format!(
+                "input x f32 {a}x{b}x{c}
             const starts i64 2 = 1 -1
             const ends i64 2 = 100 -100
             const axes i64 2 = 1 2
@@ -213,8 +287,14 @@ fn movement_and_indexing() {
             q = Pad(z, few) mode=\"reflect\"
             const few i64 6 = 1 0 0 1 0 0
             output p
-            output q", r.below(3)), seed);
-        check(&format!("input x f32 {a}x{b}x{c}
+            output q",
+                r.below(3)
+            ),
+            seed,
+        );
+        check(
+            &format!(
+                "input x f32 {a}x{b}x{c}
             const i i64 4 = 0 1 -1 1
             y = Gather(x, i) axis={}
             const two i64 1 = 2
@@ -226,7 +306,17 @@ fn movement_and_indexing() {
             output v
             output w
             output m
-            output s", r.below(3), r.below(2)), seed);
-        check(&format!("input x f32 1x{b}x{a}x{a}\nconst s f32 4 = 1 1 2 1.5\ny = Resize(x,,s) mode=\"linear\"\nz = Resize(x,,s) mode=\"cubic\"\nn = Resize(x,,s)\noutput y\noutput z\noutput n"), seed);
+            output s",
+                r.below(3),
+                r.below(2)
+            ),
+            seed,
+        );
+        check(
+            &format!(
+                "input x f32 1x{b}x{a}x{a}\nconst s f32 4 = 1 1 2 1.5\ny = Resize(x,,s) mode=\"linear\"\nz = Resize(x,,s) mode=\"cubic\"\nn = Resize(x,,s)\noutput y\noutput z\noutput n"
+            ),
+            seed,
+        );
     }
 }

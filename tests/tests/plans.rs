@@ -44,7 +44,8 @@ plan for cpu
 
 #[test]
 fn a_plan_survives_its_encoding() {
-    for model in [BLOCK, "input x f16 4\ny = Exp(x)\noutput y", "input x f32 3x4\nv, i = TopK(x, k)\noutput v\noutput i\nconst k i64 1 = 2"] {
+    for model in [BLOCK, "input x f16 4\ny = Exp(x)\noutput y", "input x f32 3x4\nv, i = TopK(x, k)\noutput v\noutput i\nconst k i64 1 = 2"]
+    {
         let program = compile(model).program;
         let bytes = program.to_bytes();
         assert_eq!(Program::from_bytes(&bytes).expect("it decodes"), program);
@@ -65,10 +66,15 @@ fn an_older_plan_is_refused_by_version() {
 #[test]
 fn the_plan_in_generated_rust_is_the_plan_in_memory() {
     let folder = tempfile::tempdir().expect("a folder");
-    let model = Model::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits/models/digits.onnx")).name("Digits").dim("batch", [1, 8]);
+    let model =
+        Model::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits/models/digits.onnx")).name("Digits").dim("batch", [1, 8]);
     let report = model.clone().out_dir(folder.path()).compile().unwrap_or_else(|d| panic!("{d}"));
     let rust = std::fs::read_to_string(&report.rust).expect("generated Rust");
-    let name = rust.split("include_bytes ! (concat ! (env ! (\"OUT_DIR\") , \"/\" , \"").nth(1).and_then(|s| s.split('"').next()).expect("the plan's file in the generated Rust");
+    let name = rust
+        .split("include_bytes ! (concat ! (env ! (\"OUT_DIR\") , \"/\" , \"")
+        .nth(1)
+        .and_then(|s| s.split('"').next())
+        .expect("the plan's file in the generated Rust");
     let bytes = std::fs::read(folder.path().join(name)).expect("the plan's file");
     assert_eq!(Program::from_bytes(&bytes).expect("it decodes"), model.build().unwrap_or_else(|d| panic!("{d}")).program);
 }
@@ -82,7 +88,8 @@ fn the_same_input_gives_the_same_bytes() {
         std::fs::copy(&model, &copy).expect("a copy");
         let out = folder.path().join("out");
         Model::new(copy).dim("batch", [1, 4]).out_dir(&out).compile().unwrap_or_else(|d| panic!("{d}"));
-        let mut files: Vec<_> = std::fs::read_dir(out).expect("files").flatten().map(|e| (e.file_name(), std::fs::read(e.path()).expect("a file"))).collect();
+        let mut files: Vec<_> =
+            std::fs::read_dir(out).expect("files").flatten().map(|e| (e.file_name(), std::fs::read(e.path()).expect("a file"))).collect();
         files.sort();
         files
     };
@@ -111,10 +118,14 @@ fn a_result_that_is_only_concatenated_is_written_in_place() {
 #[test]
 fn intermediates_share_memory_only_in_order() {
     // Two independent chains may run at the same time, so they cannot share; along a chain every second buffer can.
-    let chain = |name: &str, from: &str| (0..6).map(|i| {
-        let input = if i == 0 { from.to_owned() } else { format!("{name}{}", i - 1) };
-        format!("{name}{i} = Softmax({input})\n")
-    }).collect::<String>();
+    let chain = |name: &str, from: &str| {
+        (0..6)
+            .map(|i| {
+                let input = if i == 0 { from.to_owned() } else { format!("{name}{}", i - 1) };
+                format!("{name}{i} = Softmax({input})\n")
+            })
+            .collect::<String>()
+    };
     let one = compile(&format!("input x f32 64x64\n{}output a5", chain("a", "x")));
     let two = compile(&format!("input x f32 64x64\ninput z f32 64x64\n{}{}output a5\noutput b5", chain("a", "x"), chain("b", "z")));
     assert_eq!(one.program.buckets[0].1.arena, 2 * 64 * 64 * 4);

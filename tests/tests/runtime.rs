@@ -58,7 +58,9 @@ fn many_threads_get_the_same_bits() {
     std::thread::scope(|scope| {
         for t in 0..8 {
             let (digits, expected) = (&digits, &expected);
-            scope.spawn(move || (0..50).for_each(|i| assert_eq!(digits.forward(&image((t + i) % 8)).expect("it runs"), expected[(t + i) % 8])));
+            scope.spawn(move || {
+                (0..50).for_each(|i| assert_eq!(digits.forward(&image((t + i) % 8)).expect("it runs"), expected[(t + i) % 8]))
+            });
         }
     });
 }

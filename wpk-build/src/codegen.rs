@@ -63,15 +63,20 @@ pub fn module(program: &Program, name: &str, visibility: &TokenStream, docs: &To
 
 fn syn_ident(name: &str) -> Result<Ident, String> {
     let valid = name.chars().enumerate().all(|(i, c)| c == '_' || c.is_alphabetic() || i > 0 && c.is_alphanumeric()) && !name.is_empty();
-    if valid { Ok(Ident::new(name, Span::call_site())) } else { Err(format!("{name:?} is not a Rust type name: choose one with `.name(\"...\")`")) }
+    if valid {
+        Ok(Ident::new(name, Span::call_site()))
+    } else {
+        Err(format!("{name:?} is not a Rust type name: choose one with `.name(\"...\")`"))
+    }
 }
 
 /// The name of a tensor as a Rust identifier.
 pub fn field(name: &str, taken: &mut Vec<String>) -> Ident {
     const KEYWORDS: &[&str] = &[
-        "as", "break", "const", "continue", "crate", "else", "enum", "extern", "false", "fn", "for", "if", "impl", "in", "let", "loop", "match", "mod", "move",
-        "mut", "pub", "ref", "return", "self", "static", "struct", "super", "trait", "true", "type", "unsafe", "use", "where", "while", "async", "await", "dyn",
-        "abstract", "become", "box", "do", "final", "macro", "override", "priv", "typeof", "unsized", "virtual", "yield", "try", "gen", "model",
+        "as", "break", "const", "continue", "crate", "else", "enum", "extern", "false", "fn", "for", "if", "impl", "in", "let", "loop",
+        "match", "mod", "move", "mut", "pub", "ref", "return", "self", "static", "struct", "super", "trait", "true", "type", "unsafe",
+        "use", "where", "while", "async", "await", "dyn", "abstract", "become", "box", "do", "final", "macro", "override", "priv",
+        "typeof", "unsized", "virtual", "yield", "try", "gen", "model",
     ];
     let mut ident = String::new();
     let mut lower = false;

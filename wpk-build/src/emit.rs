@@ -60,11 +60,16 @@ impl Model {
     pub fn emit(&self) -> Result<(Report, Vec<PathBuf>), Diags> {
         let dir = match &self.out_dir {
             Some(dir) => dir.clone(),
-            None => env::var("OUT_DIR").map(PathBuf::from).ok_or_else(|| Diag::new("OUT_DIR is not set").help("call `compile` from build.rs, or name a folder with `.out_dir(...)`"))?,
+            None => env::var("OUT_DIR").map(PathBuf::from).ok_or_else(|| {
+                Diag::new("OUT_DIR is not set").help("call `compile` from build.rs, or name a folder with `.out_dir(...)`")
+            })?,
         };
         let compiled = self.build()?;
         let name = self.type_name();
-        let fail = |path: &Path| { let path = path.display().to_string(); move |e: std::io::Error| Diags::from(Diag::new(format!("cannot write {path}: {e}"))) };
+        let fail = |path: &Path| {
+            let path = path.display().to_string();
+            move |e: std::io::Error| Diags::from(Diag::new(format!("cannot write {path}: {e}")))
+        };
         fs::create_dir_all(&dir).map_err(fail(&dir))?;
         let write = |file: String, bytes: &[u8]| {
             let path = dir.join(file);
@@ -86,12 +91,15 @@ impl Model {
         let embed = match self.weights {
             WeightPlace::Auto => len <= EMBED_LIMIT,
             WeightPlace::Embedded if len > EMBED_NEVER => {
-                return Err(Diag::new(format!("{len} bytes of weights are too many to embed")).help("use `.weights(WeightPlace::File)`").into());
+                return Err(Diag::new(format!("{len} bytes of weights are too many to embed"))
+                    .help("use `.weights(WeightPlace::File)`")
+                    .into());
             }
             place => place == WeightPlace::Embedded,
         };
         let at = |file: &str| quote!(concat!(env!("OUT_DIR"), "/", #file));
-        let (place, symbol) = (at(weights), format!("wpk_weights_{}", weights.trim_end_matches(".weights").rsplit('-').next().unwrap_or_default()));
+        let (place, symbol) =
+            (at(weights), format!("wpk_weights_{}", weights.trim_end_matches(".weights").rsplit('-').next().unwrap_or_default()));
         let program = at(program);
         let mut assets = Assets { program: quote!(include_bytes!(#program)), items: quote!(), weights: quote!() };
         if len == 0 {
@@ -112,7 +120,11 @@ impl Model {
         let compiled = self.build()?;
         let len = compiled.blob.len();
         if len > EMBED_LIMIT {
-            let help = format!("compile it in build.rs: `wpk_build::Model::new(\"...\").name({:?}).compile()`, and `wpk::include_model!({:?})`", self.type_name(), self.type_name());
+            let help = format!(
+                "compile it in build.rs: `wpk_build::Model::new(\"...\").name({:?}).compile()`, and `wpk::include_model!({:?})`",
+                self.type_name(),
+                self.type_name()
+            );
             return Err(Diag::new(format!("{} MB of weights are too many for `wpk::model!`", len >> 20)).help(help).into());
         }
         let (program, weights) = (Literal::byte_string(&compiled.program.to_bytes()), Literal::byte_string(&compiled.blob.to_bytes()));

@@ -21,7 +21,15 @@ pub struct Options {
 /// Imports the model's graph; every problem found is in the error.
 pub fn import(source: &Source, options: &Options) -> Result<Graph, Diags> {
     let Some(graph) = source.model.graph.as_ref() else { return Err(Diag::new("the file holds no ONNX graph").into()) };
-    let importer = Importer { source, options, b: Builder::default(), names: BTreeMap::new(), broken: BTreeSet::new(), diags: vec![], unsupported: BTreeMap::new() };
+    let importer = Importer {
+        source,
+        options,
+        b: Builder::default(),
+        names: BTreeMap::new(),
+        broken: BTreeSet::new(),
+        diags: vec![],
+        unsupported: BTreeMap::new(),
+    };
     importer.run(graph)
 }
 
@@ -73,7 +81,10 @@ impl<'a> Importer<'a> {
             match self.names.get(info.name.as_str()) {
                 Some(&id) => self.b.graph.outputs.push((info.name.clone(), id)),
                 None if self.broken.contains(info.name.as_str()) => {}
-                None => self.diags.push(Diag::new(format!("output {:?} is not defined by any node", info.name)).help("the file is damaged: export the model again")),
+                None => self.diags.push(
+                    Diag::new(format!("output {:?} is not defined by any node", info.name))
+                        .help("the file is damaged: export the model again"),
+                ),
             }
         }
         if graph.output.is_empty() {
@@ -123,7 +134,10 @@ impl<'a> Importer<'a> {
         match (&dim.dim_value, &dim.dim_param) {
             (_, Some(name)) if !name.is_empty() => {
                 let known = self.options.dims.get(name).copied();
-                known.ok_or_else(|| fail(format!("is the symbol {name:?}")).help(format!("give its value: `dims = {{ {name}: [1] }}` or `.dim({name:?}, [1])`")))
+                known.ok_or_else(|| {
+                    fail(format!("is the symbol {name:?}"))
+                        .help(format!("give its value: `dims = {{ {name}: [1] }}` or `.dim({name:?}, [1])`"))
+                })
             }
             (Some(n), _) => usize::try_from(*n).map_err(|_| fail(format!("is {n}"))),
             _ => Err(fail("is not stated".to_owned()).help(format!("give the extents with `.shape({input:?}, &[...])`"))),
@@ -148,13 +162,16 @@ impl<'a> Importer<'a> {
                 None => {
                     if !self.broken.contains(name.as_str()) {
                         let diag = Diag::new(format!("{}: input {name:?} is not defined before it", node.op_type));
-                        self.diags.push(self.describe(diag, index, node, version).help("the graph has a cycle or lost a node: export the model again"));
+                        self.diags.push(
+                            self.describe(diag, index, node, version).help("the graph has a cycle or lost a node: export the model again"),
+                        );
                     }
                     return poison(self);
                 }
             }
         }
-        let duplicate = node.output.iter().find(|o| !o.is_empty() && (self.names.contains_key(o.as_str()) || self.broken.contains(o.as_str())));
+        let duplicate =
+            node.output.iter().find(|o| !o.is_empty() && (self.names.contains_key(o.as_str()) || self.broken.contains(o.as_str())));
         if let Some(name) = duplicate {
             let diag = Diag::new(format!("{}: output {name:?} is defined twice", node.op_type));
             self.diags.push(self.describe(diag, index, node, version));
@@ -203,11 +220,16 @@ impl<'a> Importer<'a> {
 /// The element type and extents that a model states for its inputs, for reports.
 pub fn describe_input(info: &proto::ValueInfo) -> String {
     let Some(t) = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else { return "not a tensor".to_owned() };
-    let dims: Vec<String> = t.shape.iter().flat_map(|s| &s.dim).map(|d| match (&d.dim_param, d.dim_value) {
-        (Some(p), _) if !p.is_empty() => p.clone(),
-        (_, Some(n)) => n.to_string(),
-        _ => "?".to_owned(),
-    }).collect();
+    let dims: Vec<String> = t
+        .shape
+        .iter()
+        .flat_map(|s| &s.dim)
+        .map(|d| match (&d.dim_param, d.dim_value) {
+            (Some(p), _) if !p.is_empty() => p.clone(),
+            (_, Some(n)) => n.to_string(),
+            _ => "?".to_owned(),
+        })
+        .collect();
     let name = dtype(t.elem_type).map_or_else(|e| e, |t: DType| t.name().to_owned());
     format!("{name}[{}]", dims.join(", "))
 }

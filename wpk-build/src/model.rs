@@ -69,7 +69,15 @@ impl Model {
     /// A model file. Relative paths start at the package's folder.
     pub fn new(path: impl AsRef<Path>) -> Self {
         let (options, dims) = (Options::default(), vec![]);
-        Self { path: path.as_ref().to_owned(), name: None, dims, options, precision: Precision::default(), weights: WeightPlace::default(), out_dir: None }
+        Self {
+            path: path.as_ref().to_owned(),
+            name: None,
+            dims,
+            options,
+            precision: Precision::default(),
+            weights: WeightPlace::default(),
+            out_dir: None,
+        }
     }
 
     /// The name of the generated type; by default the file's.
@@ -138,7 +146,9 @@ impl Model {
     /// As for [`Model::build`].
     pub fn build_from(&self, source: &Source) -> Result<Compiled, Diags> {
         if let Some((dim, _)) = self.dims.iter().find(|d| d.1.is_empty()) {
-            return Err(Diag::new(format!("dimension {dim:?} has no sizes")).help(format!("give at least one: `.dim({dim:?}, [1])`")).into());
+            return Err(Diag::new(format!("dimension {dim:?} has no sizes"))
+                .help(format!("give at least one: `.dim({dim:?}, [1])`"))
+                .into());
         }
         let mut weights = Weights::default();
         let (mut buckets, mut graphs, mut remarks) = (vec![], vec![], vec![]);
@@ -156,10 +166,14 @@ impl Model {
         let program = Program { name: self.type_name(), dims, buckets, sections: blob.sections.clone() };
         let memory = program.buckets.iter().map(|b| b.1.arena).max().unwrap_or(0).saturating_add(blob.len());
         if memory > MEMORY_LIMIT {
-            return Err(Diag::new(format!("the plan takes {} GB", memory >> 30)).help("the model's extents are too large, or a dimension has a wrong value").into());
+            return Err(Diag::new(format!("the plan takes {} GB", memory >> 30))
+                .help("the model's extents are too large, or a dimension has a wrong value")
+                .into());
         }
         if let Some(fault) = program.verify().first() {
-            return Err(Diag::new(format!("the plan is not valid: {fault}")).help("this is a bug in wpk: please report it with the model").into());
+            return Err(Diag::new(format!("the plan is not valid: {fault}"))
+                .help("this is a bug in wpk: please report it with the model")
+                .into());
         }
         Ok(Compiled { program, blob, graphs, remarks, files: source.files.borrow().clone() })
     }
@@ -180,5 +194,7 @@ fn prefixed(mut diags: Diags, file: &str) -> Diags {
 
 /// Every combination of sizes, the last dimension fastest.
 fn combinations(dims: &[(String, Vec<usize>)]) -> Vec<Vec<usize>> {
-    dims.iter().fold(vec![vec![]], |all, (_, sizes)| all.iter().flat_map(|c| sizes.iter().map(|&s| [c.as_slice(), &[s]].concat()).collect::<Vec<_>>()).collect())
+    dims.iter().fold(vec![vec![]], |all, (_, sizes)| {
+        all.iter().flat_map(|c| sizes.iter().map(|&s| [c.as_slice(), &[s]].concat()).collect::<Vec<_>>()).collect()
+    })
 }

@@ -74,7 +74,9 @@ fn rewrite(f: &mut ScalarFn, expr: Expr, dtype: DType) -> Option<u16> {
         Expr::Binary(Binary::Pow, x, y) if dtype.is_float() && c(y) == Some(0.5) => Some(f.unary(Unary::Sqrt, x)),
         Expr::Binary(Binary::Mul, x, y) if c(x) == Some(1.0) => Some(y),
         // Constants come second, so that patterns need one form.
-        Expr::Binary(b @ (Binary::Add | Binary::Mul | Binary::Max | Binary::Min), x, y) if c(x).is_some() && c(y).is_none() => Some(f.binary(b, y, x)),
+        Expr::Binary(b @ (Binary::Add | Binary::Mul | Binary::Max | Binary::Min), x, y) if c(x).is_some() && c(y).is_none() => {
+            Some(f.binary(b, y, x))
+        }
         Expr::Binary(Binary::Mul, x, y) if dtype.is_float() => product(f, x, y),
         Expr::Binary(Binary::Div, x, y) if dtype.is_float() => silu_quotient(f, x, y),
         _ => None,
@@ -186,7 +188,9 @@ fn gelu_argument(f: &ScalarFn, x: u16) -> Option<u16> {
 fn hard_sigmoid(f: &ScalarFn, x: u16) -> Option<u16> {
     let clamp = |x: u16, high: f64| {
         let bound = |x: u16, b: Binary, limit: f64| operands(f, x, b).and_then(|(p, q)| (constant(f, q) == Some(limit)).then_some(p));
-        bound(x, Binary::Min, high).and_then(|y| bound(y, Binary::Max, 0.0)).or_else(|| bound(x, Binary::Max, 0.0).and_then(|y| bound(y, Binary::Min, high)))
+        bound(x, Binary::Min, high)
+            .and_then(|y| bound(y, Binary::Max, 0.0))
+            .or_else(|| bound(x, Binary::Max, 0.0).and_then(|y| bound(y, Binary::Min, high)))
     };
     let plus = |x: u16, c: f64| operands(f, x, Binary::Add).and_then(|(p, q)| near(constant(f, q), c).then_some(p));
     let six = scaled(f, x, 1.0 / 6.0).and_then(|x| clamp(x, 6.0)).and_then(|x| plus(x, 3.0));
@@ -213,47 +217,94 @@ mod tests {
 
     #[test]
     fn neutral_elements_vanish() {
-        check(|f, x| { let z = number(f, 0.0); f.binary(Binary::Add, x, z) }, "$0");
-        check(|f, x| { let o = number(f, 1.0); let y = f.binary(Binary::Mul, o, x); f.binary(Binary::Div, y, o) }, "$0");
-        check(|f, x| { let t = number(f, 2.0); f.binary(Binary::Pow, x, t) }, "mul($0, $0)");
-        check(|f, x| { let t = number(f, 8.0); f.binary(Binary::Div, x, t) }, "mul($0, 0.125)");
+        check(
+            |f, x| {
+                let z = number(f, 0.0);
+                f.binary(Binary::Add, x, z)
+            },
+            "$0",
+        );
+        check(
+            |f, x| {
+                let o = number(f, 1.0);
+                let y = f.binary(Binary::Mul, o, x);
+                f.binary(Binary::Div, y, o)
+            },
+            "$0",
+        );
+        check(
+            |f, x| {
+                let t = number(f, 2.0);
+                f.binary(Binary::Pow, x, t)
+            },
+            "mul($0, $0)",
+        );
+        check(
+            |f, x| {
+                let t = number(f, 8.0);
+                f.binary(Binary::Div, x, t)
+            },
+            "mul($0, 0.125)",
+        );
     }
 
     #[test]
     fn constants_fold() {
-        check(|f, x| { let (a, b) = (number(f, 2.0), number(f, 3.0)); let c = f.binary(Binary::Mul, a, b); f.binary(Binary::Add, c, x) }, "add($0, 6.0)");
+        check(
+            |f, x| {
+                let (a, b) = (number(f, 2.0), number(f, 3.0));
+                let c = f.binary(Binary::Mul, a, b);
+                f.binary(Binary::Add, c, x)
+            },
+            "add($0, 6.0)",
+        );
     }
 
     #[test]
     fn activations_are_recognized() {
-        check(|f, x| { let s = f.unary(Unary::Sigmoid, x); f.binary(Binary::Mul, s, x) }, "silu($0)");
-        check(|f, x| {
-            let (half, one, root) = (number(f, 0.5), number(f, 1.0), number(f, std::f64::consts::SQRT_2));
-            let d = f.binary(Binary::Div, x, root);
-            let e = f.unary(Unary::Erf, d);
-            let s = f.binary(Binary::Add, e, one);
-            let m = f.binary(Binary::Mul, x, s);
-            f.binary(Binary::Mul, m, half)
-        }, "gelu($0)");
-        check(|f, x| {
-            let (three, zero, six) = (number(f, 3.0), number(f, 0.0), number(f, 6.0));
-            let s = f.binary(Binary::Add, x, three);
-            let low = f.binary(Binary::Max, s, zero);
-            let clamped = f.binary(Binary::Min, low, six);
-            let h = f.binary(Binary::Div, clamped, six);
-            f.binary(Binary::Mul, x, h)
-        }, "hardswish($0)");
-        check(|f, x| {
-            let (half, one, c, r) = (number(f, 0.5), number(f, 1.0), number(f, 0.044_715), number(f, 0.797_884_560_8));
-            let three = number(f, 3.0);
-            let cube = f.binary(Binary::Pow, x, three);
-            let cube = f.binary(Binary::Mul, cube, c);
-            let sum = f.binary(Binary::Add, x, cube);
-            let arg = f.binary(Binary::Mul, sum, r);
-            let t = f.unary(Unary::Tanh, arg);
-            let t = f.binary(Binary::Add, t, one);
-            let h = f.binary(Binary::Mul, x, half);
-            f.binary(Binary::Mul, h, t)
-        }, "gelu_tanh($0)");
+        check(
+            |f, x| {
+                let s = f.unary(Unary::Sigmoid, x);
+                f.binary(Binary::Mul, s, x)
+            },
+            "silu($0)",
+        );
+        check(
+            |f, x| {
+                let (half, one, root) = (number(f, 0.5), number(f, 1.0), number(f, std::f64::consts::SQRT_2));
+                let d = f.binary(Binary::Div, x, root);
+                let e = f.unary(Unary::Erf, d);
+                let s = f.binary(Binary::Add, e, one);
+                let m = f.binary(Binary::Mul, x, s);
+                f.binary(Binary::Mul, m, half)
+            },
+            "gelu($0)",
+        );
+        check(
+            |f, x| {
+                let (three, zero, six) = (number(f, 3.0), number(f, 0.0), number(f, 6.0));
+                let s = f.binary(Binary::Add, x, three);
+                let low = f.binary(Binary::Max, s, zero);
+                let clamped = f.binary(Binary::Min, low, six);
+                let h = f.binary(Binary::Div, clamped, six);
+                f.binary(Binary::Mul, x, h)
+            },
+            "hardswish($0)",
+        );
+        check(
+            |f, x| {
+                let (half, one, c, r) = (number(f, 0.5), number(f, 1.0), number(f, 0.044_715), number(f, 0.797_884_560_8));
+                let three = number(f, 3.0);
+                let cube = f.binary(Binary::Pow, x, three);
+                let cube = f.binary(Binary::Mul, cube, c);
+                let sum = f.binary(Binary::Add, x, cube);
+                let arg = f.binary(Binary::Mul, sum, r);
+                let t = f.unary(Unary::Tanh, arg);
+                let t = f.binary(Binary::Add, t, one);
+                let h = f.binary(Binary::Mul, x, half);
+                f.binary(Binary::Mul, h, t)
+            },
+            "gelu_tanh($0)",
+        );
     }
 }

@@ -1,6 +1,5 @@
 //! `model!` and `include_model!`: they parse, call the compiler and return its tokens.
 
-
 use quote::quote;
 use std::path::PathBuf;
 use syn::parse::{Parse, ParseStream};
@@ -112,4 +111,3 @@ impl Declaration {
         Ok(())
     }
 }
-

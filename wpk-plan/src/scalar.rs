@@ -1,7 +1,7 @@
 //! Scalar functions: what happens to one element, as a DAG in single-assignment order.
 
-use crate::codec::{codec_enum, codec_struct, unit_enum};
 use crate::DType;
+use crate::codec::{codec_enum, codec_struct, unit_enum};
 
 unit_enum! {
     /// A function of one value.

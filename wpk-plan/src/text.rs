@@ -8,7 +8,9 @@ impl Display for ScalarFn {
         let mut uses = vec![0; self.insts.len()];
         let operands = self.insts.iter().flat_map(|i| i.expr.operands());
         operands.chain(self.outputs.iter().copied()).for_each(|x| uses[usize::from(x)] += 1);
-        let inline = |x: u16| uses[usize::from(x)] == 1 || matches!(self.insts[usize::from(x)].expr, Expr::Input(_) | Expr::Const(_) | Expr::Index(_));
+        let inline = |x: u16| {
+            uses[usize::from(x)] == 1 || matches!(self.insts[usize::from(x)].expr, Expr::Input(_) | Expr::Const(_) | Expr::Index(_))
+        };
         let mut text: Vec<String> = vec![];
         let mut shared = vec![];
         for (i, inst) in self.insts.iter().enumerate() {

@@ -132,9 +132,7 @@ impl Check<'_> {
 }
 
 fn conflict(a: &Step, b: &Step) -> bool {
-    let written = |s: &Step| {
-        s.kernel.problem().outputs().len().min(s.args.len())
-    };
+    let written = |s: &Step| s.kernel.problem().outputs().len().min(s.args.len());
     let overlaps = |x: &Arg, y: &Arg| match (x.place, y.place) {
         (Place::Arena(p), Place::Arena(q)) => p < q + y.bytes && q < p + x.bytes && x.bytes > 0 && y.bytes > 0,
         (p, q) => p == q,

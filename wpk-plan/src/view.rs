@@ -92,8 +92,7 @@ impl View {
         if self.is_empty() || shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(self.len()) {
             return None;
         }
-        let old: Vec<(usize, i64)> =
-            self.shape.iter().zip(&self.strides).filter(|&(&n, _)| n != 1).map(|(&n, &s)| (n, s)).collect();
+        let old: Vec<(usize, i64)> = self.shape.iter().zip(&self.strides).filter(|&(&n, _)| n != 1).map(|(&n, &s)| (n, s)).collect();
         let mut strides = vec![0i64; shape.len()];
         let (mut i, mut j) = (0, 0);
         while i < old.len() {

@@ -18,7 +18,11 @@ mod with_ndarray {
         /// Where the extents differ.
         pub fn from_array<D: ndarray::Dimension>(array: &ArrayView<'_, T, D>) -> Result<Self, Error> {
             if array.shape() != S::DIMS {
-                return Err(Error::Mismatch { what: "array".to_owned(), expected: format!("{:?}", S::DIMS), found: format!("{:?}", array.shape()) });
+                return Err(Error::Mismatch {
+                    what: "array".to_owned(),
+                    expected: format!("{:?}", S::DIMS),
+                    found: format!("{:?}", array.shape()),
+                });
             }
             let mut tensor = Self::zeros();
             tensor.as_mut_slice().iter_mut().zip(array.iter()).for_each(|(to, x)| *to = *x);
@@ -39,7 +43,11 @@ mod with_image {
         /// Where the image has another size; resize it first.
         pub fn from_image(image: &RgbImage, mean: [f32; 3], deviation: [f32; 3]) -> Result<Self, Error> {
             if image.dimensions() != (W as u32, H as u32) {
-                return Err(Error::Mismatch { what: "image".to_owned(), expected: format!("{W}x{H}"), found: format!("{}x{}", image.width(), image.height()) });
+                return Err(Error::Mismatch {
+                    what: "image".to_owned(),
+                    expected: format!("{W}x{H}"),
+                    found: format!("{}x{}", image.width(), image.height()),
+                });
             }
             let raw = image.as_raw();
             Ok(Self::from_fn(|i| {

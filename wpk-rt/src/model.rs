@@ -122,11 +122,23 @@ impl Model {
     ///
     /// # Errors
     /// As for [`Model::run`].
-    pub fn run_traced(&self, bucket: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]], observe: &mut dyn FnMut(Trace<'_>)) -> Result<(), Error> {
+    pub fn run_traced(
+        &self,
+        bucket: usize,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        observe: &mut dyn FnMut(Trace<'_>),
+    ) -> Result<(), Error> {
         self.execute(bucket, inputs, outputs, Some(observe))
     }
 
-    fn execute(&self, bucket: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]], observe: Option<&mut dyn FnMut(Trace<'_>)>) -> Result<(), Error> {
+    fn execute(
+        &self,
+        bucket: usize,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        observe: Option<&mut dyn FnMut(Trace<'_>)>,
+    ) -> Result<(), Error> {
         let plan = &self.program.buckets.get(bucket).ok_or_else(|| Error::Invalid(format!("there is no bucket {bucket}")))?.1;
         let ports = plan.inputs.iter().zip(inputs.iter().map(|i| i.len())).chain(plan.outputs.iter().zip(outputs.iter().map(|o| o.len())));
         for (port, found) in ports {
@@ -167,7 +179,11 @@ impl Model {
 }
 
 fn mismatch(port: &Port, found: usize) -> Error {
-    Error::Mismatch { what: format!("tensor {:?}", port.name), expected: format!("{} bytes of {}{:?}", port.bytes(), port.dtype, port.shape), found: format!("{found} bytes") }
+    Error::Mismatch {
+        what: format!("tensor {:?}", port.name),
+        expected: format!("{} bytes of {}{:?}", port.bytes(), port.dtype, port.shape),
+        found: format!("{found} bytes"),
+    }
 }
 
 impl Bucket {
@@ -183,7 +199,11 @@ impl Bucket {
     }
 
     fn session(&self, threads: usize) -> Session {
-        Session { arena: Memory::new(self.arena), scratch: Memory::new(self.scratch.0 + threads * self.scratch.1), pointers: Vec::with_capacity(64) }
+        Session {
+            arena: Memory::new(self.arena),
+            scratch: Memory::new(self.scratch.0 + threads * self.scratch.1),
+            pointers: Vec::with_capacity(64),
+        }
     }
 }
 
@@ -196,7 +216,8 @@ fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize)) -> Result<B
                     steps
                         .iter()
                         .map(|s| {
-                            let kernel = cpu::bind(&s.kernel).map_err(|message| Error::Step { step: *step, origin: s.origin.clone(), message })?;
+                            let kernel =
+                                cpu::bind(&s.kernel).map_err(|message| Error::Step { step: *step, origin: s.origin.clone(), message })?;
                             let own = kernel.scratch();
                             *scratch = (scratch.0.max(own.0), scratch.1.max(own.1));
                             *step += 1;
@@ -277,7 +298,8 @@ impl Run<'_, '_, '_, '_> {
             let steps = &all[self.step];
             let first = steps.kernel.problem().inputs().len();
             // SAFETY: as above; nothing writes while the observer looks.
-            let outputs = steps.args.iter().zip(&pointers).skip(first).map(|(a, &p)| unsafe { std::slice::from_raw_parts(p.cast_const(), a.bytes) });
+            let outputs =
+                steps.args.iter().zip(&pointers).skip(first).map(|(a, &p)| unsafe { std::slice::from_raw_parts(p.cast_const(), a.bytes) });
             observe(Trace { step: self.step, time, outputs: outputs.collect() });
         }
         self.step += 1;

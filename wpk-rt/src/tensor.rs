@@ -75,7 +75,11 @@ impl<T: Element, S: Shape> Tensor<T, S> {
     /// Where the slice does not have exactly as many elements as the shape.
     pub fn from_slice(data: &[T]) -> Result<Self, Error> {
         if data.len() != S::LEN {
-            return Err(Error::Mismatch { what: "tensor".to_owned(), expected: format!("{} elements of {:?}", S::LEN, S::DIMS), found: data.len().to_string() });
+            return Err(Error::Mismatch {
+                what: "tensor".to_owned(),
+                expected: format!("{} elements of {:?}", S::LEN, S::DIMS),
+                found: data.len().to_string(),
+            });
         }
         let mut tensor = Self::zeros();
         tensor.as_mut_slice().copy_from_slice(data);

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use wpk_build::graph::Literal;
 use wpk_build::{Compiled, Diags, Model, onnx};
-use wpk_kernels::{Data, Tensor};
+use wpk_kernels::Tensor;
 use wpk_plan::DType;
 use wpk_rt::{Device, Weights};
 
@@ -20,11 +20,16 @@ pub struct Case {
     pub atol: f64,
 }
 
+/// Inputs by name, and expected results.
+pub type Data = (Vec<(String, Literal)>, Vec<Option<Literal>>);
+
 /// How a case ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Every result agrees; `bound` where inputs had to be build-time constants.
-    Passed { bound: bool },
+    Passed {
+        bound: bool,
+    },
     /// An error at build time.
     Refused(String),
     Wrong(String),
@@ -34,7 +39,8 @@ pub enum Verdict {
 /// The cases of a folder.
 pub fn cases(data: &Path, kind: &str) -> Result<Vec<Case>, String> {
     let folder = data.join(kind);
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?.flatten().map(|e| e.path()).collect();
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?.flatten().map(|e| e.path()).collect();
     entries.sort();
     let stem = |p: &Path| p.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     if kind == "light" {
@@ -42,11 +48,18 @@ pub fn cases(data: &Path, kind: &str) -> Result<Vec<Case>, String> {
         return Ok(models.map(|model| Case { name: stem(&model), model, sets: vec![], rtol: 1e-3, atol: 1e-7 }).collect());
     }
     let case = |dir: PathBuf| {
-        let mut sets: Vec<PathBuf> = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+        let mut sets: Vec<PathBuf> =
+            std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
         sets.sort();
         let limits = std::fs::read(dir.join("data.json")).ok().and_then(|b| serde_json::from_slice::<serde_json::Value>(&b).ok());
         let limit = |key: &str, default: f64| limits.as_ref().and_then(|l| l.get(key)?.as_f64()).unwrap_or(default);
-        Case { name: dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(), model: dir.join("model.onnx"), sets, rtol: limit("rtol", 1e-3), atol: limit("atol", 1e-7) }
+        Case {
+            name: dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            model: dir.join("model.onnx"),
+            sets,
+            rtol: limit("rtol", 1e-3),
+            atol: limit("atol", 1e-7),
+        }
     };
     Ok(entries.into_iter().filter(|p| p.join("model.onnx").is_file()).map(case).collect())
 }
@@ -105,7 +118,7 @@ impl Case {
     }
 
     /// Inputs by name, and expected results.
-    pub fn read(&self, set: Option<&PathBuf>) -> Result<(Vec<(String, Literal)>, Vec<Option<Literal>>), String> {
+    pub fn read(&self, set: Option<&PathBuf>) -> Result<Data, String> {
         let source = onnx::load(&self.model).map_err(|d| d.to_string())?;
         let graph = source.model.graph.as_ref().ok_or("no graph")?;
         let weights: Vec<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
@@ -113,9 +126,18 @@ impl Case {
         let mut inputs = vec![];
         let Some(set) = set else {
             for info in graph.input.iter().filter(|i| names.contains(&i.name.as_str())) {
-                let shape: Vec<usize> = info.r#type.iter().filter_map(|t| t.tensor_type.as_ref()?.shape.as_ref()).flat_map(|s| &s.dim).map(|d| d.dim_value.unwrap_or(1).max(0) as usize).collect();
+                let shape: Vec<usize> = info
+                    .r#type
+                    .iter()
+                    .filter_map(|t| t.tensor_type.as_ref()?.shape.as_ref())
+                    .flat_map(|s| &s.dim)
+                    .map(|d| d.dim_value.unwrap_or(1).max(0) as usize)
+                    .collect();
                 let n: usize = shape.iter().product();
-                inputs.push((info.name.clone(), Literal::floats(DType::F32, &shape, &(0..n).map(|i| i as f64 / n as f64).collect::<Vec<_>>())));
+                inputs.push((
+                    info.name.clone(),
+                    Literal::floats(DType::F32, &shape, &(0..n).map(|i| i as f64 / n as f64).collect::<Vec<_>>()),
+                ));
             }
             let path = self.model.with_file_name(format!("{}_output_0.pb", self.name));
             return Ok((inputs, vec![Some(tensor(&source, &path)?)]));
@@ -133,7 +155,8 @@ impl Case {
     }
 
     fn compare(&self, compiled: &Compiled, inputs: &[(String, Literal)], expected: &[Option<Literal>]) -> Result<(), String> {
-        let model = wpk_rt::Model::new(compiled.program.clone(), Weights::Owned(compiled.blob.to_bytes()), Device::Cpu).map_err(|e| e.to_string())?;
+        let model = wpk_rt::Model::new(compiled.program.clone(), Weights::Owned(compiled.blob.to_bytes()), Device::Cpu)
+            .map_err(|e| e.to_string())?;
         let plan = &compiled.program.buckets[0].1;
         let find = |name: &str| inputs.iter().find(|i| i.0 == name).map(|i| i.1.bytes.clone()).unwrap_or_default();
         let given: Vec<Bytes> = plan.inputs.iter().map(|p| find(&p.name)).collect();
@@ -144,7 +167,10 @@ impl Case {
         for ((port, bytes), expected) in plan.outputs.iter().zip(&results).zip(expected) {
             let Some(expected) = expected else { continue };
             if (port.dtype, &port.shape) != (expected.dtype, &expected.shape) {
-                return Err(format!("output {} is {}{:?} instead of {}{:?}", port.name, port.dtype, port.shape, expected.dtype, expected.shape));
+                return Err(format!(
+                    "output {} is {}{:?} instead of {}{:?}",
+                    port.name, port.dtype, port.shape, expected.dtype, expected.shape
+                ));
             }
             self.close(&Tensor::from_bytes(port.dtype, bytes), &expected.tensor()).map_err(|e| format!("output {}: {e}", port.name))?;
         }
@@ -154,7 +180,7 @@ impl Case {
     fn close(&self, found: &Tensor, expected: &Tensor) -> Result<(), String> {
         for i in 0..expected.len() {
             let agree = match (&found.data, &expected.data) {
-                (Data::Int(x), Data::Int(y)) => x[i] == y[i],
+                (wpk_kernels::Data::Int(x), wpk_kernels::Data::Int(y)) => x[i] == y[i],
                 _ => {
                     let (x, y) = (found.f(i), expected.f(i));
                     x == y || x.is_nan() && y.is_nan() || (x - y).abs() <= self.atol + self.rtol * y.abs()
@@ -170,6 +196,7 @@ impl Case {
 
 fn tensor(source: &onnx::Source, path: &Path) -> Result<Literal, String> {
     let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let message = onnx::proto::Tensor::decode(Bytes::from(bytes)).map_err(|_| "is no tensor but a sequence, an optional or text".to_owned())?;
+    let message =
+        onnx::proto::Tensor::decode(Bytes::from(bytes)).map_err(|_| "is no tensor but a sequence, an optional or text".to_owned())?;
     onnx::literal(source, &message).map_err(|d| d.to_string())
 }

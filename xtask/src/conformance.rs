@@ -62,7 +62,8 @@ pub fn conformance(args: &[String]) -> Outcome {
         write(&path, &json!(counts))?;
         return write(&folder.join("refused.json"), &json!(refused));
     }
-    let committed: Value = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok()).ok_or("no committed results: run with --bless")?;
+    let committed: Value =
+        std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok()).ok_or("no committed results: run with --bless")?;
     for (suite, now) in &counts {
         let of = |v: &Value, key: &str| v[key].as_u64().unwrap_or(0);
         let before = &committed[*suite];

@@ -44,8 +44,14 @@ fn worker(count: u64, seed: u64) -> Outcome {
         let time = start.elapsed();
         slowest = slowest.max(time);
         let failure = match outcome {
-            Ok(true) => { compiled += 1; None }
-            Ok(false) => { refused += 1; None }
+            Ok(true) => {
+                compiled += 1;
+                None
+            }
+            Ok(false) => {
+                refused += 1;
+                None
+            }
             Err(_) => Some(PLACE.lock().unwrap_or_else(|e| e.into_inner()).clone()),
         };
         let failure = failure.or_else(|| (time > LIMIT).then(|| format!("took {time:?}")));
@@ -157,7 +163,8 @@ fn restructure(model: &mut onnx::proto::Model, r: &mut Random) {
             node.attribute.remove(i);
         }
         (4, _) => {
-            let dims = graph.input.iter_mut().filter_map(|i| i.r#type.as_mut()?.tensor_type.as_mut()?.shape.as_mut()).flat_map(|s| &mut s.dim);
+            let dims =
+                graph.input.iter_mut().filter_map(|i| i.r#type.as_mut()?.tensor_type.as_mut()?.shape.as_mut()).flat_map(|s| &mut s.dim);
             let mut dims: Vec<_> = dims.collect();
             let i = r.below(dims.len());
             if let Some(dim) = dims.get_mut(i) {
@@ -168,14 +175,28 @@ fn restructure(model: &mut onnx::proto::Model, r: &mut Random) {
         (5, _) if !graph.initializer.is_empty() => {
             let i = r.below(graph.initializer.len());
             let t = &mut graph.initializer[i];
-            if t.dims.is_empty() { t.dims.push(r.extreme()) } else { let j = r.below(t.dims.len()); t.dims[j] = r.extreme() }
+            if t.dims.is_empty() {
+                t.dims.push(r.extreme())
+            } else {
+                let j = r.below(t.dims.len());
+                t.dims[j] = r.extreme()
+            }
         }
-        (6, Some(node)) => node.op_type = ["Conv", "Reshape", "Gather", "Slice", "Concat", "MatMul", "Softmax", "Resize", "Pad", "Expand"][r.below(10)].to_owned(),
+        (6, Some(node)) => {
+            node.op_type =
+                ["Conv", "Reshape", "Gather", "Slice", "Concat", "MatMul", "Softmax", "Resize", "Pad", "Expand"][r.below(10)].to_owned()
+        }
         (_, _) => {
             // A constant input with an extreme value, which shapes are computed from.
             let name = names.get(r.below(names.len())).cloned().unwrap_or_default();
             let data = (0..=r.below(4)).map(|_| r.extreme()).collect::<Vec<_>>();
-            graph.initializer.push(onnx::proto::Tensor { name, data_type: 7, dims: vec![data.len() as i64], int64_data: data, ..Default::default() });
+            graph.initializer.push(onnx::proto::Tensor {
+                name,
+                data_type: 7,
+                dims: vec![data.len() as i64],
+                int64_data: data,
+                ..Default::default()
+            });
         }
     }
 }

@@ -32,10 +32,17 @@ pub fn generated() -> Outcome {
     }
     write!(main, "{HELPERS}\nfn main() {{\n{calls}    println!(\"{count} generated models agree\");\n}}\n").map_err(|e| e.to_string())?;
     write_file(&source.join("main.rs"), main.as_bytes())?;
-    let manifest = format!("[package]\nname = \"generated\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\nwpk = {{ path = {:?}, features = [\"half\"] }}\n", root());
+    let manifest = format!(
+        "[package]\nname = \"generated\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\nwpk = {{ path = {:?}, features = [\"half\"] }}\n",
+        root()
+    );
     write_file(&folder.join("Cargo.toml"), manifest.as_bytes())?;
     let path = folder.join("Cargo.toml");
-    run(Command::new("cargo").args(["run", "--quiet", "--release", "--manifest-path"]).arg(path).env("OUT_DIR", &folder).env("CARGO_TARGET_DIR", root().join("target/generated-build")))
+    run(Command::new("cargo")
+        .args(["run", "--quiet", "--release", "--manifest-path"])
+        .arg(path)
+        .env("OUT_DIR", &folder)
+        .env("CARGO_TARGET_DIR", root().join("target/generated-build")))
 }
 
 /// The module of a case and the call that checks it; `None` where the case is refused.
@@ -47,7 +54,8 @@ fn emit(case: &Case, folder: &Path, index: usize) -> Result<Option<(String, Stri
         return Ok(None);
     }
     let (name, out) = (format!("Case{index}"), folder.join(format!("case{index}")));
-    let model = inputs.iter().fold(Model::new(&case.model).name(&name).out_dir(&out).weights(WeightPlace::File), |m, (n, l)| m.shape(n, &l.shape));
+    let model =
+        inputs.iter().fold(Model::new(&case.model).name(&name).out_dir(&out).weights(WeightPlace::File), |m, (n, l)| m.shape(n, &l.shape));
     let model = inputs.iter().filter(|i| bound.contains(&i.0)).fold(model, |m, (n, l)| m.bind(n, l.clone()));
     let (report, _) = model.emit().map_err(|d| d.to_string())?;
     let rust = std::fs::read_to_string(&report.rust).map_err(|e| e.to_string())?;
@@ -68,10 +76,16 @@ fn emit(case: &Case, folder: &Path, index: usize) -> Result<Option<(String, Stri
         let Some(literal) = literal else { continue };
         let path = store("output", i, literal)?;
         let value = if plan.outputs.len() == 1 { "y".to_owned() } else { format!("y.{}", wpk_build::field_names(&plan.outputs)[i]) };
-        writeln!(checks, "        close({:?}, {i}, &{value}, {path:?}, {:?}, {:?});", case.name, case.rtol, case.atol).map_err(|e| e.to_string())?;
+        writeln!(checks, "        close({:?}, {i}, &{value}, {path:?}, {:?}, {:?});", case.name, case.rtol, case.atol)
+            .map_err(|e| e.to_string())?;
     }
     let module = format!("include!({:?});\n", report.rust);
-    let call = format!("    {{\n        let model = {name}::load().expect({:?});\n        let y = model.forward({}).expect({:?});\n{checks}    }}\n", case.name, arguments.join(", "), case.name);
+    let call = format!(
+        "    {{\n        let model = {name}::load().expect({:?});\n        let y = model.forward({}).expect({:?});\n{checks}    }}\n",
+        case.name,
+        arguments.join(", "),
+        case.name
+    );
     Ok(Some((module, call)))
 }
 

@@ -12,7 +12,9 @@ pub fn test() -> Outcome {
     step("lints");
     cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
     step("documentation");
-    run(Command::new("cargo").args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    run(Command::new("cargo")
+        .args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
+        .env("RUSTDOCFLAGS", "-D warnings"))?;
     step("tests");
     fetch::onnx_cases()?;
     cargo(&["test", "--workspace", "--quiet"])?;

@@ -14,7 +14,9 @@ fn main() -> Result<(), Error> {
     let args: Vec<String> = std::env::args().collect();
     let (dir, threads) = (PathBuf::from(&args[1]), args[2].parse::<usize>()?);
     wpk_rt::set_threads(threads);
-    tract_onnx::tract_core::tract_linalg::multithread::set_default_executor(tract_onnx::tract_core::tract_linalg::multithread::Executor::multithread(threads));
+    if threads > 1 {
+        tract_linalg::multithread::set_default_executor(tract_linalg::multithread::Executor::multithread(threads));
+    }
     let names: Vec<&str> = if args.len() > 3 { args[3..].iter().map(String::as_str).collect() } else { vec!["resnet18", "resnet50", "mobilenet_v2", "vit_b_16", "minilm6", "bert_base"] };
     for name in names {
         let path = dir.join(format!("{name}.onnx"));
@@ -90,7 +92,6 @@ fn tract(path: &Path) -> Result<Runner, Error> {
 }
 
 fn rten(path: &Path, threads: usize) -> Result<Runner, Error> {
-    use rten_tensor::prelude::*;
     let model = rten::Model::load_file(path)?;
     let mut inputs: Vec<(rten::NodeId, rten::Value)> = vec![];
     for (name, float) in names(path)? {

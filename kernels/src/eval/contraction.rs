@@ -35,7 +35,11 @@ impl<'a> Table<'a> {
     /// The outer loops' part of each index.
     fn outer(&self, point: &[usize]) -> Vec<i64> {
         let part = |d: &wpk_plan::problem::AccessDim| {
-            d.index.terms.iter().filter(|t| usize::from(t.0) < point.len()).fold(d.index.offset, |s, &(l, k)| s + k * point[usize::from(l)] as i64)
+            d.index
+                .terms
+                .iter()
+                .filter(|t| usize::from(t.0) < point.len())
+                .fold(d.index.offset, |s, &(l, k)| s + k * point[usize::from(l)] as i64)
         };
         self.access.dims.iter().map(part).collect()
     }

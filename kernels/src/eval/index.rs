@@ -25,7 +25,11 @@ pub(super) fn gather(p: &Gather, inputs: &[&Tensor], out: &mut [Tensor]) {
 /// For each point of `shape`, its row-major number and the offset in `target` with coordinate `axis` replaced.
 fn along(shape: &[usize], target: &[usize], axis: usize, index: &Tensor) -> Vec<(usize, usize)> {
     let strides = View::dense(target).strides;
-    let base = View { offset: 0, shape: shape.to_vec(), strides: strides.iter().enumerate().map(|(d, &s)| if d == axis { 0 } else { s }).collect() };
+    let base = View {
+        offset: 0,
+        shape: shape.to_vec(),
+        strides: strides.iter().enumerate().map(|(d, &s)| if d == axis { 0 } else { s }).collect(),
+    };
     base.offsets().enumerate().map(|(i, o)| (i, o + position(index.i(i), target[axis]) * strides[axis] as usize)).collect()
 }
 
@@ -140,7 +144,11 @@ pub(super) fn arg_reduce(p: &ArgReduce, inputs: &[&Tensor], out: &mut [Tensor]) 
         for e in 0..p.inner {
             let value = |i: usize| map::value(inputs[0], (o * p.n + i) * p.inner + e);
             let best = (1..p.n).fold(0, |best, i| {
-                let better = if p.last { !before(value(best), value(i), p.largest, p.dtype) } else { before(value(i), value(best), p.largest, p.dtype) };
+                let better = if p.last {
+                    !before(value(best), value(i), p.largest, p.dtype)
+                } else {
+                    before(value(i), value(best), p.largest, p.dtype)
+                };
                 if better { i } else { best }
             });
             map::store(&mut out[0], o * p.inner + e, Value::I(best as i64));

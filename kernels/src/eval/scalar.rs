@@ -41,7 +41,13 @@ pub fn run(f: &ScalarFn, inputs: &dyn Fn(usize) -> Value, index: &[usize], value
             Expr::Index(d) => Value::I(index[usize::from(d)] as i64),
             Expr::Unary(u, x) => unary(u, v(x), t(x)),
             Expr::Binary(b, x, y) => binary(b, v(x), v(y), t(x)),
-            Expr::Select(c, x, y) => if v(c).i() != 0 { v(x) } else { v(y) },
+            Expr::Select(c, x, y) => {
+                if v(c).i() != 0 {
+                    v(x)
+                } else {
+                    v(y)
+                }
+            }
             Expr::Cast(x) => cast(v(x), inst.dtype),
         };
         values.push(value);
@@ -107,7 +113,15 @@ fn float(u: Unary, x: f64) -> f64 {
         Unary::Floor => x.floor(),
         Unary::Ceil => x.ceil(),
         Unary::Round => x.round_ties_even(),
-        Unary::Sign => if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { x },
+        Unary::Sign => {
+            if x > 0.0 {
+                1.0
+            } else if x < 0.0 {
+                -1.0
+            } else {
+                x
+            }
+        }
         Unary::Recip => 1.0 / x,
         Unary::Gelu => 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)),
         Unary::GeluTanh => {
@@ -115,7 +129,13 @@ fn float(u: Unary, x: f64) -> f64 {
             0.5 * x * (1.0 + inner.tanh())
         }
         Unary::Silu => x * sigmoid(x),
-        Unary::Softplus => if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() },
+        Unary::Softplus => {
+            if x > 0.0 {
+                x + (-x).exp().ln_1p()
+            } else {
+                x.exp().ln_1p()
+            }
+        }
         Unary::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
         Unary::Not | Unary::BitNot | Unary::IsNan | Unary::IsPosInf | Unary::IsNegInf => f64::NAN,
     }
@@ -161,8 +181,20 @@ pub fn binary(b: Binary, x: Value, y: Value, t: DType) -> Value {
                 }
                 Binary::Rem => x % y,
                 Binary::Pow => x.powf(y),
-                Binary::Max => if x > y || x.is_nan() { x } else { y },
-                Binary::Min => if x < y || x.is_nan() { x } else { y },
+                Binary::Max => {
+                    if x > y || x.is_nan() {
+                        x
+                    } else {
+                        y
+                    }
+                }
+                Binary::Min => {
+                    if x < y || x.is_nan() {
+                        x
+                    } else {
+                        y
+                    }
+                }
                 Binary::Eq => return truth(x == y),
                 Binary::Lt => return truth(x < y),
                 Binary::Le => return truth(x <= y),
@@ -188,13 +220,37 @@ fn int(b: Binary, x: i64, y: i64, t: DType) -> Value {
         }
         Binary::Rem => x.checked_rem(y).unwrap_or(0),
         Binary::Pow => power(x, y),
-        Binary::Max => if less(x, y) { y } else { x },
-        Binary::Min => if less(x, y) { x } else { y },
+        Binary::Max => {
+            if less(x, y) {
+                y
+            } else {
+                x
+            }
+        }
+        Binary::Min => {
+            if less(x, y) {
+                x
+            } else {
+                y
+            }
+        }
         Binary::And => x & y,
         Binary::Or => x | y,
         Binary::Xor => x ^ y,
-        Binary::Shl => if (0..64).contains(&y) { x << y } else { 0 },
-        Binary::Shr => if (0..64).contains(&y) { (x as u64 >> y) as i64 } else { 0 },
+        Binary::Shl => {
+            if (0..64).contains(&y) {
+                x << y
+            } else {
+                0
+            }
+        }
+        Binary::Shr => {
+            if (0..64).contains(&y) {
+                (x as u64 >> y) as i64
+            } else {
+                0
+            }
+        }
         Binary::Eq => i64::from(x == y),
         Binary::Lt => i64::from(less(x, y)),
         Binary::Le => i64::from(!less(y, x)),
@@ -215,7 +271,13 @@ fn power(x: i64, y: i64) -> i64 {
             result
         }
         (1, _) => 1,
-        (-1, _) => if y % 2 == 0 { 1 } else { -1 },
+        (-1, _) => {
+            if y % 2 == 0 {
+                1
+            } else {
+                -1
+            }
+        }
         _ => 0,
     }
 }
@@ -224,7 +286,13 @@ fn power(x: i64, y: i64) -> i64 {
 mod tests {
     #[test]
     fn erf_agrees_with_tables() {
-        let table = [(0.0, 0.0), (0.5, 0.520_499_877_813_046_5), (1.0, 0.842_700_792_949_714_9), (2.5, 0.999_593_047_982_555), (-3.0, -0.999_977_909_503_001_4)];
+        let table = [
+            (0.0, 0.0),
+            (0.5, 0.520_499_877_813_046_5),
+            (1.0, 0.842_700_792_949_714_9),
+            (2.5, 0.999_593_047_982_555),
+            (-3.0, -0.999_977_909_503_001_4),
+        ];
         for (x, y) in table {
             assert!((super::erf(x) - y).abs() < 1e-14, "erf({x}) = {} instead of {y}", super::erf(x));
         }

@@ -27,7 +27,8 @@ pub(super) fn eval(p: &Window, inputs: &[&Tensor], out: &mut [Tensor]) {
             if inside {
                 let (v, i, at) = (x.f(at as usize), x.i(at as usize), at as usize);
                 sum += v;
-                let better = |&(b, bi, _): &(f64, i64, usize)| if p.input.dtype.is_float() { v > b || v.is_nan() && !b.is_nan() } else { i > bi };
+                let better =
+                    |&(b, bi, _): &(f64, i64, usize)| if p.input.dtype.is_float() { v > b || v.is_nan() && !b.is_nan() } else { i > bi };
                 if best.as_ref().is_none_or(better) {
                     best = Some((v, i, at));
                 }

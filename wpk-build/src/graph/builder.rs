@@ -37,7 +37,11 @@ impl Builder {
 
     /// A constant; equal small ones and those of the same memory are shared.
     pub fn constant(&mut self, literal: Literal) -> ValueId {
-        let content = if literal.bytes.len() <= 256 { format!("{:?}", literal.bytes) } else { format!("@{:p}+{}", literal.bytes.as_ptr(), literal.bytes.len()) };
+        let content = if literal.bytes.len() <= 256 {
+            format!("{:?}", literal.bytes)
+        } else {
+            format!("@{:p}+{}", literal.bytes.as_ptr(), literal.bytes.len())
+        };
         let key = format!("const {} {:?} {content}", literal.dtype, literal.shape);
         if let Some(known) = self.known.get(&key) {
             return known[0];
@@ -66,7 +70,8 @@ impl Builder {
         }
         let constants: Option<Vec<&Literal>> = inputs.iter().map(|&i| self.graph.literal(i)).collect();
         if let Some(constants) = constants {
-            let bytes: usize = constants.iter().map(|c| c.bytes.len()).chain(results.iter().map(|(t, s)| t.bytes() * s.iter().product::<usize>())).sum();
+            let bytes: usize =
+                constants.iter().map(|c| c.bytes.len()).chain(results.iter().map(|(t, s)| t.bytes() * s.iter().product::<usize>())).sum();
             if eval::operations(&op, &types, &results) + (bytes as u64) < FOLD_LIMIT {
                 let folded = eval::fold(&op, &constants, &results);
                 let ids: Vec<ValueId> = folded.into_iter().map(|literal| self.constant(literal)).collect();

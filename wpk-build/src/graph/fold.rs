@@ -47,21 +47,23 @@ pub fn view(op: &Op, of: &View) -> Option<View> {
 
 /// Chains of views: transposes compose, and whatever ends in row-major order is a reshape.
 fn chain(b: &mut Builder, op: &Op, x: ValueId) -> Outcome<Option<Vec<ValueId>>> {
-    if let (Op::Transpose(second), Some((Op::Transpose(first), inputs))) = (op, b.graph.op(x)) {
-        if second.len() == first.len() && second.iter().all(|&s| s < first.len()) {
-            let (perm, input) = (second.iter().map(|&s| first[s]).collect(), inputs[0]);
-            return Ok(Some(vec![b.one(Op::Transpose(perm), &[input])?]));
-        }
+    if let (Op::Transpose(second), Some((Op::Transpose(first), inputs))) = (op, b.graph.op(x))
+        && second.len() == first.len()
+        && second.iter().all(|&s| s < first.len())
+    {
+        let (perm, input) = (second.iter().map(|&s| first[s]).collect(), inputs[0]);
+        return Ok(Some(vec![b.one(Op::Transpose(perm), &[input])?]));
     }
     let mut ops = vec![op.clone()];
     let mut base = x;
     loop {
         let dense = View::dense(b.graph.shape(base));
         let composed = ops.iter().rev().try_fold(dense, |v, op| view(op, &v));
-        if let Some(v) = composed.filter(|v| v.is_dense() && v.offset == 0 && v.len() == b.graph.shape(base).iter().product()) {
-            if !matches!((op, ops.len()), (Op::Reshape(_), 1)) && !v.is_empty() {
-                return Ok(Some(vec![b.one(Op::Reshape(v.shape), &[base])?]));
-            }
+        if let Some(v) = composed.filter(|v| v.is_dense() && v.offset == 0 && v.len() == b.graph.shape(base).iter().product())
+            && !matches!((op, ops.len()), (Op::Reshape(_), 1))
+            && !v.is_empty()
+        {
+            return Ok(Some(vec![b.one(Op::Reshape(v.shape), &[base])?]));
         }
         match b.graph.op(base) {
             Some((earlier, inputs)) if earlier.is_view() => {
@@ -102,7 +104,14 @@ fn map(b: &mut Builder, function: &ScalarFn, shape: &[usize], inputs: &[ValueId]
     scalar::simplify(&mut simpler);
     let read: Vec<bool> = (0..kept.len()).map(|i| simpler.insts.iter().any(|s| s.expr == Expr::Input(i as u16))).collect();
     if read.contains(&false) {
-        let names: Vec<u16> = read.iter().scan(0, |n, &r| { let at = *n; *n += u16::from(r); Some(at) }).collect();
+        let names: Vec<u16> = read
+            .iter()
+            .scan(0, |n, &r| {
+                let at = *n;
+                *n += u16::from(r);
+                Some(at)
+            })
+            .collect();
         for inst in &mut simpler.insts {
             if let Expr::Input(i) = inst.expr {
                 inst.expr = Expr::Input(names[usize::from(i)]);

@@ -14,8 +14,8 @@ mod verify;
 
 pub use builder::{Builder, Outcome, invert};
 pub use eval::{Evaluator, evaluate};
-pub use literal::Literal;
 pub use fold::view;
+pub use literal::Literal;
 pub use op::{Conv, Op};
 pub use shape::broadcast;
 

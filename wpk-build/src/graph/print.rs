@@ -54,7 +54,13 @@ impl Display for Op {
             Self::ScatterElements { axis, reduce } => write!(f, " axis {axis} {reduce}"),
             Self::ScatterNd { reduce } => write!(f, " {reduce}"),
             Self::Scan { axis, product, exclusive, reverse } => {
-                write!(f, " axis {axis} {}{}{}", if *product { "product" } else { "sum" }, if *exclusive { " exclusive" } else { "" }, if *reverse { " reverse" } else { "" })
+                write!(
+                    f,
+                    " axis {axis} {}{}{}",
+                    if *product { "product" } else { "sum" },
+                    if *exclusive { " exclusive" } else { "" },
+                    if *reverse { " reverse" } else { "" }
+                )
             }
             Self::TopK { axis, k, largest } => write!(f, " {k} {} axis {axis}", if *largest { "largest" } else { "smallest" }),
             Self::ArgReduce { axis, largest, .. } => write!(f, " {} axis {axis}", if *largest { "max" } else { "min" }),
@@ -91,7 +97,8 @@ impl Display for Graph {
         }
         let name = |id: &ValueId| if names[id.0 as usize].is_empty() { self.label(*id) } else { names[id.0 as usize].clone() };
         for node in &self.nodes {
-            let outputs: Vec<String> = node.outputs.iter().map(|o| format!("{}: {}{:?}", name(o), self.dtype(*o), self.shape(*o))).collect();
+            let outputs: Vec<String> =
+                node.outputs.iter().map(|o| format!("{}: {}{:?}", name(o), self.dtype(*o), self.shape(*o))).collect();
             let inputs: Vec<String> = node.inputs.iter().map(name).collect();
             writeln!(f, "{} = {}({})", outputs.join(", "), node.op, inputs.join(", "))?;
         }

@@ -189,7 +189,9 @@ fn rule(op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
         }
         Op::Resample { axis } => {
             let ((t, s), (_, i), (_, w)) = (get(0)?, get(1)?, get(2)?);
-            ensure(*axis < s.len() && i == w && i.len() == 2 && s[*axis] > 0, || format!("taps {i:?} do not fit {t}{s:?} along axis {axis}"))?;
+            ensure(*axis < s.len() && i == w && i.len() == 2 && s[*axis] > 0, || {
+                format!("taps {i:?} do not fit {t}{s:?} along axis {axis}")
+            })?;
             let mut out = s.clone();
             out[*axis] = i[0];
             one(*t, out)
@@ -232,11 +234,17 @@ fn conv(c: &Conv, inputs: &[Type]) -> Result<Vec<Type>, String> {
     let channels = x[if c.channels_last { rank + 1 } else { 1 }];
     let lists = [c.strides.len(), c.pads.len(), c.dilations.len()];
     ensure(lists == [rank; 3], || "strides, pads or dilations differ in number from the spatial dimensions".to_owned())?;
-    ensure(c.groups > 0 && c.strides.iter().chain(&c.dilations).all(|&n| n > 0), || "groups, strides and dilations must be positive".to_owned())?;
+    ensure(c.groups > 0 && c.strides.iter().chain(&c.dilations).all(|&n| n > 0), || {
+        "groups, strides and dilations must be positive".to_owned()
+    })?;
     let (wanted, out) = if c.transposed { (w[0], w[1].saturating_mul(c.groups)) } else { (w[1].saturating_mul(c.groups), w[0]) };
     let divisible = out % c.groups == 0 && channels % c.groups == 0;
     ensure(channels == wanted && divisible, || format!("weights {w:?} in {} groups do not take {channels} channels", c.groups))?;
     let mut shape = vec![x[0]];
-    shape.extend(if c.channels_last { c.out.iter().copied().chain([out]).collect::<Vec<_>>() } else { [out].into_iter().chain(c.out.iter().copied()).collect() });
+    shape.extend(if c.channels_last {
+        c.out.iter().copied().chain([out]).collect::<Vec<_>>()
+    } else {
+        [out].into_iter().chain(c.out.iter().copied()).collect()
+    });
     finish(*t, shape, c.epilogue.as_ref(), extras)
 }

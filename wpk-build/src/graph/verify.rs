@@ -9,10 +9,10 @@ impl Graph {
         let mut defined = vec![false; self.values.len()];
         for (i, value) in self.values.iter().enumerate() {
             defined[i] = !matches!(value.def, Def::Node(..));
-            if let Def::Const(l) = &value.def {
-                if l.dtype != value.dtype || l.shape != value.shape || l.bytes.len() != l.len() * l.dtype.bytes() {
-                    faults.push(format!("constant v{i} does not hold {}{:?}", value.dtype, value.shape));
-                }
+            if let Def::Const(l) = &value.def
+                && (l.dtype != value.dtype || l.shape != value.shape || l.bytes.len() != l.len() * l.dtype.bytes())
+            {
+                faults.push(format!("constant v{i} does not hold {}{:?}", value.dtype, value.shape));
             }
         }
         for (n, node) in self.nodes.iter().enumerate() {

@@ -107,7 +107,8 @@ fn place(drafts: &Drafts, order: &Order) -> Vec<usize> {
     queue.sort_by_key(|&b| (std::cmp::Reverse(drafts.arena[b]), b));
     for b in queue {
         let size = drafts.arena[b];
-        let mut taken: Vec<(usize, usize, usize)> = placed.iter().filter(|&&p| !apart(p, b)).map(|&p| (offsets[p], offsets[p] + drafts.arena[p], p)).collect();
+        let mut taken: Vec<(usize, usize, usize)> =
+            placed.iter().filter(|&&p| !apart(p, b)).map(|&p| (offsets[p], offsets[p] + drafts.arena[p], p)).collect();
         taken.sort_unstable();
         let partner = taken.iter().find(|&&(start, end, p)| {
             let alone = taken.iter().all(|&(s, e, q)| q == p || e <= start || end <= s);
@@ -135,7 +136,11 @@ fn place(drafts: &Drafts, order: &Order) -> Vec<usize> {
 fn in_place(step: &Draft, (read, written): (usize, usize)) -> bool {
     let Problem::Map(map) = &step.problem else { return false };
     let n = map.inputs.len();
-    let same = |i: usize, o: usize| map.inputs[i].view == map.outputs[o].view && map.inputs[i].dtype.bytes() == map.outputs[o].dtype.bytes() && map.inputs[i].view.is_dense();
+    let same = |i: usize, o: usize| {
+        map.inputs[i].view == map.outputs[o].view
+            && map.inputs[i].dtype.bytes() == map.outputs[o].dtype.bytes()
+            && map.inputs[i].view.is_dense()
+    };
     let reads: Vec<usize> = (0..n).filter(|&i| step.args[i].0 == Buffer::Arena(read)).collect();
     let writes: Vec<usize> = (0..map.outputs.len()).filter(|&o| step.args[n + o].0 == Buffer::Arena(written)).collect();
     !reads.is_empty() && map.outputs.len() == 1 && writes.iter().all(|&o| reads.iter().all(|&i| same(i, o)))

@@ -16,7 +16,11 @@ use wpk_plan::{Block, Body, Plan, Port};
 pub fn lower(graph: &Graph, weights: &mut Weights) -> Plan {
     let steps = steps::lower(graph, weights);
     let (steps, arena) = memory::assign(steps);
-    let port = |(name, id): &(String, crate::graph::ValueId)| Port { name: name.clone(), dtype: graph.dtype(*id), shape: graph.shape(*id).to_vec() };
+    let port = |(name, id): &(String, crate::graph::ValueId)| Port {
+        name: name.clone(),
+        dtype: graph.dtype(*id),
+        shape: graph.shape(*id).to_vec(),
+    };
     Plan {
         target: "cpu".to_owned(),
         inputs: graph.inputs.iter().map(port).collect(),

@@ -25,7 +25,15 @@ pub enum Accepts {
 /// What an operation accepts of input `i`.
 pub fn accepts(op: &Op, i: usize) -> Accepts {
     match op {
-        Op::Map { .. } | Op::Transpose(_) | Op::Slice { .. } | Op::Expand(_) | Op::Concat(_) | Op::Pad { .. } | Op::Conv(_) | Op::Contract { .. } | Op::Reduce { .. } => Accepts::Any,
+        Op::Map { .. }
+        | Op::Transpose(_)
+        | Op::Slice { .. }
+        | Op::Expand(_)
+        | Op::Concat(_)
+        | Op::Pad { .. }
+        | Op::Conv(_)
+        | Op::Contract { .. }
+        | Op::Reduce { .. } => Accepts::Any,
         Op::Attention { .. } if i == 0 => Accepts::Rows,
         Op::Attention { .. } => Accepts::Any,
         Op::Normalize { .. } if i > 0 => Accepts::Any,

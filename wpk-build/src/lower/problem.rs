@@ -2,8 +2,8 @@
 
 use crate::graph::{Conv, Op};
 use wpk_plan::problem::{
-    Access, Affine, ArgReduce, Attention, Contraction, Gather, GatherElements, GatherNd, Map, Move, Normalize, Operand, Part, Problem, Reduce, Resample, Scan,
-    ScatterElements, ScatterNd, Softmax, TopK, Window,
+    Access, Affine, ArgReduce, Attention, Contraction, Gather, GatherElements, GatherNd, Map, Move, Normalize, Operand, Part, Problem,
+    Reduce, Resample, Scan, ScatterElements, ScatterNd, Softmax, TopK, Window,
 };
 use wpk_plan::{DType, ScalarFn, View};
 
@@ -61,7 +61,15 @@ pub fn problem(op: &Op, inputs: &[Operand], outputs: &[Operand]) -> Option<Probl
             let mut rest = inputs[1..].iter().map(|o| broadcast(o, &shape));
             let mut next = |wanted: bool| if wanted { rest.next().flatten() } else { None };
             let residual = next(*residual).map(|r| (r, outputs.get(1).cloned()));
-            Problem::Normalize(Normalize { kind: *kind, epsilon: *epsilon, input: x?.clone(), residual, scale: next(*scale), bias: next(*bias), output: out })
+            Problem::Normalize(Normalize {
+                kind: *kind,
+                epsilon: *epsilon,
+                input: x?.clone(),
+                residual,
+                scale: next(*scale),
+                bias: next(*bias),
+                output: out,
+            })
         }
         Op::Attention { scale, mask } => {
             let [q, k, v, ..] = inputs else { return None };
@@ -75,7 +83,13 @@ pub fn problem(op: &Op, inputs: &[Operand], outputs: &[Operand]) -> Option<Probl
         }
         Op::GatherElements { axis } => {
             let index = inputs[1].dtype;
-            Problem::GatherElements(GatherElements { dtype: out.dtype, index, shape: x?.view.shape.clone(), out: out.view.shape, axis: *axis })
+            Problem::GatherElements(GatherElements {
+                dtype: out.dtype,
+                index,
+                shape: x?.view.shape.clone(),
+                out: out.view.shape,
+                axis: *axis,
+            })
         }
         Op::GatherNd { batch } => {
             let (s, i) = (&x?.view.shape, &inputs[1].view.shape);
@@ -129,7 +143,15 @@ pub fn problem(op: &Op, inputs: &[Operand], outputs: &[Operand]) -> Option<Probl
     })
 }
 
-fn finish(space: Vec<usize>, outer: usize, dtype: DType, (a, b): (Access, Access), epilogue: Option<&ScalarFn>, extras: &[Operand], out: Operand) -> Option<Contraction> {
+fn finish(
+    space: Vec<usize>,
+    outer: usize,
+    dtype: DType,
+    (a, b): (Access, Access),
+    epilogue: Option<&ScalarFn>,
+    extras: &[Operand],
+    out: Operand,
+) -> Option<Contraction> {
     let over = |o: &Operand| Some(Operand { dtype: o.dtype, view: o.view.broadcast(&out.view.shape)? });
     let extras = extras.iter().map(over).collect::<Option<_>>()?;
     let epilogue = epilogue.cloned().unwrap_or_else(|| ScalarFn::identity(dtype));
@@ -161,7 +183,8 @@ fn conv(c: &Conv, inputs: &[Operand], out: Operand) -> Option<Contraction> {
     let rank = c.out.len();
     let channel = if c.channels_last { rank + 1 } else { 1 };
     let spatial = |d: usize| if c.channels_last { 1 + d } else { 2 + d };
-    let (per_in, per_out) = if c.transposed { (w.view.shape[0] / c.groups, w.view.shape[1]) } else { (w.view.shape[1], w.view.shape[0] / c.groups) };
+    let (per_in, per_out) =
+        if c.transposed { (w.view.shape[0] / c.groups, w.view.shape[1]) } else { (w.view.shape[1], w.view.shape[0] / c.groups) };
     let grouped = c.groups > 1;
     let parts = |per: usize| if grouped { vec![c.groups, per] } else { vec![per] };
     let expand = |view: &View, axis: usize, per: usize| {

@@ -116,7 +116,13 @@ impl Lowering<'_> {
         let from = self.home(v).1;
         let args = vec![self.argument(v), (to, dtype)];
         let problem = Problem::Move(Move { dtype, parts: vec![Part { from, to: out.clone() }], out, fill: None });
-        self.steps.push(Draft { problem, layout: WeightLayout::Dense, args, origin, why: "copied: its reader takes no such strides".to_owned() });
+        self.steps.push(Draft {
+            problem,
+            layout: WeightLayout::Dense,
+            args,
+            origin,
+            why: "copied: its reader takes no such strides".to_owned(),
+        });
     }
 
     /// An operand in a form that its reader accepts, copied if need be.
@@ -204,7 +210,9 @@ impl Lowering<'_> {
 
     /// Puts the constant second factor of a contraction into the layout its kernel reads.
     fn weights_of(&mut self, c: &mut Contraction, node: &Node, args: &mut [(Buffer, DType)]) -> (WeightLayout, String) {
-        let (Home::Const(root), _) = self.home(node.inputs[1]) else { return (WeightLayout::Dense, "second factor computed at run time".to_owned()) };
+        let (Home::Const(root), _) = self.home(node.inputs[1]) else {
+            return (WeightLayout::Dense, "second factor computed at run time".to_owned());
+        };
         let Some(literal) = self.graph.literal(root) else { return (WeightLayout::Dense, String::new()) };
         let single = c.dtype == DType::F32 && c.sum == DType::F32;
         let (section, layout, why) = if let Some(section) = single.then(|| self.by_channel(c, literal)).flatten() {

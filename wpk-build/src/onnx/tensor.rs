@@ -34,7 +34,11 @@ pub fn dtype(number: i32) -> Result<DType, String> {
 pub fn literal(source: &Source, tensor: &proto::Tensor) -> Result<Literal, Diag> {
     let refuse = |why: String| Diag::new(format!("tensor {:?}: {why}", tensor.name));
     let dtype = dtype(tensor.data_type).map_err(|t| refuse(format!("elements of {t} type are not supported")))?;
-    let shape: Vec<usize> = tensor.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<_, _>>()
+    let shape: Vec<usize> = tensor
+        .dims
+        .iter()
+        .map(|&d| usize::try_from(d))
+        .collect::<Result<_, _>>()
         .map_err(|_| refuse(format!("extents {:?} are not allowed", tensor.dims)))?;
     let bound = shape.iter().try_fold(8usize, |n, &d| n.checked_mul(d.max(1))).filter(|&n| n < isize::MAX as usize);
     bound.ok_or_else(|| refuse(format!("extents {:?} are too large", tensor.dims)))?;

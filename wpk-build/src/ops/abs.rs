@@ -1,7 +1,7 @@
 //! [Abs](https://onnx.ai/onnx/operators/onnx__Abs.html): absolute value. Versions 6, 13.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Abs", import };

@@ -1,7 +1,7 @@
 //! [Acos](https://onnx.ai/onnx/operators/onnx__Acos.html): inverse cosine.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Acos", import };

@@ -1,7 +1,7 @@
 //! [Acosh](https://onnx.ai/onnx/operators/onnx__Acosh.html): inverse hyperbolic cosine.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Acosh", import };

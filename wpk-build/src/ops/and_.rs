@@ -1,7 +1,7 @@
 //! [And](https://onnx.ai/onnx/operators/onnx__And.html): conjunction.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "And", import };

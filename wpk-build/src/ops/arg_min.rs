@@ -1,7 +1,7 @@
 //! [ArgMin](https://onnx.ai/onnx/operators/onnx__ArgMin.html): position of the smallest element along an axis.
 
-use super::{Context, Imported, OpDef};
 use super::arg_max::arg_reduce;
+use super::{Context, Imported, OpDef};
 
 pub(super) const OP: OpDef = OpDef { name: "ArgMin", import };
 

@@ -1,7 +1,7 @@
 //! [Asin](https://onnx.ai/onnx/operators/onnx__Asin.html): inverse sine.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Asin", import };

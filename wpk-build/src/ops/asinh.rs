@@ -1,7 +1,7 @@
 //! [Asinh](https://onnx.ai/onnx/operators/onnx__Asinh.html): inverse hyperbolic sine.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Asinh", import };

@@ -1,7 +1,7 @@
 //! [Atanh](https://onnx.ai/onnx/operators/onnx__Atanh.html): inverse hyperbolic tangent.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Atanh", import };

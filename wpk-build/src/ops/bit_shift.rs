@@ -1,7 +1,7 @@
 //! [BitShift](https://onnx.ai/onnx/operators/onnx__BitShift.html): shift of unsigned integers.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "BitShift", import };

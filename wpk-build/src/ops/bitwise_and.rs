@@ -1,7 +1,7 @@
 //! [BitwiseAnd](https://onnx.ai/onnx/operators/onnx__BitwiseAnd.html): conjunction of bits.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "BitwiseAnd", import };

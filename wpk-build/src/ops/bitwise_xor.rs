@@ -1,7 +1,7 @@
 //! [BitwiseXor](https://onnx.ai/onnx/operators/onnx__BitwiseXor.html): exclusive disjunction of bits.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "BitwiseXor", import };

@@ -1,7 +1,7 @@
 //! [Ceil](https://onnx.ai/onnx/operators/onnx__Ceil.html): smallest integer not below.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Ceil", import };

@@ -1,7 +1,7 @@
 //! [Celu](https://onnx.ai/onnx/operators/onnx__Celu.html): `max(0, x) + min(0, alpha (exp(x / alpha) - 1))`.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::{Binary, Unary};
 
 pub(super) const OP: OpDef = OpDef { name: "Celu", import };

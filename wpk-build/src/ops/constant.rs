@@ -1,7 +1,7 @@
 //! [Constant](https://onnx.ai/onnx/operators/onnx__Constant.html): a constant from an attribute.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
+use super::{Context, Imported, OpDef};
 use crate::graph::Literal;
 use crate::onnx::literal;
 use wpk_plan::DType;

@@ -1,8 +1,8 @@
 //! [ConstantOfShape](https://onnx.ai/onnx/operators/onnx__ConstantOfShape.html): one value at extents that a constant gives.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
 use super::context::unsigned;
+use super::{Context, Imported, OpDef};
 use crate::graph::{Literal, Op};
 use crate::onnx::literal;
 use wpk_plan::DType;

@@ -127,5 +127,9 @@ pub fn signed(shape: &[usize]) -> Vec<i64> {
 
 /// Integers as extents.
 pub fn unsigned(values: &[i64], what: &str) -> Result<Vec<usize>, Refusal> {
-    values.iter().map(|&n| usize::try_from(n)).collect::<Result<_, _>>().map_err(|_| format!("{what} {values:?} has a negative entry").into())
+    values
+        .iter()
+        .map(|&n| usize::try_from(n))
+        .collect::<Result<_, _>>()
+        .map_err(|_| format!("{what} {values:?} has a negative entry").into())
 }

@@ -1,8 +1,8 @@
 //! [Conv](https://onnx.ai/onnx/operators/onnx__Conv.html): convolution over any number of spatial dimensions.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
 use super::spatial::spatial;
+use super::{Context, Imported, OpDef};
 use crate::graph::{Conv, Op, ValueId};
 use wpk_plan::Binary;
 
@@ -11,11 +11,24 @@ pub(super) const OP: OpDef = OpDef { name: "Conv", import };
 fn import(cx: &mut Context<'_>) -> Imported {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
     let (shape, weights) = (cx.shape(x), cx.shape(w));
-    let rank = shape.len().checked_sub(2).filter(|&r| r > 0 && weights.len() == r + 2).ok_or_else(|| format!("{shape:?} and weights {weights:?} do not fit"))?;
+    let rank = shape
+        .len()
+        .checked_sub(2)
+        .filter(|&r| r > 0 && weights.len() == r + 2)
+        .ok_or_else(|| format!("{shape:?} and weights {weights:?} do not fit"))?;
     let mut window = spatial(cx, rank)?;
     let out = window.resolve(&shape[2..], &weights[2..], false)?;
     let groups = cx.attrs.int("group").unwrap_or(1).max(0) as usize;
-    let conv = Conv { strides: window.strides, pads: window.begin, dilations: window.dilations, groups, transposed: false, out, channels_last: false, epilogue: None };
+    let conv = Conv {
+        strides: window.strides,
+        pads: window.begin,
+        dilations: window.dilations,
+        groups,
+        transposed: false,
+        out,
+        channels_last: false,
+        epilogue: None,
+    };
     let y = cx.b.one(Op::Conv(conv), &[x, w])?;
     Ok(vec![add_bias(cx, y, rank)?])
 }

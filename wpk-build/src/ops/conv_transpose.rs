@@ -1,8 +1,8 @@
 //! [ConvTranspose](https://onnx.ai/onnx/operators/onnx__ConvTranspose.html): transposed convolution.
 
-use super::{Context, Imported, OpDef};
 use super::conv::add_bias;
 use super::spatial::{Auto, spatial};
+use super::{Context, Imported, OpDef};
 use crate::graph::{Conv, Op};
 
 pub(super) const OP: OpDef = OpDef { name: "ConvTranspose", import };
@@ -10,7 +10,11 @@ pub(super) const OP: OpDef = OpDef { name: "ConvTranspose", import };
 fn import(cx: &mut Context<'_>) -> Imported {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
     let (shape, weights) = (cx.shape(x), cx.shape(w));
-    let rank = shape.len().checked_sub(2).filter(|&r| r > 0 && weights.len() == r + 2).ok_or_else(|| format!("{shape:?} and weights {weights:?} do not fit"))?;
+    let rank = shape
+        .len()
+        .checked_sub(2)
+        .filter(|&r| r > 0 && weights.len() == r + 2)
+        .ok_or_else(|| format!("{shape:?} and weights {weights:?} do not fit"))?;
     let window = spatial(cx, rank)?;
     let extra = cx.attrs.ints("output_padding").unwrap_or_else(|| vec![0; rank]);
     let wanted = cx.attrs.ints("output_shape");
@@ -35,7 +39,16 @@ fn import(cx: &mut Context<'_>) -> Imported {
         pads.push(begin);
     }
     let groups = cx.attrs.int("group").unwrap_or(1).max(0) as usize;
-    let conv = Conv { strides: window.strides, pads, dilations: window.dilations, groups, transposed: true, out, channels_last: false, epilogue: None };
+    let conv = Conv {
+        strides: window.strides,
+        pads,
+        dilations: window.dilations,
+        groups,
+        transposed: true,
+        out,
+        channels_last: false,
+        epilogue: None,
+    };
     let y = cx.b.one(Op::Conv(conv), &[x, w])?;
     Ok(vec![add_bias(cx, y, rank)?])
 }

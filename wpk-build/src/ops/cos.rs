@@ -1,7 +1,7 @@
 //! [Cos](https://onnx.ai/onnx/operators/onnx__Cos.html): cosine.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Cos", import };

@@ -1,7 +1,7 @@
 //! [DequantizeLinear](https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html): `(x - zero_point) * scale`, per tensor or along an axis.
 
-use super::{Context, Imported, OpDef};
 use super::quantize_linear::aligned;
+use super::{Context, Imported, OpDef};
 use crate::onnx::dtype;
 use wpk_plan::{Binary, DType};
 

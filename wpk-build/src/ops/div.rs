@@ -1,7 +1,7 @@
 //! [Div](https://onnx.ai/onnx/operators/onnx__Div.html): quotient, broadcast; integers truncate.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Div", import };

@@ -1,7 +1,7 @@
 //! [Einsum](https://onnx.ai/onnx/operators/onnx__Einsum.html): sums of products by a formula of index letters.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
+use super::{Context, Imported, OpDef};
 use crate::graph::{Op, ValueId};
 use wpk_plan::problem::ReduceKind;
 
@@ -29,7 +29,8 @@ fn import(cx: &mut Context<'_>) -> Imported {
         operands.push(diagonal(cx, v, labels)?);
     }
     let out = match right {
-        Some(right) => labels(right, right.chars().filter(|c| *c != '.').count() + dots, dots).ok_or_else(|| format!("result of {text:?} is malformed"))?,
+        Some(right) => labels(right, right.chars().filter(|c| *c != '.').count() + dots, dots)
+            .ok_or_else(|| format!("result of {text:?} is malformed"))?,
         None => {
             let all: Vec<u8> = operands.iter().flat_map(|o| o.1.clone()).collect();
             let letters = terms.join("");

@@ -1,7 +1,7 @@
 //! [Elu](https://onnx.ai/onnx/operators/onnx__Elu.html): `x` where positive, else `alpha (exp(x) - 1)`.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::{Binary, Unary};
 
 pub(super) const OP: OpDef = OpDef { name: "Elu", import };

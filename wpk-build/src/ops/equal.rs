@@ -1,7 +1,7 @@
 //! [Equal](https://onnx.ai/onnx/operators/onnx__Equal.html): equality.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Equal", import };

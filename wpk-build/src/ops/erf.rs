@@ -1,7 +1,7 @@
 //! [Erf](https://onnx.ai/onnx/operators/onnx__Erf.html): error function.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Erf", import };

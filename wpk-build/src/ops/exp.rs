@@ -1,7 +1,7 @@
 //! [Exp](https://onnx.ai/onnx/operators/onnx__Exp.html): exponential.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Exp", import };

@@ -1,7 +1,7 @@
 //! [Expand](https://onnx.ai/onnx/operators/onnx__Expand.html): broadcast to extents that a constant gives, in both directions.
 
-use super::{Context, Imported, OpDef};
 use super::context::unsigned;
+use super::{Context, Imported, OpDef};
 use crate::graph::{Op, broadcast};
 
 pub(super) const OP: OpDef = OpDef { name: "Expand", import };

@@ -1,7 +1,7 @@
 //! [Floor](https://onnx.ai/onnx/operators/onnx__Floor.html): largest integer not above.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Floor", import };

@@ -1,7 +1,7 @@
 //! [Gelu](https://onnx.ai/onnx/operators/onnx__Gelu.html): Gaussian error linear unit, exact or by its tanh approximation. Version 20.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Gelu", import };

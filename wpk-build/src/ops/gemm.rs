@@ -1,7 +1,7 @@
 //! [Gemm](https://onnx.ai/onnx/operators/onnx__Gemm.html): `alpha A B + beta C` with either factor transposed.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
+use super::{Context, Imported, OpDef};
 use crate::graph::{Op, ValueId};
 use wpk_plan::Binary;
 

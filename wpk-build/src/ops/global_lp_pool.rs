@@ -1,7 +1,7 @@
 //! [GlobalLpPool](https://onnx.ai/onnx/operators/onnx__GlobalLpPool.html): p-norm over all spatial dimensions.
 
-use super::{Context, Imported, OpDef};
 use super::lp_pool::{norm_power, norm_root};
+use super::{Context, Imported, OpDef};
 use wpk_plan::problem::ReduceKind;
 
 pub(super) const OP: OpDef = OpDef { name: "GlobalLpPool", import };

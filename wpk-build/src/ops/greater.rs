@@ -1,7 +1,7 @@
 //! [Greater](https://onnx.ai/onnx/operators/onnx__Greater.html): comparison, as `Less` with exchanged operands.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Greater", import };

@@ -1,7 +1,7 @@
 //! [GreaterOrEqual](https://onnx.ai/onnx/operators/onnx__GreaterOrEqual.html): comparison, as `LessOrEqual` with exchanged operands.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "GreaterOrEqual", import };

@@ -1,7 +1,7 @@
 //! [GroupNormalization](https://onnx.ai/onnx/operators/onnx__GroupNormalization.html): normalization of groups of channels; scale and bias per group in version 18, per channel since 21.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
+use super::{Context, Imported, OpDef};
 use crate::graph::{Op, ValueId};
 use wpk_plan::Binary;
 use wpk_plan::problem::NormKind;

@@ -1,7 +1,7 @@
 //! [HardSigmoid](https://onnx.ai/onnx/operators/onnx__HardSigmoid.html): `max(0, min(1, alpha x + beta))`.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "HardSigmoid", import };

@@ -1,7 +1,7 @@
 //! [HardSwish](https://onnx.ai/onnx/operators/onnx__HardSwish.html): `x max(0, min(1, x/6 + 1/2))`.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "HardSwish", import };

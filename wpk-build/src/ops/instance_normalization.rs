@@ -1,7 +1,7 @@
 //! [InstanceNormalization](https://onnx.ai/onnx/operators/onnx__InstanceNormalization.html): normalization of every channel of every sample.
 
-use super::{Context, Imported, OpDef};
 use super::group_normalization::{normalize_groups, scale_channels};
+use super::{Context, Imported, OpDef};
 
 pub(super) const OP: OpDef = OpDef { name: "InstanceNormalization", import };
 

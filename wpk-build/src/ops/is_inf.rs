@@ -1,7 +1,7 @@
 //! [IsInf](https://onnx.ai/onnx/operators/onnx__IsInf.html): test for infinity, of either sign or one.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::{Binary, DType, Unary};
 
 pub(super) const OP: OpDef = OpDef { name: "IsInf", import };

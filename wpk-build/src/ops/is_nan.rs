@@ -1,7 +1,7 @@
 //! [IsNaN](https://onnx.ai/onnx/operators/onnx__IsNaN.html): test for not a number.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "IsNaN", import };

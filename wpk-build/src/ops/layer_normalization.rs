@@ -1,7 +1,7 @@
 //! [LayerNormalization](https://onnx.ai/onnx/operators/onnx__LayerNormalization.html): normalization over the dimensions from an axis on.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
+use super::{Context, Imported, OpDef};
 use crate::graph::{Op, ValueId};
 use wpk_plan::problem::{NormKind, ReduceKind};
 use wpk_plan::{Binary, Unary};
@@ -33,7 +33,13 @@ fn import(cx: &mut Context<'_>) -> Imported {
 }
 
 /// Input 0 normalized over the dimensions from `axis` on, by the scale in input 1 and a bias.
-pub(super) fn normalize(cx: &mut Context<'_>, kind: NormKind, axis: usize, epsilon: f64, bias: Option<ValueId>) -> Result<ValueId, Refusal> {
+pub(super) fn normalize(
+    cx: &mut Context<'_>,
+    kind: NormKind,
+    axis: usize,
+    epsilon: f64,
+    bias: Option<ValueId>,
+) -> Result<ValueId, Refusal> {
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
     let shape = cx.shape(x);
     let row: usize = shape[axis..].iter().product();

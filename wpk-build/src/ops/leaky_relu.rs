@@ -1,7 +1,7 @@
 //! [LeakyRelu](https://onnx.ai/onnx/operators/onnx__LeakyRelu.html): `x` where positive, else `alpha x`.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "LeakyRelu", import };

@@ -1,7 +1,7 @@
 //! [Less](https://onnx.ai/onnx/operators/onnx__Less.html): comparison.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Less", import };

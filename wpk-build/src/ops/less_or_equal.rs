@@ -1,7 +1,7 @@
 //! [LessOrEqual](https://onnx.ai/onnx/operators/onnx__LessOrEqual.html): comparison.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "LessOrEqual", import };

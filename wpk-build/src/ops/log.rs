@@ -1,7 +1,7 @@
 //! [Log](https://onnx.ai/onnx/operators/onnx__Log.html): natural logarithm.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Log", import };

@@ -1,7 +1,7 @@
 //! [LogSoftmax](https://onnx.ai/onnx/operators/onnx__LogSoftmax.html): logarithm of the softmax.
 
-use super::{Context, Imported, OpDef};
 use super::softmax::softmax;
+use super::{Context, Imported, OpDef};
 
 pub(super) const OP: OpDef = OpDef { name: "LogSoftmax", import };
 

@@ -1,8 +1,8 @@
 //! [LpPool](https://onnx.ai/onnx/operators/onnx__LpPool.html): p-norm of each window.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
 use super::max_pool::pool_of;
+use super::{Context, Imported, OpDef};
 use crate::graph::ValueId;
 use wpk_plan::problem::WindowKind;
 use wpk_plan::{Binary, Unary};

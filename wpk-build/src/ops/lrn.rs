@@ -13,8 +13,10 @@ fn import(cx: &mut Context<'_>) -> Imported {
     if shape.len() < 2 {
         return Err("the input has no channels".into());
     }
-    let size = cx.attrs.int("size").and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=1 << 20).contains(n)).ok_or("there is no size")?;
-    let (alpha, beta, bias) = (cx.attrs.float("alpha").unwrap_or(1e-4), cx.attrs.float("beta").unwrap_or(0.75), cx.attrs.float("bias").unwrap_or(1.0));
+    let size =
+        cx.attrs.int("size").and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=1 << 20).contains(n)).ok_or("there is no size")?;
+    let (alpha, beta, bias) =
+        (cx.attrs.float("alpha").unwrap_or(1e-4), cx.attrs.float("beta").unwrap_or(0.75), cx.attrs.float("bias").unwrap_or(1.0));
     let square = cx.b.binary(Binary::Mul, x, x)?;
     let one = WindowDim { size: 1, stride: 1, dilation: 1, pad: 0, pad_end: 0 };
     let mut dims = vec![one; shape.len()];

@@ -1,7 +1,7 @@
 //! [MatMul](https://onnx.ai/onnx/operators/onnx__MatMul.html): matrix product with the rules of numpy.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
+use super::{Context, Imported, OpDef};
 use crate::graph::{Op, ValueId, broadcast};
 
 pub(super) const OP: OpDef = OpDef { name: "MatMul", import };
@@ -26,7 +26,8 @@ pub(super) fn matmul(cx: &mut Context<'_>, mut a: ValueId, mut b: ValueId) -> Re
     // A batch dimension of extent 1 that broadcasts gets no label: the factor does not move along it.
     let side = |own: &[usize], last: [(u8, usize); 2]| {
         let lead = batch.len() - own.len();
-        let kept: Vec<(u8, usize)> = own.iter().enumerate().filter(|&(d, &e)| e == batch[lead + d]).map(|(d, &e)| ((lead + d) as u8, e)).collect();
+        let kept: Vec<(u8, usize)> =
+            own.iter().enumerate().filter(|&(d, &e)| e == batch[lead + d]).map(|(d, &e)| ((lead + d) as u8, e)).collect();
         kept.into_iter().chain(last).unzip::<u8, usize, Vec<u8>, Vec<usize>>()
     };
     let (la, ea) = side(ba, [(m, sa[sa.len() - 2]), (k, sa[sa.len() - 1])]);

@@ -1,8 +1,8 @@
 //! [MatMulInteger](https://onnx.ai/onnx/operators/onnx__MatMulInteger.html): matrix product of 8-bit integers less their zero points, in 32 bits.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
 use super::mat_mul::matmul;
+use super::{Context, Imported, OpDef};
 use crate::graph::ValueId;
 use wpk_plan::{Binary, DType};
 

@@ -1,7 +1,7 @@
 //! [Max](https://onnx.ai/onnx/operators/onnx__Max.html): largest of any number of inputs, broadcast.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Max", import };

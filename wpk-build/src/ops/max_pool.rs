@@ -1,8 +1,8 @@
 //! [MaxPool](https://onnx.ai/onnx/operators/onnx__MaxPool.html): largest element of each window.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
 use super::spatial::spatial;
+use super::{Context, Imported, OpDef};
 use crate::graph::{Op, ValueId};
 use wpk_plan::problem::{WindowDim, WindowKind};
 
@@ -28,7 +28,11 @@ pub(super) fn pool_of(cx: &mut Context<'_>, kind: WindowKind, x: ValueId) -> Imp
     if kernel.iter().any(|&k| k > 1 << 24) {
         return Err(format!("kernel_shape {kernel:?} is out of range").into());
     }
-    let rank = shape.len().checked_sub(2).filter(|&r| r > 0 && kernel.len() == r).ok_or_else(|| Refusal::from(format!("kernel_shape {kernel:?} does not fit {shape:?}")))?;
+    let rank = shape
+        .len()
+        .checked_sub(2)
+        .filter(|&r| r > 0 && kernel.len() == r)
+        .ok_or_else(|| Refusal::from(format!("kernel_shape {kernel:?} does not fit {shape:?}")))?;
     let mut window = spatial(cx, rank)?;
     let spatial_out = window.resolve(&shape[2..], &kernel, cx.attrs.flag("ceil_mode", false))?;
     let one = WindowDim { size: 1, stride: 1, dilation: 1, pad: 0, pad_end: 0 };

@@ -1,7 +1,7 @@
 //! [Mish](https://onnx.ai/onnx/operators/onnx__Mish.html): `x tanh(log(1 + exp(x)))`.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::{Binary, Unary};
 
 pub(super) const OP: OpDef = OpDef { name: "Mish", import };

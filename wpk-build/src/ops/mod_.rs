@@ -1,7 +1,7 @@
 //! [Mod](https://onnx.ai/onnx/operators/onnx__Mod.html): remainder with the sign of the divisor, or with `fmod` of the dividend.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Mod", import };

@@ -1,7 +1,7 @@
 //! [Mul](https://onnx.ai/onnx/operators/onnx__Mul.html): product, broadcast.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Mul", import };

@@ -1,7 +1,7 @@
 //! [Neg](https://onnx.ai/onnx/operators/onnx__Neg.html): negation.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Neg", import };

@@ -1,7 +1,7 @@
 //! [Not](https://onnx.ai/onnx/operators/onnx__Not.html): logical negation.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Not", import };

@@ -1,7 +1,7 @@
 //! [Or](https://onnx.ai/onnx/operators/onnx__Or.html): disjunction.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Or", import };

@@ -1,7 +1,7 @@
 //! [QuantizeLinear](https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html): `saturate(round(x / scale) + zero_point)`, per tensor or along an axis.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
+use super::{Context, Imported, OpDef};
 use crate::graph::ValueId;
 use crate::onnx::dtype;
 use wpk_plan::{Binary, DType, Unary};

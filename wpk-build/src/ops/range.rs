@@ -1,7 +1,7 @@
 //! [Range](https://onnx.ai/onnx/operators/onnx__Range.html): evenly spaced values between constants.
 
-use super::{Context, Imported, OpDef};
 use super::Refusal;
+use super::{Context, Imported, OpDef};
 use crate::graph::{Literal, Op};
 use wpk_plan::{Binary, ScalarFn};
 
@@ -14,7 +14,9 @@ fn import(cx: &mut Context<'_>) -> Imported {
     let (start, limit, delta) = (get(0, "start")?, get(1, "limit")?, get(2, "delta")?);
     let dtype = start.dtype;
     let (f, i) = (|l: &Literal| l.to_floats()[0], |l: &Literal| l.to_ints()[0]);
-    let count = if dtype.is_float() { ((f(&limit) - f(&start)) / f(&delta)).ceil() } else {
+    let count = if dtype.is_float() {
+        ((f(&limit) - f(&start)) / f(&delta)).ceil()
+    } else {
         let (span, step) = (i128::from(i(&limit)) - i128::from(i(&start)), i128::from(i(&delta)));
         if step == 0 { f64::NAN } else { ((span + step - step.signum()) / step) as f64 }
     };

@@ -1,7 +1,7 @@
 //! [Reciprocal](https://onnx.ai/onnx/operators/onnx__Reciprocal.html): reciprocal.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Reciprocal", import };

@@ -1,7 +1,7 @@
 //! [ReduceL1](https://onnx.ai/onnx/operators/onnx__ReduceL1.html): sum of absolute values over axes.
 
-use super::{Context, Imported, OpDef};
 use super::reducing::reduce;
+use super::{Context, Imported, OpDef};
 use wpk_plan::problem::ReduceKind;
 
 pub(super) const OP: OpDef = OpDef { name: "ReduceL1", import };

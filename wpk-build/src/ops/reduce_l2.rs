@@ -1,7 +1,7 @@
 //! [ReduceL2](https://onnx.ai/onnx/operators/onnx__ReduceL2.html): root of the sum of squares over axes.
 
-use super::{Context, Imported, OpDef};
 use super::reducing::reduce_with;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 use wpk_plan::problem::ReduceKind;
 

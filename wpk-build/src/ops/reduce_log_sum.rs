@@ -1,7 +1,7 @@
 //! [ReduceLogSum](https://onnx.ai/onnx/operators/onnx__ReduceLogSum.html): logarithm of the sum over axes.
 
-use super::{Context, Imported, OpDef};
 use super::reducing::reduce_with;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 use wpk_plan::problem::ReduceKind;
 

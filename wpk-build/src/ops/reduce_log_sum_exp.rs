@@ -1,7 +1,7 @@
 //! [ReduceLogSumExp](https://onnx.ai/onnx/operators/onnx__ReduceLogSumExp.html): logarithm of the sum of exponentials over axes, relative to the largest so that none overflows.
 
-use super::{Context, Imported, OpDef};
 use super::reducing::reduce_with;
+use super::{Context, Imported, OpDef};
 use wpk_plan::problem::ReduceKind;
 use wpk_plan::{Binary, Unary};
 

@@ -1,7 +1,7 @@
 //! [ReduceMax](https://onnx.ai/onnx/operators/onnx__ReduceMax.html): largest over axes; booleans count as 0 and 1.
 
-use super::{Context, Imported, OpDef};
 use super::reducing::reduce;
+use super::{Context, Imported, OpDef};
 use wpk_plan::DType;
 use wpk_plan::problem::ReduceKind;
 

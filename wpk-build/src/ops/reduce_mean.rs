@@ -1,7 +1,7 @@
 //! [ReduceMean](https://onnx.ai/onnx/operators/onnx__ReduceMean.html): mean over axes.
 
-use super::{Context, Imported, OpDef};
 use super::reducing::reduce;
+use super::{Context, Imported, OpDef};
 use wpk_plan::problem::ReduceKind;
 
 pub(super) const OP: OpDef = OpDef { name: "ReduceMean", import };

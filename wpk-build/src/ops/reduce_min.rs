@@ -1,7 +1,7 @@
 //! [ReduceMin](https://onnx.ai/onnx/operators/onnx__ReduceMin.html): smallest over axes; booleans count as 0 and 1.
 
-use super::{Context, Imported, OpDef};
 use super::reducing::reduce;
+use super::{Context, Imported, OpDef};
 use wpk_plan::DType;
 use wpk_plan::problem::ReduceKind;
 

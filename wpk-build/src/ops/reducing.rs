@@ -12,7 +12,11 @@ pub fn reduce(cx: &mut Context<'_>, kind: ReduceKind) -> Imported {
 }
 
 /// A reduction made of several operations, which keep the reduced dimensions.
-pub fn reduce_with(cx: &mut Context<'_>, x: ValueId, f: impl FnOnce(&mut Context<'_>, ValueId, &[usize]) -> Result<ValueId, Refusal>) -> Imported {
+pub fn reduce_with(
+    cx: &mut Context<'_>,
+    x: ValueId,
+    f: impl FnOnce(&mut Context<'_>, ValueId, &[usize]) -> Result<ValueId, Refusal>,
+) -> Imported {
     let shape = cx.shape(x);
     let given = cx.ints(1, "axes")?.filter(|a| !a.is_empty());
     let keep = cx.attrs.flag("keepdims", true);

@@ -1,7 +1,7 @@
 //! [Relu](https://onnx.ai/onnx/operators/onnx__Relu.html): `max(x, 0)`.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Relu", import };

@@ -64,11 +64,27 @@ impl Axis {
                 let adjustment = self.output as f64 / m;
                 n / 2.0 * (1.0 - adjustment) + half
             }
-            Coordinates::PytorchHalfPixel => if self.output > 1 { half } else { 0.0 },
-            Coordinates::AlignCorners => if m != 1.0 { x * (n - 1.0) / (m - 1.0) } else { 0.0 },
+            Coordinates::PytorchHalfPixel => {
+                if self.output > 1 {
+                    half
+                } else {
+                    0.0
+                }
+            }
+            Coordinates::AlignCorners => {
+                if m != 1.0 {
+                    x * (n - 1.0) / (m - 1.0)
+                } else {
+                    0.0
+                }
+            }
             Coordinates::Asymmetric => x / self.scale,
             Coordinates::Crop(start, end) => {
-                if m != 1.0 { start * (n - 1.0) + x * (end - start) * (n - 1.0) / (m - 1.0) } else { 0.5 * (start + end) * (n - 1.0) }
+                if m != 1.0 {
+                    start * (n - 1.0) + x * (end - start) * (n - 1.0) / (m - 1.0)
+                } else {
+                    0.5 * (start + end) * (n - 1.0)
+                }
             }
         }
     }

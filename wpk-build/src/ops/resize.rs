@@ -16,13 +16,16 @@ fn import(cx: &mut Context<'_>) -> Imported {
         None => (0..shape.len()).collect(),
     };
     let numbers = |i: usize, what: &str| Ok::<_, Refusal>(cx.constant(i, what)?.map(|l| l.to_floats()).filter(|v| !v.is_empty()));
-    let (roi, scales, sizes) = if old { (None, numbers(1, "scales")?, None) } else { (numbers(1, "roi")?, numbers(2, "scales")?, numbers(3, "sizes")?) };
+    let (roi, scales, sizes) =
+        if old { (None, numbers(1, "scales")?, None) } else { (numbers(1, "roi")?, numbers(2, "scales")?, numbers(3, "sizes")?) };
     let given = scales.as_ref().or(sizes.as_ref()).ok_or("there are neither scales nor sizes")?;
-    if given.len() != axes.len() || given.iter().any(|&s| !s.is_finite() || s < 0.0 || s > 1e9) {
+    if given.len() != axes.len() || given.iter().any(|&s| !s.is_finite() || !(0.0..=1e9).contains(&s)) {
         return Err(format!("scales or sizes {given:?} do not fit {} axes", axes.len()).into());
     }
     let mode = match cx.attrs.text("mode").as_deref() {
-        None | Some("nearest") => Mode::Nearest(cx.attrs.text("nearest_mode").unwrap_or_else(|| if old { "floor" } else { "round_prefer_floor" }.to_owned())),
+        None | Some("nearest") => {
+            Mode::Nearest(cx.attrs.text("nearest_mode").unwrap_or_else(|| if old { "floor" } else { "round_prefer_floor" }.to_owned()))
+        }
         Some("linear") => Mode::Linear,
         Some("cubic") => Mode::Cubic(cx.attrs.float("cubic_coeff_a").unwrap_or(-0.75)),
         Some(other) => return cx.unsupported("mode", other),
@@ -65,7 +68,15 @@ fn import(cx: &mut Context<'_>) -> Imported {
             Some(_) if scales.is_none() => (scale[i] * extents[i] + 0.5).floor() as usize,
             _ => (scale[i] * extents[i] + 1e-9).floor() as usize,
         };
-        let axis = Axis { input: shape[d], output, scale: scale[i], coordinates: coordinates(cx, i)?, mode: mode.clone(), antialias, exclude_outside };
+        let axis = Axis {
+            input: shape[d],
+            output,
+            scale: scale[i],
+            coordinates: coordinates(cx, i)?,
+            mode: mode.clone(),
+            antialias,
+            exclude_outside,
+        };
         if scale[i] != 1.0 || output != shape[d] || rule == "tf_crop_and_resize" {
             x = axis.apply(cx, x, d)?;
         }

@@ -1,7 +1,7 @@
 //! [RMSNormalization](https://onnx.ai/onnx/operators/onnx__RMSNormalization.html): normalization by the root of the mean of squares, over the dimensions from an axis on.
 
-use super::{Context, Imported, OpDef};
 use super::layer_normalization::normalize;
+use super::{Context, Imported, OpDef};
 use wpk_plan::problem::NormKind;
 
 pub(super) const OP: OpDef = OpDef { name: "RMSNormalization", import };

@@ -1,7 +1,7 @@
 //! [ScatterND](https://onnx.ai/onnx/operators/onnx__ScatterND.html): a copy of the data with blocks updated.
 
-use super::{Context, Imported, OpDef};
 use super::scatter_elements::reduction;
+use super::{Context, Imported, OpDef};
 use crate::graph::Op;
 
 pub(super) const OP: OpDef = OpDef { name: "ScatterND", import };

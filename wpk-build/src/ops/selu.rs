@@ -1,7 +1,7 @@
 //! [Selu](https://onnx.ai/onnx/operators/onnx__Selu.html): `gamma x` where positive, else `gamma alpha (exp(x) - 1)`.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::{Binary, Unary};
 
 pub(super) const OP: OpDef = OpDef { name: "Selu", import };

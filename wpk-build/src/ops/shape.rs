@@ -1,7 +1,7 @@
 //! [Shape](https://onnx.ai/onnx/operators/onnx__Shape.html): the extents as a constant, from `start` to `end` of them.
 
-use super::{Context, Imported, OpDef};
 use super::context::signed;
+use super::{Context, Imported, OpDef};
 use crate::graph::Literal;
 use wpk_plan::DType;
 

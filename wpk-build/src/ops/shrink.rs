@@ -1,7 +1,7 @@
 //! [Shrink](https://onnx.ai/onnx/operators/onnx__Shrink.html): `x + bias` below `-lambd`, `x - bias` above `lambd`, else 0.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Shrink", import };

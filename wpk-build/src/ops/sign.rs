@@ -1,7 +1,7 @@
 //! [Sign](https://onnx.ai/onnx/operators/onnx__Sign.html): sign.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Sign", import };

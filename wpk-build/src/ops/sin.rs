@@ -1,7 +1,7 @@
 //! [Sin](https://onnx.ai/onnx/operators/onnx__Sin.html): sine.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Sin", import };

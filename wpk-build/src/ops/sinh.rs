@@ -1,7 +1,7 @@
 //! [Sinh](https://onnx.ai/onnx/operators/onnx__Sinh.html): hyperbolic sine.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Sinh", import };

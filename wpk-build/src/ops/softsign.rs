@@ -1,7 +1,7 @@
 //! [Softsign](https://onnx.ai/onnx/operators/onnx__Softsign.html): `x / (1 + |x|)`.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::{Binary, Unary};
 
 pub(super) const OP: OpDef = OpDef { name: "Softsign", import };

@@ -51,7 +51,13 @@ pub fn spatial(cx: &Context<'_>, rank: usize) -> Result<Spatial, Refusal> {
         Some("VALID") => Some(Auto::Valid),
         Some(other) => return cx.unsupported("auto_pad", other),
     };
-    Ok(Spatial { strides: positive("strides")?, dilations: positive("dilations")?, begin: pads[..rank].to_vec(), end: pads[rank..].to_vec(), auto })
+    Ok(Spatial {
+        strides: positive("strides")?,
+        dilations: positive("dilations")?,
+        begin: pads[..rank].to_vec(),
+        end: pads[rank..].to_vec(),
+        auto,
+    })
 }
 
 impl Spatial {
@@ -69,7 +75,9 @@ impl Spatial {
             }
             let room = n + self.begin[d] + self.end[d] - reach;
             if room < 0 {
-                return Err(format!("a window of {reach} does not fit {n} elements with padding {} and {}", self.begin[d], self.end[d]).into());
+                return Err(
+                    format!("a window of {reach} does not fit {n} elements with padding {} and {}", self.begin[d], self.end[d]).into()
+                );
             }
             let mut count = room / stride + 1;
             // A window that starts in the padding after the last element does not count.

@@ -1,7 +1,7 @@
 //! [Split](https://onnx.ai/onnx/operators/onnx__Split.html): parts along a dimension, of given or equal extents.
 
-use super::{Context, Imported, OpDef};
 use super::context::unsigned;
+use super::{Context, Imported, OpDef};
 
 pub(super) const OP: OpDef = OpDef { name: "Split", import };
 

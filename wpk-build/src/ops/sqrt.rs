@@ -1,7 +1,7 @@
 //! [Sqrt](https://onnx.ai/onnx/operators/onnx__Sqrt.html): square root.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Sqrt", import };

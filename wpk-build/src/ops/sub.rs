@@ -1,7 +1,7 @@
 //! [Sub](https://onnx.ai/onnx/operators/onnx__Sub.html): difference, broadcast.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Sub", import };

@@ -1,7 +1,7 @@
 //! [Swish](https://onnx.ai/onnx/operators/onnx__Swish.html): `x sigmoid(alpha x)`.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::{Binary, Unary};
 
 pub(super) const OP: OpDef = OpDef { name: "Swish", import };

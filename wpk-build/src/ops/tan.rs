@@ -1,7 +1,7 @@
 //! [Tan](https://onnx.ai/onnx/operators/onnx__Tan.html): tangent.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Tan", import };

@@ -1,7 +1,7 @@
 //! [Tanh](https://onnx.ai/onnx/operators/onnx__Tanh.html): hyperbolic tangent.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Unary;
 
 pub(super) const OP: OpDef = OpDef { name: "Tanh", import };

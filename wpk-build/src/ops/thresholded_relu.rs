@@ -1,7 +1,7 @@
 //! [ThresholdedRelu](https://onnx.ai/onnx/operators/onnx__ThresholdedRelu.html): `x` where above `alpha`, else 0.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "ThresholdedRelu", import };

@@ -1,7 +1,7 @@
 //! [Tile](https://onnx.ai/onnx/operators/onnx__Tile.html): the whole repeated along each dimension.
 
-use super::{Context, Imported, OpDef};
 use super::context::unsigned;
+use super::{Context, Imported, OpDef};
 use crate::graph::Op;
 
 pub(super) const OP: OpDef = OpDef { name: "Tile", import };

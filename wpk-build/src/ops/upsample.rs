@@ -22,7 +22,15 @@ fn import(cx: &mut Context<'_>) -> Imported {
     };
     for (d, &scale) in scales.iter().enumerate().filter(|s| *s.1 != 1.0) {
         let output = (scale * shape[d] as f64 + 1e-9).floor() as usize;
-        let axis = Axis { input: shape[d], output, scale, coordinates: Coordinates::Asymmetric, mode: mode.clone(), antialias: false, exclude_outside: false };
+        let axis = Axis {
+            input: shape[d],
+            output,
+            scale,
+            coordinates: Coordinates::Asymmetric,
+            mode: mode.clone(),
+            antialias: false,
+            exclude_outside: false,
+        };
         x = axis.apply(cx, x, d)?;
     }
     Ok(vec![x])

@@ -1,7 +1,7 @@
 //! [Xor](https://onnx.ai/onnx/operators/onnx__Xor.html): exclusive disjunction.
 
-use super::{Context, Imported, OpDef};
 use super::pointwise;
+use super::{Context, Imported, OpDef};
 use wpk_plan::Binary;
 
 pub(super) const OP: OpDef = OpDef { name: "Xor", import };

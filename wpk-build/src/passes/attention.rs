@@ -52,7 +52,9 @@ fn unguarded(g: &Graph, v: ValueId) -> Option<ValueId> {
     let is = |x: u16, e: Expr| f.insts[usize::from(x)].expr == e;
     let test = |c: u16, i: u16| is(i, Expr::Input(0)) && is(c, Expr::Unary(Unary::IsNan, i));
     let nothing = is(zero, Expr::Const(0));
-    if let [only] = inputs { return (test(c, p) && nothing).then_some(*only).or(Some(v)) }
+    if let [only] = inputs {
+        return (test(c, p) && nothing).then_some(*only).or(Some(v));
+    }
     // The test may still be a node of its own.
     let (Expr::Input(flag), Expr::Input(value)) = (f.insts[usize::from(c)].expr, f.insts[usize::from(p)].expr) else { return Some(v) };
     let (flag, value) = (inputs[usize::from(flag)], inputs[usize::from(value)]);
@@ -88,7 +90,13 @@ fn scaled_product(g: &Graph, scores: ValueId) -> Option<Scores> {
             (v, scale) = (x, scale / c);
         } else if let (Some((Term::Value(p), Term::Value(q))), None) = (binary(g, v, Binary::Add), mask) {
             let product = |v: ValueId| leads_to_product(g, v) && g.shape(v) == shape;
-            let (x, m) = if product(p) { (p, q) } else if product(q) { (q, p) } else { return None };
+            let (x, m) = if product(p) {
+                (p, q)
+            } else if product(q) {
+                (q, p)
+            } else {
+                return None;
+            };
             // A scale outside the sum would apply to the mask too.
             if scale != 1.0 || broadcast(&[g.shape(m), shape]).as_deref() != Ok(shape) {
                 return None;
@@ -102,5 +110,7 @@ fn scaled_product(g: &Graph, scores: ValueId) -> Option<Scores> {
 
 fn leads_to_product(g: &Graph, v: ValueId) -> bool {
     let through = |pair: Option<(Term, Term)>| matches!(pair, Some((Term::Value(x), Term::Const(_))) if leads_to_product(g, x));
-    matches!(g.op(v), Some((Op::Contract { epilogue: None, .. }, _))) || through(binary(g, v, Binary::Mul)) || through(binary(g, v, Binary::Div))
+    matches!(g.op(v), Some((Op::Contract { epilogue: None, .. }, _)))
+        || through(binary(g, v, Binary::Mul))
+        || through(binary(g, v, Binary::Div))
 }

@@ -6,18 +6,19 @@ use crate::graph::{Conv, Node, Op, ValueId, invert};
 use wpk_plan::{Expr, ScalarFn};
 
 pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
-    if let Op::Conv(conv) = &node.op {
-        if !conv.channels_last && conv.epilogue.is_none() {
-            let rank = conv.out.len() + 2;
-            let mut x = cx.b.transpose(inputs[0], &last(rank))?;
-            let mut conv = Conv { channels_last: true, ..conv.clone() };
-            if let Some((before, after)) = explicit_padding(&conv, &cx.b.shape(x), &cx.b.shape(inputs[1])) {
-                x = cx.b.one(Op::Pad { before, after, fill: 0 }, &[x])?;
-                conv.pads.fill(0);
-            }
-            let y = cx.b.one(Op::Conv(conv), &[x, inputs[1]])?;
-            return cx.b.transpose(y, &first(rank)).map(|y| Some(vec![y]));
+    if let Op::Conv(conv) = &node.op
+        && !conv.channels_last
+        && conv.epilogue.is_none()
+    {
+        let rank = conv.out.len() + 2;
+        let mut x = cx.b.transpose(inputs[0], &last(rank))?;
+        let mut conv = Conv { channels_last: true, ..conv.clone() };
+        if let Some((before, after)) = explicit_padding(&conv, &cx.b.shape(x), &cx.b.shape(inputs[1])) {
+            x = cx.b.one(Op::Pad { before, after, fill: 0 }, &[x])?;
+            conv.pads.fill(0);
         }
+        let y = cx.b.one(Op::Conv(conv), &[x, inputs[1]])?;
+        return cx.b.transpose(y, &first(rank)).map(|y| Some(vec![y]));
     }
     sink(cx, &node.op, inputs)
 }

@@ -37,7 +37,9 @@ pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Res
         };
         let mut arguments = vec![];
         for (j, &w) in inputs.iter().enumerate() {
-            arguments.push(if j == i { sum } else {
+            arguments.push(if j == i {
+                sum
+            } else {
                 let at = operands[2..].iter().position(|o| *o == w).unwrap_or_else(|| {
                     operands.push(w);
                     operands.len() - 3

@@ -65,7 +65,8 @@ fn affine(g: &Graph, v: ValueId) -> Option<(Op, Vec<ValueId>)> {
         let row = g.shape(x).last()?;
         let fits = g.shape(vector).last() == Some(row) && g.shape(vector).iter().product::<usize>() == *row;
         let wanted = fits && (f == Binary::Add || !*scale);
-        let op = Op::Normalize { kind: *kind, epsilon: *epsilon, residual: false, scale: *scale || f == Binary::Mul, bias: f == Binary::Add };
+        let op =
+            Op::Normalize { kind: *kind, epsilon: *epsilon, residual: false, scale: *scale || f == Binary::Mul, bias: f == Binary::Add };
         wanted.then(|| (op, [inputs, &[vector]].concat()))
     })
 }

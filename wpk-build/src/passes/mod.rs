@@ -58,7 +58,9 @@ pub fn optimize(graph: &Graph, mut observe: impl FnMut(&str, &Graph)) -> Result<
 
 /// Runs one pass and verifies its result.
 pub fn apply(pass: &Pass, graph: &Graph, remarks: &mut Vec<Remark>) -> Result<Graph, Diags> {
-    let bug = |what: String| Diags::from(Diag::new(format!("pass {}: {what}", pass.name)).help("this is a bug in wpk: please report it with the model"));
+    let bug = |what: String| {
+        Diags::from(Diag::new(format!("pass {}: {what}", pass.name)).help("this is a bug in wpk: please report it with the model"))
+    };
     let result = run(graph, pass.rule, remarks).map_err(bug)?;
     match result.verify() {
         faults if faults.is_empty() => Ok(result),

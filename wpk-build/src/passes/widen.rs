@@ -14,8 +14,17 @@ pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Res
     }
     let computes = !matches!(
         node.op,
-        Op::Reshape(_) | Op::Transpose(_) | Op::Slice { .. } | Op::Expand(_) | Op::Concat(_) | Op::Pad { .. } | Op::Gather { .. } | Op::GatherElements { .. }
-            | Op::GatherNd { .. } | Op::ScatterElements { reduce: ScatterReduce::None, .. } | Op::ScatterNd { reduce: ScatterReduce::None }
+        Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Slice { .. }
+            | Op::Expand(_)
+            | Op::Concat(_)
+            | Op::Pad { .. }
+            | Op::Gather { .. }
+            | Op::GatherElements { .. }
+            | Op::GatherNd { .. }
+            | Op::ScatterElements { reduce: ScatterReduce::None, .. }
+            | Op::ScatterNd { reduce: ScatterReduce::None }
     );
     let narrow = inputs.first().map(|&v| cx.b.dtype(v)).filter(|t| computes && !t.is_float() && !matches!(t, DType::I32 | DType::I64));
     let Some(narrow) = narrow else { return cx.b.add(node.op.clone(), &inputs).map(Some) };

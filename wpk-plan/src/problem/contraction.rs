@@ -69,10 +69,13 @@ impl Access {
 
     /// The element that a point of the loops reads, or `None` for zero.
     pub fn at(&self, point: &[usize]) -> Option<usize> {
-        self.dims.iter().try_fold(self.offset as i64, |at, d| {
-            let i = d.index.at(point)?;
-            (0..d.extent as i64).contains(&i).then_some(at + i * d.stride)
-        }).map(|at| at as usize)
+        self.dims
+            .iter()
+            .try_fold(self.offset as i64, |at, d| {
+                let i = d.index.at(point)?;
+                (0..d.extent as i64).contains(&i).then_some(at + i * d.stride)
+            })
+            .map(|at| at as usize)
     }
 
     /// The element that all loops at zero name, were it in bounds.

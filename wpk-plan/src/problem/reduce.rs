@@ -53,7 +53,8 @@ impl Family for Reduce {
     }
     fn faults(&self) -> Vec<String> {
         let (i, o) = (&self.input.view.shape, &self.output.view.shape);
-        let fits = i.len() == o.len() && i.len() == self.axes.len()
+        let fits = i.len() == o.len()
+            && i.len() == self.axes.len()
             && i.iter().zip(o).zip(&self.axes).all(|((&i, &o), &r)| o == if r { 1 } else { i });
         if fits { vec![] } else { vec!["the output does not have the reduced shape".to_owned()] }
     }

@@ -74,7 +74,13 @@ impl Family for Normalize {
         [self.output.clone()].into_iter().chain(self.residual.iter().filter_map(|r| r.1.clone())).collect()
     }
     fn describe(&self) -> String {
-        format!("{} {:?} epsilon {}{}", self.kind, self.input.view.shape, self.epsilon, if self.residual.is_some() { " of a sum" } else { "" })
+        format!(
+            "{} {:?} epsilon {}{}",
+            self.kind,
+            self.input.view.shape,
+            self.epsilon,
+            if self.residual.is_some() { " of a sum" } else { "" }
+        )
     }
     fn operations(&self) -> u64 {
         8 * product(&self.input.view.shape)

@@ -18,7 +18,11 @@ struct Heads {
 pub(super) fn bind(p: &Attention) -> Result<Box<dyn Bound>, String> {
     let last = |v: &View| v.strides[3] == 1 || v.shape[3] == 1;
     let operands = [&p.q, &p.k, &p.v, &p.out];
-    if !last(&p.q.view) || !last(&p.out.view) || operands.iter().any(|o| o.dtype != DType::F32) || p.mask.as_ref().is_some_and(|m| m.dtype != DType::F32) {
+    if !last(&p.q.view)
+        || !last(&p.out.view)
+        || operands.iter().any(|o| o.dtype != DType::F32)
+        || p.mask.as_ref().is_some_and(|m| m.dtype != DType::F32)
+    {
         return Err("attention takes f32 with rows in one piece".to_owned());
     }
     let along = |v: &View, d: usize| (0..v.shape[d] as i64).map(|i| i * v.strides[d]).collect();
@@ -64,7 +68,8 @@ impl Bound for Heads {
         let (heads, queries, ..) = self.sizes();
         let threads = cx.pool.threads();
         // Few heads are split by queries, at the price of packing their keys again.
-        let splits = if heads >= 4 * threads || threads == 1 { 1 } else { (2 * threads).div_ceil(heads.max(1)).min(queries.div_ceil(32)).max(1) };
+        let splits =
+            if heads >= 4 * threads || threads == 1 { 1 } else { (2 * threads).div_ceil(heads.max(1)).min(queries.div_ceil(32)).max(1) };
         let arguments = Arguments(args);
         cx.pool.run(heads * splits, &|task, thread| unsafe {
             self.head(arguments.get(), task / splits, part(queries, splits, task % splits), cx.own(thread));
@@ -123,8 +128,16 @@ impl Heads {
     }
 
     /// Rows times panels; `store` gets every row of every panel.
-    #[allow(clippy::too_many_arguments, reason = "a product has this many parts")]
-    unsafe fn product(&self, pointers: *const RowPointers, height: usize, depth: usize, b: *const f32, panels: usize, tile: *mut f32, store: impl Fn(usize, usize, *const f32)) {
+    unsafe fn product(
+        &self,
+        pointers: *const RowPointers,
+        height: usize,
+        depth: usize,
+        b: *const f32,
+        panels: usize,
+        tile: *mut f32,
+        store: impl Fn(usize, usize, *const f32),
+    ) {
         let mut first = 0;
         while first < panels {
             let n = (panels - first).min(self.kernels.panels);

@@ -18,10 +18,11 @@ pub(super) const OUTSIDE: i32 = i32::MIN;
 
 pub(super) fn bind(c: &Contraction, layout: WeightLayout) -> Result<Box<dyn Bound>, String> {
     let fast = c.dtype == DType::F32 && c.sum == DType::F32 && !c.out.view.is_empty() && !c.inner().contains(&0);
-    if fast && layout == WeightLayout::Dense {
-        if let Some(bound) = channelwise::bind(c) {
-            return Ok(bound);
-        }
+    if fast
+        && layout == WeightLayout::Dense
+        && let Some(bound) = channelwise::bind(c)
+    {
+        return Ok(bound);
     }
     if let Some(bound) = fast.then(|| Product::new(c, layout)).flatten() {
         return Ok(Box::new(bound));
@@ -52,7 +53,12 @@ enum Rows {
 enum Columns {
     Packed,
     /// Packed at every run: offsets by batch, reduction and column.
-    Dynamic { batch: Vec<i64>, k: Vec<i64>, n: Vec<i64>, base: i64 },
+    Dynamic {
+        batch: Vec<i64>,
+        k: Vec<i64>,
+        n: Vec<i64>,
+        base: i64,
+    },
 }
 
 struct Product {
@@ -78,8 +84,14 @@ pub(super) fn row_table(c: &Contraction, m: &[usize], taps: &[usize]) -> Option<
     let parts = |loops: &[usize], with_offset: bool| {
         let mut parts: Vec<Vec<i64>> = vec![c.a.dims.iter().map(|d| if with_offset { d.index.offset } else { 0 }).collect()];
         for &l in loops {
-            let step: Vec<i64> = c.a.dims.iter().map(|d| d.index.terms.iter().filter(|t| usize::from(t.0) == l).map(|t| t.1).sum()).collect();
-            parts = parts.iter().flat_map(|p| (0..c.space[l] as i64).map(|i| p.iter().zip(&step).map(|(p, s)| p + i * s).collect::<Vec<_>>()).collect::<Vec<_>>()).collect();
+            let step: Vec<i64> =
+                c.a.dims.iter().map(|d| d.index.terms.iter().filter(|t| usize::from(t.0) == l).map(|t| t.1).sum()).collect();
+            parts = parts
+                .iter()
+                .flat_map(|p| {
+                    (0..c.space[l] as i64).map(|i| p.iter().zip(&step).map(|(p, s)| p + i * s).collect::<Vec<_>>()).collect::<Vec<_>>()
+                })
+                .collect();
         }
         parts
     };
@@ -136,7 +148,19 @@ impl Product {
             },
         };
         let epilogue = Epilogue::new(c, &roles.batch, &roles.m, &roles.n)?;
-        Some(Self { kernels, batch, m, n, k, taps: tap_count, rows, columns, blocks: blocks(tap_count, depth), epilogue, zeros: vec![0.0; depth] })
+        Some(Self {
+            kernels,
+            batch,
+            m,
+            n,
+            k,
+            taps: tap_count,
+            rows,
+            columns,
+            blocks: blocks(tap_count, depth),
+            epilogue,
+            zeros: vec![0.0; depth],
+        })
     }
 
     fn panels(&self) -> usize {
@@ -166,7 +190,9 @@ fn blocks(taps: usize, depth: usize) -> Vec<Block> {
     }
     if depth > CUT {
         let pieces = depth.div_ceil(CUT);
-        let cut = |tap: usize| (0..pieces).map(move |i| part(depth, pieces, i)).map(move |r| Block { tap, taps: 1, start: r.start, depth: r.len() });
+        let cut = |tap: usize| {
+            (0..pieces).map(move |i| part(depth, pieces, i)).map(move |r| Block { tap, taps: 1, start: r.start, depth: r.len() })
+        };
         return (0..taps).flat_map(cut).collect();
     }
     let pieces = (taps * depth).div_ceil(CUT + depth).min(taps);
@@ -190,7 +216,12 @@ impl Bound for Product {
                 let (from, to) = (Shared(args[1].cast::<f32>()), Shared(cx.shared.cast::<f32>()));
                 cx.pool.run(self.batch.len() * panels, &|task, _| unsafe {
                     let (b, p) = (task / panels, task % panels);
-                    pack_panel(from.get().offset((base + batch[b]) as isize), k, &n[p * PANEL..n.len().min(p * PANEL + PANEL)], to.get().add(task * PANEL * self.k));
+                    pack_panel(
+                        from.get().offset((base + batch[b]) as isize),
+                        k,
+                        &n[p * PANEL..n.len().min(p * PANEL + PANEL)],
+                        to.get().add(task * PANEL * self.k),
+                    );
                 });
                 to.get().cast_const()
             }
@@ -222,7 +253,14 @@ unsafe impl Sync for Arguments<'_> {}
 
 impl Product {
     /// One task: a range of rows times a range of panels.
-    unsafe fn chunk(&self, arguments: &Arguments<'_>, batch: usize, range: std::ops::Range<usize>, panels: std::ops::Range<usize>, own: *mut u8) {
+    unsafe fn chunk(
+        &self,
+        arguments: &Arguments<'_>,
+        batch: usize,
+        range: std::ops::Range<usize>,
+        panels: std::ops::Range<usize>,
+        own: *mut u8,
+    ) {
         let width = panels.len();
         let pointers = own.cast::<RowPointers>();
         let tiles = own.wrapping_add(self.pointer_bytes()).cast::<f32>();
@@ -254,14 +292,26 @@ impl Product {
     }
 
     /// Where the rows of a tile begin for every run of a block; returns the step between neighbours.
-    unsafe fn point(&self, a: *const f32, row: usize, height: usize, block: &Block, pointers: *mut RowPointers, gathered: *mut f32) -> usize {
+    unsafe fn point(
+        &self,
+        a: *const f32,
+        row: usize,
+        height: usize,
+        block: &Block,
+        pointers: *mut RowPointers,
+        gathered: *mut f32,
+    ) -> usize {
         match &self.rows {
             Rows::Direct(table) => {
                 for t in 0..block.taps {
                     let list = unsafe { &mut *pointers.add(t) };
                     for r in 0..height {
                         let offset = table[(row + r) * self.taps + block.tap + t];
-                        list[r] = if offset == OUTSIDE { self.zeros.as_ptr() } else { a.wrapping_offset(offset as isize).wrapping_add(block.start) };
+                        list[r] = if offset == OUTSIDE {
+                            self.zeros.as_ptr()
+                        } else {
+                            a.wrapping_offset(offset as isize).wrapping_add(block.start)
+                        };
                     }
                 }
                 1

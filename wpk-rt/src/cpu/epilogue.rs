@@ -58,7 +58,11 @@ enum Activation {
 
 enum Kind {
     /// An activation of the sum plus a vector along the columns plus a tensor like the output.
-    Simple { bias: Option<usize>, residual: Option<usize>, activation: Activation },
+    Simple {
+        bias: Option<usize>,
+        residual: Option<usize>,
+        activation: Activation,
+    },
     General(Code),
 }
 
@@ -98,14 +102,31 @@ impl Epilogue {
     ///
     /// # Safety
     /// `out` and `extras` point to the arguments, `scratch` to [`Epilogue::scratch`] bytes.
-    #[allow(clippy::too_many_arguments, reason = "a tile has four coordinates")]
-    pub(crate) unsafe fn store(&self, tile: *const f32, batch: usize, row: usize, rows: usize, column: usize, columns: usize, args: &[*mut u8], scratch: *mut u8) {
+    pub(crate) unsafe fn store(
+        &self,
+        tile: *const f32,
+        batch: usize,
+        row: usize,
+        rows: usize,
+        column: usize,
+        columns: usize,
+        args: &[*mut u8],
+        scratch: *mut u8,
+    ) {
         let offsets = &self.batches[batch];
         let out = args[args.len() - 1];
         match &self.kind {
             Kind::Simple { bias, residual, activation } => {
-                let base = |e: usize| args[2 + e].cast::<f32>().wrapping_offset((self.extras[e].base + offsets[1 + e]) as isize + column as isize).cast_const();
-                let (to, own) = (out.cast::<f32>().wrapping_offset((self.out.base + offsets[0]) as isize + column as isize), &self.out.rows[row..row + rows]);
+                let base = |e: usize| {
+                    args[2 + e]
+                        .cast::<f32>()
+                        .wrapping_offset((self.extras[e].base + offsets[1 + e]) as isize + column as isize)
+                        .cast_const()
+                };
+                let (to, own) = (
+                    out.cast::<f32>().wrapping_offset((self.out.base + offsets[0]) as isize + column as isize),
+                    &self.out.rows[row..row + rows],
+                );
                 let vector = bias.map_or(std::ptr::null(), base);
                 let (tensor, theirs) = residual.map_or((std::ptr::null(), own), |e| (base(e), &self.extras[e].rows[row..row + rows]));
                 unsafe { finish(tile, vector, tensor, theirs, *activation, to, own, columns) }
@@ -118,9 +139,17 @@ impl Epilogue {
             },
         }
     }
-
-    #[allow(clippy::too_many_arguments, reason = "one row of a tile")]
-    unsafe fn general(&self, code: &Code, registers: &mut [Register], sums: *const f32, offsets: &[i64], row: usize, column: usize, n: usize, args: &[*mut u8]) {
+    unsafe fn general(
+        &self,
+        code: &Code,
+        registers: &mut [Register],
+        sums: *const f32,
+        offsets: &[i64],
+        row: usize,
+        column: usize,
+        n: usize,
+        args: &[*mut u8],
+    ) {
         unsafe {
             for (i, inst) in code.function.insts.iter().enumerate() {
                 let Expr::Input(operand) = inst.expr else { continue };
@@ -217,8 +246,16 @@ dispatch! {
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "the operands of a tile")]
-unsafe fn finish_body(tile: *const f32, bias: *const f32, residual: *const f32, theirs: &[u32], activation: Activation, to: *mut f32, own: &[u32], n: usize) {
+unsafe fn finish_body(
+    tile: *const f32,
+    bias: *const f32,
+    residual: *const f32,
+    theirs: &[u32],
+    activation: Activation,
+    to: *mut f32,
+    own: &[u32],
+    n: usize,
+) {
     let operands = Operands { tile, bias, residual, theirs, to, own, n };
     // Everything that does not change within the tile is decided here, so that the loops inside have no branches.
     unsafe {
@@ -270,7 +307,13 @@ impl Operands<'_> {
                 let residual = self.residual.wrapping_add(theirs as usize);
                 let whole = self.n / PANEL * PANEL;
                 for at in (0..whole).step_by(PANEL) {
-                    vector::<BIAS, RESIDUAL>(sums.add(at).cast(), bias.wrapping_add(at).cast(), residual.wrapping_add(at).cast(), to.add(at).cast(), &f);
+                    vector::<BIAS, RESIDUAL>(
+                        sums.add(at).cast(),
+                        bias.wrapping_add(at).cast(),
+                        residual.wrapping_add(at).cast(),
+                        to.add(at).cast(),
+                        &f,
+                    );
                 }
                 for at in whole..self.n {
                     let mut x = *sums.add(at);
@@ -290,7 +333,13 @@ impl Operands<'_> {
 type Vector = [f32; PANEL];
 
 #[inline(always)]
-unsafe fn vector<const BIAS: bool, const RESIDUAL: bool>(sums: *const Vector, bias: *const Vector, residual: *const Vector, to: *mut Vector, f: &impl Fn(f32) -> f32) {
+unsafe fn vector<const BIAS: bool, const RESIDUAL: bool>(
+    sums: *const Vector,
+    bias: *const Vector,
+    residual: *const Vector,
+    to: *mut Vector,
+    f: &impl Fn(f32) -> f32,
+) {
     unsafe {
         let mut lanes = sums.read_unaligned();
         if BIAS {

@@ -34,7 +34,10 @@ fn coordinates(shape: &[usize], mut i: usize) -> Vec<usize> {
 fn at(access: &Access, outer: usize, point: &[usize], inner: &[usize]) -> Option<usize> {
     let mut at = access.offset as i64;
     for d in &access.dims {
-        let value = |l: u8| { let l = usize::from(l); (if l < outer { point[l] } else { inner[l - outer] }) as i64 };
+        let value = |l: u8| {
+            let l = usize::from(l);
+            (if l < outer { point[l] } else { inner[l - outer] }) as i64
+        };
         let sum = d.index.terms.iter().fold(d.index.offset, |s, &(l, c)| s + c * value(l));
         let index = sum / d.index.divisor;
         if sum % d.index.divisor != 0 || !(0..d.extent as i64).contains(&index) {
@@ -112,7 +115,9 @@ impl Generic {
             match c.dtype {
                 DType::F32 => to.cast::<f32>().write(fold!(f32, f64, 0.0, |s, x, y| s + f64::from(x) * f64::from(y)) as f32),
                 DType::F64 => to.cast::<f64>().write(fold!(f64, f64, 0.0, |s: f64, x: f64, y: f64| s + x * y)),
-                DType::I32 => to.cast::<i64>().write(c.sum.wrap(fold!(i32, i64, 0, |s: i64, x: i32, y: i32| s.wrapping_add(i64::from(x).wrapping_mul(i64::from(y)))))),
+                DType::I32 => to.cast::<i64>().write(
+                    c.sum.wrap(fold!(i32, i64, 0, |s: i64, x: i32, y: i32| s.wrapping_add(i64::from(x).wrapping_mul(i64::from(y))))),
+                ),
                 _ => to.cast::<i64>().write(fold!(i64, i64, 0, |s: i64, x: i64, y: i64| s.wrapping_add(x.wrapping_mul(y)))),
             }
         }

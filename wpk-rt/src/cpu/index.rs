@@ -128,8 +128,20 @@ unsafe fn meet(t: DType, reduce: ScatterReduce, to: *mut u8, update: *const u8) 
                 ScatterReduce::None => b,
                 ScatterReduce::Add => add(a, b),
                 ScatterReduce::Mul => mul(a, b),
-                ScatterReduce::Max => if b > a || b != b { b } else { a },
-                ScatterReduce::Min => if b < a || b != b { b } else { a },
+                ScatterReduce::Max => {
+                    if b > a || b != b {
+                        b
+                    } else {
+                        a
+                    }
+                }
+                ScatterReduce::Min => {
+                    if b < a || b != b {
+                        b
+                    } else {
+                        a
+                    }
+                }
             };
             unsafe { to.cast::<$T>().write_unaligned(y) }
         }};
@@ -159,7 +171,11 @@ pub(super) fn scatter_elements(p: &ScatterElements) -> Bind {
         along(&p.updates, &p.shape, p.axis, |i, base| unsafe {
             let to = args[3].add((base + position(args[1], p.index, i, p.shape[p.axis]) * stride) * size);
             let update = args[2].add(i * size);
-            if p.reduce == ScatterReduce::None { std::ptr::copy_nonoverlapping(update, to, size) } else { meet(p.dtype, p.reduce, to, update) }
+            if p.reduce == ScatterReduce::None {
+                std::ptr::copy_nonoverlapping(update, to, size)
+            } else {
+                meet(p.dtype, p.reduce, to, update)
+            }
         });
     })
 }
@@ -214,7 +230,14 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn interpolate<T: Copy + Default + std::ops::Mul<Output = T> + std::ops::Add<Output = T>>(p: &Resample, unit: usize, x: *const T, index: *const u8, weights: *const T, out: *mut T) {
+unsafe fn interpolate<T: Copy + Default + std::ops::Mul<Output = T> + std::ops::Add<Output = T>>(
+    p: &Resample,
+    unit: usize,
+    x: *const T,
+    index: *const u8,
+    weights: *const T,
+    out: *mut T,
+) {
     let (o, i) = (unit / p.count, unit % p.count);
     unsafe {
         let out = out.add(unit * p.inner);
@@ -233,10 +256,22 @@ unsafe fn interpolate<T: Copy + Default + std::ops::Mul<Output = T> + std::ops::
 macro_rules! by_type {
     ($dtype:expr, $T:ident => $body:expr, $what:literal) => {
         match $dtype {
-            DType::F32 => { type $T = f32; $body }
-            DType::F64 => { type $T = f64; $body }
-            DType::I32 => { type $T = i32; $body }
-            DType::I64 => { type $T = i64; $body }
+            DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            DType::I32 => {
+                type $T = i32;
+                $body
+            }
+            DType::I64 => {
+                type $T = i64;
+                $body
+            }
             other => Err(format!(concat!($what, " of {} are not supported"), other)),
         }
     };

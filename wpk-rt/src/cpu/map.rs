@@ -23,7 +23,8 @@ pub(super) fn bind(p: &Map) -> Result<Box<dyn Bound>, String> {
     let views: Vec<&wpk_plan::View> = operands().map(|o| &o.view).collect();
     let insts = &p.function.insts;
     let find = |i: usize| insts.iter().position(|s| s.expr == Expr::Input(i as u16));
-    let indices: Vec<(usize, usize)> = insts.iter().enumerate().filter_map(|(i, s)| if let Expr::Index(d) = s.expr { Some((i, usize::from(d))) } else { None }).collect();
+    let indices: Vec<(usize, usize)> =
+        insts.iter().enumerate().filter_map(|(i, s)| if let Expr::Index(d) = s.expr { Some((i, usize::from(d))) } else { None }).collect();
     Ok(Box::new(Bind {
         code: Code::new(&p.function),
         walk: Walk::new(&views, indices.is_empty()),
@@ -87,8 +88,15 @@ impl Bind {
             // A result of a native type is computed where it belongs.
             for (o, &result) in self.code.function.outputs.iter().enumerate() {
                 let (operand, result) = (self.inputs + o, usize::from(result));
-                let (t, computed) = (self.types[operand], !matches!(self.code.function.insts[result].expr, Expr::Input(_) | Expr::Index(_)));
-                registers[result] = if !computed { registers[result] } else if self.direct(operand, t, result) { pointer(operand) } else { own.add(result * BLOCK * 8) };
+                let (t, computed) =
+                    (self.types[operand], !matches!(self.code.function.insts[result].expr, Expr::Input(_) | Expr::Index(_)));
+                registers[result] = if !computed {
+                    registers[result]
+                } else if self.direct(operand, t, result) {
+                    pointer(operand)
+                } else {
+                    own.add(result * BLOCK * 8)
+                };
             }
             self.code.run(registers, n);
             for (o, &result) in self.code.function.outputs.iter().enumerate() {

@@ -18,7 +18,13 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = (p * r) * r + r + 1.0;
     let y = p * f32::from_bits((z.to_bits() << 23).wrapping_add(127 << 23));
-    let y = if x > 88.722_84 { f32::INFINITY } else if x > 88.0 { y * (1.0 + (x - 88.0)) } else { y };
+    let y = if x > 88.722_84 {
+        f32::INFINITY
+    } else if x > 88.0 {
+        y * (1.0 + (x - 88.0))
+    } else {
+        y
+    };
     if x < -87.3 { 0.0 } else { y }
 }
 
@@ -27,7 +33,9 @@ pub(crate) fn exp(x: f32) -> f32 {
 pub(crate) fn erf(x: f32) -> f32 {
     let a = x.abs();
     let s = x * x;
-    let small = x * (1.128_379_2 + s * (-0.376_126_4 + s * (0.112_837_92 + s * (-0.026_866_17 + s * (0.005_223_977_6 - s * 0.000_854_832_7)))));
+    let small = x
+        * (std::f32::consts::FRAC_2_SQRT_PI
+            + s * (-0.376_126_4 + s * (0.112_837_92 + s * (-0.026_866_17 + s * (0.005_223_977_6 - s * 0.000_854_832_7)))));
     let t = 1.0 / (1.0 + 0.327_591_1 * a);
     let p = t * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
     let large = (1.0 - p * exp(-s)).copysign(x);
@@ -76,7 +84,7 @@ pub(crate) fn log(x: f32) -> f32 {
     let s = (m - 1.0) / (m + 1.0);
     let q = s * s;
     let p = 2.0 * s * (1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0 + q * (1.0 / 9.0)))));
-    let y = e * 0.693_147_2 + p;
+    let y = e * std::f32::consts::LN_2 + p;
     let y = if x == f32::INFINITY { x } else { y };
     let y = if x == 0.0 { f32::NEG_INFINITY } else { y };
     if x < 0.0 || x.is_nan() { f32::NAN } else { y }

@@ -21,7 +21,16 @@ pub(crate) type RowPointers = [*const f32; ROWS];
 pub(crate) type MicroKernel = unsafe fn(*const RowPointers, usize, usize, usize, *const f32, usize, *mut f32, bool);
 
 #[inline(always)]
-unsafe fn body<V: Lanes, const M: usize, const N: usize>(runs: *const RowPointers, count: usize, depth: usize, step: usize, b: *const f32, panel: usize, tile: *mut f32, add: bool) {
+unsafe fn body<V: Lanes, const M: usize, const N: usize>(
+    runs: *const RowPointers,
+    count: usize,
+    depth: usize,
+    step: usize,
+    b: *const f32,
+    panel: usize,
+    tile: *mut f32,
+    add: bool,
+) {
     unsafe {
         let mut sums = [[V::splat(0.0); N]; M];
         if add {
@@ -63,7 +72,6 @@ unsafe fn body<V: Lanes, const M: usize, const N: usize>(runs: *const RowPointer
 /// Compiles the kernel for one instruction set and lists it by rows and panels.
 macro_rules! table {
     ($name:ident, $V:ty, $features:literal, $([$($m:literal),*] x $n:literal),*) => {
-        #[allow(clippy::too_many_arguments, reason = "the signature of MicroKernel")]
         fn $name(m: usize, n: usize) -> Option<MicroKernel> {
             #[target_feature(enable = $features)]
             unsafe fn kernel<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {

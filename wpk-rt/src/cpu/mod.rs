@@ -3,6 +3,7 @@
 //! [`bind`] prepares a step once, at load; [`Bound::run`] executes it without allocating. Kernels work on raw pointers:
 //! `Program::verify` has proven beforehand that every view stays inside its argument.
 #![allow(clippy::undocumented_unsafe_blocks, reason = "one invariant covers them all: the plan is verified before it is bound")]
+#![allow(clippy::too_many_arguments, reason = "kernels take what registers hold")]
 
 mod attention;
 mod channelwise;

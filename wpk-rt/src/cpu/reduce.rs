@@ -1,6 +1,5 @@
 //! Reductions over whole dimensions.
 
-
 use super::isa::dispatch;
 use super::walk::Walk;
 use super::{Bound, Cx, Shared, part};
@@ -148,8 +147,20 @@ fn start(kind: ReduceKind) -> f32 {
 #[inline(always)]
 fn combine(kind: ReduceKind, a: f32, x: f32) -> f32 {
     match kind {
-        ReduceKind::Max => if x > a || x.is_nan() { x } else { a },
-        ReduceKind::Min => if x < a || x.is_nan() { x } else { a },
+        ReduceKind::Max => {
+            if x > a || x.is_nan() {
+                x
+            } else {
+                a
+            }
+        }
+        ReduceKind::Min => {
+            if x < a || x.is_nan() {
+                x
+            } else {
+                a
+            }
+        }
         ReduceKind::Prod => a * x,
         _ => a + x,
     }
@@ -191,4 +202,3 @@ unsafe fn columns_body(b: &Bind, x: *const f32, to: *mut f32, n: usize) {
         unsafe { to.add(l).write(lane / factor) }
     }
 }
-

@@ -152,12 +152,21 @@ pub(super) fn bind_normalize(p: &Normalize) -> Result<Box<dyn Bound>, String> {
     let (inputs, outputs) = (p.inputs(), p.outputs());
     let views: Vec<&View> = inputs.iter().chain(&outputs).map(|o| &o.view).collect();
     let row = |v: &View| v.shape.last() == Some(&1) || v.strides.last() == Some(&1);
-    let whole = [&p.input, &p.output].into_iter().chain(p.residual.iter().map(|r| &r.0)).chain(p.residual.iter().filter_map(|r| r.1.as_ref()));
-    if !whole.clone().all(|o| row(&o.view)) || !inputs.iter().all(|o| o.dtype == p.input.dtype) || !matches!(p.input.dtype, DType::F32 | DType::F64) {
+    let whole =
+        [&p.input, &p.output].into_iter().chain(p.residual.iter().map(|r| &r.0)).chain(p.residual.iter().filter_map(|r| r.1.as_ref()));
+    if !whole.clone().all(|o| row(&o.view))
+        || !inputs.iter().all(|o| o.dtype == p.input.dtype)
+        || !matches!(p.input.dtype, DType::F32 | DType::F64)
+    {
         return Err(format!("normalization of {} rows with such strides is not supported", p.input.dtype));
     }
     let mut next = 1;
-    let mut take = |present: bool| present.then(|| { next += 1; next - 1 });
+    let mut take = |present: bool| {
+        present.then(|| {
+            next += 1;
+            next - 1
+        })
+    };
     let residual = take(p.residual.is_some());
     let step = |i: Option<usize>| i.map(|i| (i, views[i].strides.last().copied().unwrap_or(0)));
     let scale = step(take(p.scale.is_some()));
@@ -193,7 +202,11 @@ impl Bound for NormRows {
         cx.pool.run(tasks, &|task, thread| {
             for row in part(self.rows.rows, tasks, task) {
                 unsafe {
-                    if self.double { self.row::<f64>(&args, row, cx.own(thread).cast()) } else { self.single(&args, row, cx.own(thread).cast()) }
+                    if self.double {
+                        self.row::<f64>(&args, row, cx.own(thread).cast())
+                    } else {
+                        self.single(&args, row, cx.own(thread).cast())
+                    }
                 }
             }
         });
@@ -222,7 +235,15 @@ impl NormRows {
             let plain = |v: Option<(usize, i64)>| v.is_none() || vector(v).is_some();
             if plain(self.scale) && plain(self.bias) {
                 let null = std::ptr::null();
-                return norm_row(x, self.pointer(args, self.output, row), n, self.layer, self.epsilon as f32, vector(self.scale).unwrap_or(null), vector(self.bias).unwrap_or(null));
+                return norm_row(
+                    x,
+                    self.pointer(args, self.output, row),
+                    n,
+                    self.layer,
+                    self.epsilon as f32,
+                    vector(self.scale).unwrap_or(null),
+                    vector(self.bias).unwrap_or(null),
+                );
             }
             self.row::<f32>(args, row, scratch);
         }
@@ -246,7 +267,9 @@ impl NormRows {
             let mean = if self.layer { (0..n).map(value).sum::<f64>() / n as f64 } else { 0.0 };
             let variance = (0..n).map(|i| (value(i) - mean).powi(2)).sum::<f64>() / n as f64;
             let factor = 1.0 / (variance + self.epsilon).sqrt();
-            let along = |v: Option<(usize, i64)>, i: usize, default: f64| v.map_or(default, |(a, s)| (*self.pointer::<T>(args, a, row).offset(i as isize * s as isize)).into());
+            let along = |v: Option<(usize, i64)>, i: usize, default: f64| {
+                v.map_or(default, |(a, s)| (*self.pointer::<T>(args, a, row).offset(i as isize * s as isize)).into())
+            };
             let to: *mut T = self.pointer(args, self.output, row);
             for i in 0..n {
                 to.add(i).write(T::from_f64((value(i) - mean) * factor * along(self.scale, i, 1.0) + along(self.bias, i, 0.0)));

@@ -44,7 +44,9 @@ impl Walk {
     /// Makes the longest dimension along which some operand is contiguous the innermost: order does not matter to a copy.
     pub(crate) fn longest_inner(mut self) -> Self {
         let together = |d: usize| self.strides.iter().any(|s| s[d] == 1);
-        let best = (0..self.shape.len()).filter(|&d| together(d)).max_by_key(|&d| (self.shape[d], self.strides.iter().filter(|s| s[d] == 1).count()));
+        let best = (0..self.shape.len())
+            .filter(|&d| together(d))
+            .max_by_key(|&d| (self.shape[d], self.strides.iter().filter(|s| s[d] == 1).count()));
         if let Some(d) = best {
             let extent = self.shape.remove(d);
             self.shape.push(extent);
