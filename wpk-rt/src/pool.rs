@@ -214,7 +214,13 @@ mod tests {
         let sum = AtomicUsize::new(0);
         std::thread::scope(|s| {
             for _ in 0..4 {
-                s.spawn(|| (0..100).for_each(|_| pool.run(10, &|t, _| drop(sum.fetch_add(t, Ordering::Relaxed)))));
+                s.spawn(|| {
+                    (0..100).for_each(|_| {
+                        pool.run(10, &|t, _| {
+                            sum.fetch_add(t, Ordering::Relaxed);
+                        })
+                    })
+                });
             }
         });
         assert_eq!(sum.load(Ordering::Relaxed), 4 * 100 * 45);

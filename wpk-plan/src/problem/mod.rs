@@ -1,7 +1,7 @@
 //! What one kernel computes, with no word of how.
 //!
 //! A problem names its operands by [`View`]s, so that transposed, sliced and broadcast tensors need no copies, and its
-//! prologue or epilogue by [`ScalarFn`]s. Its byte encoding is its identity: the key of every tuning record.
+//! prologue or epilogue by [`ScalarFn`](crate::ScalarFn)s. Its byte encoding is its identity: the key of every tuning record.
 
 mod attention;
 mod contraction;
