@@ -5,7 +5,7 @@
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0;
-    let c = if x > 88.0 { 88.0 } else { x };
+    let c = if x > 88.73 { 88.73 } else { x };
     let c = if c < -87.3 { -87.3 } else { c };
     let z = c * std::f32::consts::LOG2_E + MAGIC;
     let n = z - MAGIC;
@@ -17,14 +17,10 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * r + 1.0 / 6.0;
     let p = p * r + 0.5;
     let p = (p * r) * r + r + 1.0;
-    let y = p * f32::from_bits((z.to_bits() << 23).wrapping_add(127 << 23));
-    let y = if x > 88.722_84 {
-        f32::INFINITY
-    } else if x > 88.0 {
-        y * (1.0 + (x - 88.0))
-    } else {
-        y
-    };
+    // 2^128 is no number: near the top the last doubling is a product of its own.
+    let (less, last) = if x > 88.0 { (1, 2.0) } else { (0, 1.0) };
+    let y = p * f32::from_bits((z.to_bits().wrapping_sub(less) << 23).wrapping_add(127 << 23)) * last;
+    let y = if x > 88.722_84 { f32::INFINITY } else { y };
     if x < -87.3 { 0.0 } else { y }
 }
 
