@@ -42,6 +42,23 @@ plan for cpu
     assert_eq!(found, expected, "\nfound:\n{found}");
 }
 
+/// The names of the covers considered, the chosen one first.
+fn covers(model: &str) -> Vec<&'static str> {
+    let mut choices = compile(model).choices;
+    choices.sort_by_key(|c| !c.chosen);
+    choices.iter().map(|c| c.name).collect()
+}
+
+#[test]
+fn the_plan_chooses_among_covers() {
+    let (last, second, beside) = ("fused, channels last", "fused, channels second", "bias, residual and activation beside the product");
+    assert_eq!(covers(BLOCK), [last, second, beside]);
+    // Nothing to choose without products.
+    assert_eq!(covers("input x f32 4\ny = Exp(x)\noutput y"), [last]);
+    // A lone pointwise convolution of one pixel is cheaper without the transposes around it.
+    assert_eq!(covers("input x f32 1x64x1x1\nconst w f32 8x64x1x1 random\ny = Conv(x, w)\noutput y")[0], last);
+}
+
 #[test]
 fn a_plan_survives_its_encoding() {
     for model in [BLOCK, "input x f16 4\ny = Exp(x)\noutput y", "input x f32 3x4\nv, i = TopK(x, k)\noutput v\noutput i\nconst k i64 1 = 2"]

@@ -9,6 +9,7 @@
 //! and in the crate `wpk::include_model!("ResNet50");`. It never measures and knows no GPU.
 
 mod codegen;
+pub mod covers;
 pub mod diag;
 mod emit;
 mod env;

@@ -1,11 +1,12 @@
 //! The compiler's front door: one model, its options, and what comes out.
 
+use crate::covers::{self, Choice};
 use crate::diag::{Diag, Diags};
 use crate::graph::Graph;
 use crate::import::{self, Options};
 use crate::lower::{self, Blob, Weights};
 use crate::onnx::{self, Source};
-use crate::passes::{self, Remark};
+use crate::passes::Remark;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use wpk_plan::Program;
@@ -61,6 +62,8 @@ pub struct Compiled {
     pub graphs: Vec<(Graph, Graph)>,
     /// Fusions that were refused.
     pub remarks: Vec<Remark>,
+    /// Covers that were compared for the last bucket.
+    pub choices: Vec<Choice>,
     /// Files that were read.
     pub files: Vec<PathBuf>,
 }
@@ -151,15 +154,16 @@ impl Model {
                 .into());
         }
         let mut weights = Weights::default();
-        let (mut buckets, mut graphs, mut remarks) = (vec![], vec![], vec![]);
+        let (mut buckets, mut graphs, mut remarks, mut choices) = (vec![], vec![], vec![], vec![]);
         for sizes in combinations(&self.dims) {
             let dims: BTreeMap<String, usize> = self.dims.iter().map(|d| d.0.clone()).zip(sizes.iter().copied()).collect();
             let options = Options { dims, ..self.options.clone() };
             let graph = import::import(source, &options)?;
-            let optimized = passes::optimize(&graph, |_, _| {})?;
+            let (optimized, considered) = covers::choose(&graph)?;
             buckets.push((sizes, lower::lower(&optimized.graph, &mut weights)));
             graphs.push((graph, optimized.graph));
             remarks = optimized.remarks;
+            choices = considered;
         }
         let blob = weights.into_blob();
         let dims = self.dims.iter().map(|d| d.0.clone()).collect();
@@ -175,7 +179,7 @@ impl Model {
                 .help("this is a bug in wpk: please report it with the model")
                 .into());
         }
-        Ok(Compiled { program, blob, graphs, remarks, files: source.files.borrow().clone() })
+        Ok(Compiled { program, blob, graphs, remarks, choices, files: source.files.borrow().clone() })
     }
 }
 

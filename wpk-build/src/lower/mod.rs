@@ -1,5 +1,6 @@
 //! From the graph to the plan: one problem per step, operands as views, memory by lifetime.
 
+pub mod cost;
 mod memory;
 mod placement;
 mod problem;

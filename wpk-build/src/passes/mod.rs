@@ -46,10 +46,10 @@ pub struct Optimized {
     pub remarks: Vec<Remark>,
 }
 
-/// Runs the whole pipeline; `observe` sees the graph after every pass.
-pub fn optimize(graph: &Graph, mut observe: impl FnMut(&str, &Graph)) -> Result<Optimized, Diags> {
+/// Runs the pipeline without the named passes; `observe` sees the graph after every pass.
+pub fn optimize(graph: &Graph, without: &[&str], mut observe: impl FnMut(&str, &Graph)) -> Result<Optimized, Diags> {
     let mut optimized = Optimized { graph: graph.clone(), remarks: vec![] };
-    for pass in PIPELINE {
+    for pass in PIPELINE.iter().filter(|p| !without.contains(&p.name)) {
         optimized.graph = apply(pass, &optimized.graph, &mut optimized.remarks)?;
         observe(pass.name, &optimized.graph);
     }

@@ -1,5 +1,6 @@
 //! Attention, a head at a time: keys and values packed into panels, scores and their softmax in scratch memory.
 
+use super::isa::dispatch;
 use super::microkernel::{Kernels, ROWS, RowPointers, STRIDE};
 use super::rows::softmax_row;
 use super::{Bound, Cx, contraction::pack_panel, part};
@@ -158,14 +159,37 @@ impl Heads {
         let scale = self.p.scale as f32;
         unsafe {
             match &self.p.mask {
-                None => (0..keys).for_each(|i| scores.add(i).write(*scores.add(i) * scale)),
+                None => scaled(scores, scale, std::ptr::null(), 0, keys),
                 Some(m) => {
                     let s = &m.view.strides;
                     let at = m.view.offset as i64 + b as i64 * s[0] + h as i64 * s[1] + row as i64 * s[2];
-                    let mask = args[3].cast::<f32>().offset(at as isize);
-                    (0..keys).for_each(|i| scores.add(i).write(*scores.add(i) * scale + *mask.offset(i as isize * s[3] as isize)));
+                    scaled(scores, scale, args[3].cast::<f32>().offset(at as isize), s[3] as isize, keys);
                 }
             }
+        }
+    }
+}
+
+dispatch! {
+    /// `scores * scale + mask`
+    unsafe fn scaled(scores: *mut f32, scale: f32, mask: *const f32, step: isize, n: usize) = scaled_body
+}
+
+#[inline(always)]
+unsafe fn scaled_body(scores: *mut f32, scale: f32, mask: *const f32, step: isize, n: usize) {
+    // Rows of scores are padded to whole panels, so the last group may run over.
+    for at in (0..n).step_by(PANEL) {
+        unsafe {
+            let to = scores.add(at).cast::<[f32; PANEL]>();
+            let mut lanes = to.read();
+            (0..PANEL).for_each(|i| lanes[i] *= scale);
+            if step == 1 && at + PANEL <= n {
+                let mask = mask.add(at).cast::<[f32; PANEL]>().read_unaligned();
+                (0..PANEL).for_each(|i| lanes[i] += mask[i]);
+            } else if !mask.is_null() {
+                (0..PANEL.min(n - at)).for_each(|i| lanes[i] += *mask.offset((at + i) as isize * step));
+            }
+            to.write(lanes);
         }
     }
 }

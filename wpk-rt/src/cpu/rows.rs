@@ -109,6 +109,22 @@ unsafe fn fold(x: *const f32, n: usize, start: f32, f: impl Fn(f32, f32) -> f32)
     lanes[0]
 }
 
+/// `y = f(x)` by groups, which vectorizes where `x` and `y` are the same row too.
+#[inline(always)]
+unsafe fn each(x: *const f32, y: *mut f32, n: usize, f: impl Fn(f32) -> f32) {
+    let whole = n / LANES * LANES;
+    for i in (0..whole).step_by(LANES) {
+        unsafe {
+            let mut lanes = x.add(i).cast::<[f32; LANES]>().read_unaligned();
+            (0..LANES).for_each(|l| lanes[l] = f(lanes[l]));
+            y.add(i).cast::<[f32; LANES]>().write_unaligned(lanes);
+        }
+    }
+    for i in whole..n {
+        unsafe { y.add(i).write(f(*x.add(i))) }
+    }
+}
+
 #[inline(always)]
 unsafe fn softmax_body(x: *const f32, y: *mut f32, n: usize, log: bool) {
     unsafe {
@@ -119,18 +135,11 @@ unsafe fn softmax_body(x: *const f32, y: *mut f32, n: usize, log: bool) {
                 sum += math::exp(*x.add(i) - max);
             }
             let shift = max + math::log(sum);
-            for i in 0..n {
-                y.add(i).write(*x.add(i) - shift);
-            }
-            return;
+            return each(x, y, n, |x| x - shift);
         }
-        for i in 0..n {
-            y.add(i).write(math::exp(*x.add(i) - max));
-        }
+        each(x, y, n, |x| math::exp(x - max));
         let factor = 1.0 / fold(y, n, 0.0, |a, b| a + b);
-        for i in 0..n {
-            y.add(i).write(*y.add(i) * factor);
-        }
+        each(y, y, n, |x| x * factor);
     }
 }
 

@@ -1,0 +1,57 @@
+//! What steps should cost on one core with wide vectors. Only ratios matter: covers are compared by them.
+
+use wpk_plan::problem::{Contraction, Problem};
+use wpk_plan::{DType, Plan};
+
+/// Nanoseconds to start a step.
+const STEP: f64 = 1000.0;
+/// Bytes moved per nanosecond.
+const BYTES: f64 = 20.0;
+
+/// Estimated nanoseconds of a plan.
+pub fn plan(plan: &Plan) -> f64 {
+    plan.body.steps().iter().map(|s| STEP + problem(s.kernel.problem())).sum()
+}
+
+/// Estimated nanoseconds of one problem: the larger of arithmetic and traffic.
+fn problem(p: &Problem) -> f64 {
+    let bytes: usize = p.inputs().iter().chain(&p.outputs()).map(|o| o.view.len() * o.dtype.bytes()).sum();
+    // Operations per nanosecond.
+    let rate = match p {
+        Problem::Contraction(c) => contraction(c),
+        Problem::Attention(_) => 100.0,
+        Problem::Map(_) | Problem::Move(_) | Problem::Softmax(_) | Problem::Normalize(_) => 8.0,
+        // Channels next to each other make vectors; single elements do not.
+        Problem::Window(w) => {
+            if w.dims.last().is_some_and(|d| d.size == 1) {
+                8.0
+            } else {
+                0.2
+            }
+        }
+        Problem::Reduce(_) => 4.0,
+        _ => 1.0,
+    };
+    (p.operations() as f64 / rate).max(bytes as f64 / BYTES)
+}
+
+/// How the runtime will read the first factor decides the rate.
+fn contraction(c: &Contraction) -> f64 {
+    let roles = c.roles();
+    if c.dtype != DType::F32 {
+        return 0.5;
+    }
+    match (roles.channel.is_some(), roles.n.is_empty()) {
+        (true, false) => 150.0,
+        (false, true) => 15.0,
+        (true, true) => 20.0,
+        // Elements are gathered one by one before they are multiplied.
+        (false, false) => {
+            if roles.offsets(&c.a, &roles.k()).is_some() {
+                30.0
+            } else {
+                8.0
+            }
+        }
+    }
+}
