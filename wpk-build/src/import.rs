@@ -1,7 +1,7 @@
 //! From an ONNX model to a graph of core operations, with everything that is wrong collected.
 
 use crate::diag::{Diag, Diags, Origin};
-use crate::graph::{Builder, Graph, Literal, ValueId};
+use crate::graph::{Builder, Def, Graph, Literal, ValueId};
 use crate::onnx::{Attributes, Source, dtype, literal, proto};
 use crate::ops::{self, Context};
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,6 +79,10 @@ impl<'a> Importer<'a> {
         }
         for info in &graph.output {
             match self.names.get(info.name.as_str()) {
+                Some(&id) if matches!(self.b.graph.value(id).def, Def::Sequence(_)) => {
+                    self.diags
+                        .push(Diag::new(format!("output {:?} is a sequence", info.name)).help("give its tensors as outputs of their own"));
+                }
                 Some(&id) => self.b.graph.outputs.push((info.name.clone(), id)),
                 None if self.broken.contains(info.name.as_str()) => {}
                 None => self.diags.push(

@@ -57,3 +57,40 @@ mod with_image {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[cfg(feature = "ndarray")]
+    #[test]
+    fn arrays_go_in_and_out() {
+        use crate::{Shape2, Tensor};
+        let tensor = Tensor::<i32, Shape2<2, 3>>::from_fn(|i| i as i32);
+        assert_eq!(tensor.view()[[1, 2]], 5);
+        let turned = tensor.view().reversed_axes();
+        let back = Tensor::<i32, Shape2<3, 2>>::from_array(&turned).expect("the same extents");
+        assert_eq!(back.as_slice(), [0, 3, 1, 4, 2, 5]);
+        let error = Tensor::<i32, Shape2<2, 3>>::from_array(&turned).expect_err("other extents");
+        assert_eq!(error.to_string(), "array: expected [2, 3], found [3, 2]");
+    }
+
+    #[cfg(feature = "image")]
+    #[test]
+    fn images_become_normalized_planes() {
+        use crate::{Shape4, Tensor};
+        let image = image::RgbImage::from_fn(2, 1, |x, _| image::Rgb([255, 0, if x == 0 { 51 } else { 0 }]));
+        let tensor = Tensor::<f32, Shape4<1, 3, 1, 2>>::from_image(&image, [0.5, 0.0, 0.2], [0.5, 1.0, 0.1]).expect("the size of the type");
+        let expected = [1.0, 1.0, 0.0, 0.0, 0.0, -2.0];
+        assert!(tensor.as_slice().iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{tensor:?}");
+        let error = Tensor::<f32, Shape4<1, 3, 2, 2>>::from_image(&image, [0.0; 3], [1.0; 3]).expect_err("another size");
+        assert_eq!(error.to_string(), "image: expected 2x2, found 2x1");
+    }
+
+    #[cfg(feature = "half")]
+    #[test]
+    fn half_precision_elements_keep_their_bits() {
+        use crate::{Shape1, Tensor};
+        let tensor = Tensor::<half::f16, Shape1<3>>::from_fn(|i| half::f16::from_f32(i as f32 + 0.5));
+        assert_eq!(tensor.as_slice()[2].to_f32(), 2.5);
+        assert_eq!(tensor.as_bytes().len(), 6);
+    }
+}

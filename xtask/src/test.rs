@@ -18,7 +18,7 @@ pub fn test() -> Outcome {
     step("tests");
     fetch::onnx_cases()?;
     cargo(&["test", "--workspace", "--quiet"])?;
-    cargo(&["test", "-p", "wpk", "--all-features", "--quiet"])?;
+    cargo(&["test", "-p", "wpk", "-p", "wpk-rt", "--all-features", "--quiet"])?;
     for isa in ["portable", "avx2"] {
         step(&format!("kernels on {isa}"));
         run(Command::new("cargo").args(["test", "-p", "wpk-tests", "--test", "kernels", "--quiet"]).env("WPK_ISA", isa))?;

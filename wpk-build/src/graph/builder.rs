@@ -51,6 +51,11 @@ impl Builder {
         id
     }
 
+    /// A list of values, for the operators on sequences.
+    pub fn sequence(&mut self, values: Vec<ValueId>) -> ValueId {
+        self.value(DType::Bool, vec![], Def::Sequence(values))
+    }
+
     /// A constant of one element without dimensions.
     pub fn scalar(&mut self, x: f64, dtype: DType) -> ValueId {
         let literal = if dtype.is_float() { Literal::floats(dtype, &[], &[x]) } else { Literal::ints(dtype, &[], &[x as i64]) };

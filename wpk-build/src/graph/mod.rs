@@ -46,6 +46,8 @@ pub enum Def {
     Const(Literal),
     /// A node, by its number and the number of the output.
     Node(usize, usize),
+    /// A list of values, which only exists while a model is imported.
+    Sequence(Vec<ValueId>),
 }
 
 /// One operation.

@@ -77,6 +77,7 @@ impl Graph {
             Def::Const(l) if l.len() == 1 => format!("{}:{}", l.scalar().unwrap_or(0.0), l.dtype),
             Def::Const(l) => format!("const {}{:?}", l.dtype, l.shape),
             Def::Node(..) => format!("v{}", id.0),
+            Def::Sequence(values) => format!("sequence of {}", values.len()),
         }
     }
 }

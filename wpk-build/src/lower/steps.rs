@@ -66,7 +66,7 @@ pub fn lower(graph: &Graph, weights: &mut Weights) -> Drafts {
         let home = match value.def {
             Def::Input(n) => Home::Buffer(Buffer::Input(n)),
             Def::Const(_) => Home::Const(ValueId(i as u32)),
-            Def::Node(..) => continue,
+            Def::Node(..) | Def::Sequence(_) => continue,
         };
         l.homes[i] = Some((home, View::dense(&value.shape)));
     }

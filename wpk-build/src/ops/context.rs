@@ -1,6 +1,6 @@
 //! What an operator's importer works with.
 
-use crate::graph::{Builder, Literal, ValueId};
+use crate::graph::{Builder, Def, Literal, ValueId};
 use crate::onnx::{Attributes, Source};
 use wpk_plan::DType;
 
@@ -47,7 +47,27 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Input `i`, which the operator requires.
     pub fn input(&self, i: usize) -> Result<ValueId, Refusal> {
-        self.optional(i).ok_or_else(|| format!("input {i} is missing").into())
+        let v = self.optional(i).ok_or_else(|| format!("input {i} is missing"))?;
+        match self.b.graph.value(v).def {
+            Def::Sequence(_) => Err(format!("input {i} is a sequence").into()),
+            _ => Ok(v),
+        }
+    }
+
+    /// The values of the sequence in input `i`.
+    pub fn sequence(&self, i: usize) -> Result<Vec<ValueId>, Refusal> {
+        match self.optional(i).map(|v| &self.b.graph.value(v).def) {
+            Some(Def::Sequence(values)) => Ok(values.clone()),
+            _ => Err(format!("input {i} is no sequence").into()),
+        }
+    }
+
+    /// A position in a sequence of `n` from a constant in input `i`, the last by default.
+    pub fn position(&self, i: usize, n: usize) -> Result<Option<usize>, Refusal> {
+        let Some(at) = self.constant(i, "position")?.and_then(|l| l.to_ints().first().copied()) else { return Ok(None) };
+        let from_start = if at < 0 { at.saturating_add(n as i64) } else { at };
+        let position = usize::try_from(from_start).ok().filter(|&p| p <= n);
+        position.map(Some).ok_or_else(|| format!("position {at} is not in a sequence of {n}").into())
     }
 
     /// Input `i`, where it is given.

@@ -28,6 +28,7 @@ mod ceil;
 mod celu;
 mod clip;
 mod concat;
+mod concat_from_sequence;
 mod constant;
 mod constant_of_shape;
 mod context;
@@ -113,6 +114,12 @@ mod round;
 mod scatter_elements;
 mod scatter_nd;
 mod selu;
+mod sequence_at;
+mod sequence_construct;
+mod sequence_empty;
+mod sequence_erase;
+mod sequence_insert;
+mod sequence_length;
 mod shape;
 mod shrink;
 mod sigmoid;
@@ -127,6 +134,7 @@ mod softsign;
 mod space_to_depth;
 mod spatial;
 mod split;
+mod split_to_sequence;
 mod sqrt;
 mod squeeze;
 mod sub;
@@ -186,6 +194,7 @@ op_table! {
     celu,
     clip,
     concat,
+    concat_from_sequence,
     constant,
     constant_of_shape,
     conv,
@@ -267,6 +276,12 @@ op_table! {
     scatter_elements,
     scatter_nd,
     selu,
+    sequence_at,
+    sequence_construct,
+    sequence_empty,
+    sequence_erase,
+    sequence_insert,
+    sequence_length,
     shape,
     shrink,
     sigmoid,
@@ -280,6 +295,7 @@ op_table! {
     softsign,
     space_to_depth,
     split,
+    split_to_sequence,
     sqrt,
     squeeze,
     sub,
