@@ -14,6 +14,7 @@ mod scalar;
 mod text;
 mod verify;
 mod view;
+mod walk;
 
 pub use codec::{Codec, DecodeError, Reader};
 pub use dtype::DType;
@@ -22,3 +23,4 @@ pub use problem::{Operand, Problem};
 pub use scalar::{Binary, Expr, Inst, ScalarFn, Unary};
 pub use verify::Fault;
 pub use view::View;
+pub use walk::Walk;

@@ -17,7 +17,12 @@ pub fn test() -> Outcome {
         .env("RUSTDOCFLAGS", "-D warnings"))?;
     step("tests");
     fetch::onnx_cases()?;
-    cargo(&["test", "--workspace", "--quiet"])?;
+    let mut tests = Command::new("cargo");
+    tests.args(["test", "--workspace", "--quiet"]);
+    if let Some(ptxas) = fetch::ptxas()? {
+        tests.env("WPK_PTXAS", ptxas);
+    }
+    run(&mut tests)?;
     cargo(&["test", "-p", "wpk", "-p", "wpk-rt", "--all-features", "--quiet"])?;
     for isa in ["portable", "avx2"] {
         step(&format!("kernels on {isa}"));

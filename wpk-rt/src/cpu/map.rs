@@ -1,8 +1,8 @@
 //! Maps: a scalar function over strided operands, block by block.
 
 use super::code::{BLOCK, Code, Register};
-use super::walk::Walk;
 use super::{Bound, Cx, part};
+use wpk_plan::Walk;
 use wpk_plan::problem::Map;
 use wpk_plan::{DType, Expr};
 

@@ -20,7 +20,6 @@ mod movement;
 mod reduce;
 mod rows;
 mod simd;
-mod walk;
 mod window;
 
 use crate::pool::Pool;

@@ -1,7 +1,7 @@
 //! Data movement: strided copies by element size.
 
-use super::walk::Walk;
 use super::{Bound, Cx, Shared, part};
+use wpk_plan::Walk;
 use wpk_plan::problem::Move;
 use wpk_plan::{DType, View};
 

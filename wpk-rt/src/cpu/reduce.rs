@@ -1,8 +1,8 @@
 //! Reductions over whole dimensions.
 
 use super::isa::dispatch;
-use super::walk::Walk;
 use super::{Bound, Cx, Shared, part};
+use wpk_plan::Walk;
 use wpk_plan::problem::{Reduce, ReduceKind};
 use wpk_plan::{DType, View};
 

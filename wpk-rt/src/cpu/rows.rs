@@ -1,8 +1,8 @@
 //! Functions of whole rows: softmax and normalization.
 
 use super::isa::dispatch;
-use super::walk::Walk;
 use super::{Bound, Cx, Shared, math, part};
+use wpk_plan::Walk;
 use wpk_plan::problem::{NormKind, Normalize, Softmax};
 use wpk_plan::{DType, View};
 

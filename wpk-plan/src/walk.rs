@@ -1,21 +1,21 @@
 //! Walking several views of one shape together.
 
-use wpk_plan::View;
+use crate::View;
 
 /// Dimensions after merging neighbours that are contiguous in every operand.
 #[derive(Debug, Clone)]
-pub(crate) struct Walk {
+pub struct Walk {
     /// The extents; at least one.
-    pub(crate) shape: Vec<usize>,
+    pub shape: Vec<usize>,
     /// By operand, the strides in elements.
-    pub(crate) strides: Vec<Vec<i64>>,
+    pub strides: Vec<Vec<i64>>,
     /// By operand, the first element.
-    pub(crate) offsets: Vec<i64>,
+    pub offsets: Vec<i64>,
 }
 
 impl Walk {
     /// Merges what can be merged, where `merge` allows it.
-    pub(crate) fn new(views: &[&View], merge: bool) -> Self {
+    pub fn new(views: &[&View], merge: bool) -> Self {
         let shape = views.first().map(|v| v.shape.clone()).unwrap_or_default();
         let keep: Vec<usize> = (0..shape.len()).filter(|&d| !merge || shape[d] != 1).collect();
         let mut walk = Self {
@@ -42,7 +42,7 @@ impl Walk {
     }
 
     /// Makes the longest dimension along which some operand is contiguous the innermost: order does not matter to a copy.
-    pub(crate) fn longest_inner(mut self) -> Self {
+    pub fn longest_inner(mut self) -> Self {
         let together = |d: usize| self.strides.iter().any(|s| s[d] == 1);
         let best = (0..self.shape.len())
             .filter(|&d| together(d))
@@ -59,22 +59,22 @@ impl Walk {
     }
 
     /// Extent of the innermost dimension.
-    pub(crate) fn inner(&self) -> usize {
+    pub fn inner(&self) -> usize {
         self.shape[self.shape.len() - 1]
     }
 
     /// Number of innermost rows.
-    pub(crate) fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.shape[..self.shape.len() - 1].iter().product()
     }
 
     /// Stride of an operand along the innermost dimension.
-    pub(crate) fn step(&self, operand: usize) -> i64 {
+    pub fn step(&self, operand: usize) -> i64 {
         self.strides[operand][self.shape.len() - 1]
     }
 
     /// The element of an operand where a row begins.
-    pub(crate) fn row(&self, operand: usize, row: usize) -> i64 {
+    pub fn row(&self, operand: usize, row: usize) -> i64 {
         let mut at = self.offsets[operand];
         let mut rest = row;
         for d in (0..self.shape.len() - 1).rev() {

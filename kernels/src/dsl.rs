@@ -1,0 +1,219 @@
+//! The language kernels are written in: Rust functions that run at build time and leave a syntax tree.
+//!
+//! Values are typed; what is constant is folded as it is said, since nothing behind the tree but `ptxas` would do it.
+
+use crate::ptx::{Cmp, Kernel, MemTy, Op, Operand, Reg, Special, Stmt, Ty};
+
+/// A value: a register or a constant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Val {
+    /// The type.
+    pub ty: Ty,
+    /// Where it is.
+    pub operand: Operand,
+}
+
+impl Val {
+    /// The bits of a constant.
+    pub fn constant(self) -> Option<u64> {
+        match self.operand {
+            Operand::Imm(bits) => Some(bits),
+            Operand::Reg(_) => None,
+        }
+    }
+}
+
+/// A kernel being written.
+#[derive(Default)]
+pub struct Writer {
+    blocks: Vec<Vec<Stmt>>,
+    next: u32,
+}
+
+impl Writer {
+    /// An empty kernel.
+    pub fn new() -> Self {
+        Self { blocks: vec![vec![]], next: 0 }
+    }
+
+    /// Ends the kernel.
+    pub fn finish(mut self, name: &str, params: u32, threads: u32, blocks: u32) -> Kernel {
+        Kernel { name: name.to_owned(), params, threads, blocks, body: self.blocks.pop().unwrap_or_default() }
+    }
+
+    fn say(&mut self, stmt: Stmt) {
+        if let Some(block) = self.blocks.last_mut() {
+            block.push(stmt);
+        }
+    }
+
+    fn fresh(&mut self, ty: Ty) -> Reg {
+        self.next += 1;
+        Reg { ty, id: self.next }
+    }
+
+    /// An operation into a new register.
+    pub fn op(&mut self, ty: Ty, op: Op, args: &[Val]) -> Val {
+        let to = self.fresh(ty);
+        self.say(Stmt::Op { to, op, args: args.iter().map(|v| v.operand).collect() });
+        Val { ty, operand: Operand::Reg(to) }
+    }
+
+    /// A constant of an integer type.
+    pub fn int(&self, x: i64, ty: Ty) -> Val {
+        let bits = if matches!(ty, Ty::S64 | Ty::U64) { x as u64 } else { u64::from(x as u32) };
+        Val { ty, operand: Operand::Imm(bits) }
+    }
+
+    /// A constant of a floating type.
+    pub fn float(&self, x: f64, ty: Ty) -> Val {
+        let bits = if ty == Ty::F32 { u64::from((x as f32).to_bits()) } else { x.to_bits() };
+        Val { ty, operand: Operand::Imm(bits) }
+    }
+
+    fn integers(a: Val, b: Val) -> Option<(u64, u64)> {
+        let int = matches!(a.ty, Ty::S32 | Ty::U32 | Ty::S64 | Ty::U64);
+        Some((a.constant()?, b.constant()?)).filter(|_| int)
+    }
+
+    fn is(v: Val, x: u64) -> bool {
+        v.constant() == Some(x) && matches!(v.ty, Ty::S32 | Ty::U32 | Ty::S64 | Ty::U64)
+    }
+
+    /// `a + b`
+    pub fn add(&mut self, a: Val, b: Val) -> Val {
+        match Self::integers(a, b) {
+            Some((x, y)) => self.int(x.wrapping_add(y) as i64, a.ty),
+            _ if Self::is(b, 0) => a,
+            _ if Self::is(a, 0) => b,
+            _ => self.op(a.ty, Op::Add, &[a, b]),
+        }
+    }
+
+    /// `a - b`
+    pub fn sub(&mut self, a: Val, b: Val) -> Val {
+        match Self::integers(a, b) {
+            Some((x, y)) => self.int(x.wrapping_sub(y) as i64, a.ty),
+            _ if Self::is(b, 0) => a,
+            _ => self.op(a.ty, Op::Sub, &[a, b]),
+        }
+    }
+
+    /// `a * b`
+    pub fn mul(&mut self, a: Val, b: Val) -> Val {
+        match Self::integers(a, b) {
+            Some((x, y)) => self.int(x.wrapping_mul(y) as i64, a.ty),
+            _ if Self::is(b, 1) => a,
+            _ if Self::is(a, 1) => b,
+            _ if Self::is(a, 0) || Self::is(b, 0) => self.int(0, a.ty),
+            _ => self.op(a.ty, Op::Mul, &[a, b]),
+        }
+    }
+
+    /// `a * b + c`, rounded once.
+    pub fn fma(&mut self, a: Val, b: Val, c: Val) -> Val {
+        self.op(a.ty, Op::Fma, &[a, b, c])
+    }
+
+    /// A comparison.
+    pub fn compare(&mut self, c: Cmp, a: Val, b: Val) -> Val {
+        self.op(Ty::Pred, Op::Compare(c, a.ty), &[a, b])
+    }
+
+    /// `a` where `p` holds, else `b`.
+    pub fn select(&mut self, p: Val, a: Val, b: Val) -> Val {
+        if a == b { a } else { self.op(a.ty, Op::Select, &[a, b, p]) }
+    }
+
+    /// The number of this thread in the grid, for blocks of `threads`.
+    pub fn thread(&mut self, threads: u32) -> Val {
+        let block = self.op(Ty::U32, Op::Special(Special::Block), &[]);
+        let thread = self.op(Ty::U32, Op::Special(Special::Thread), &[]);
+        let size = self.int(i64::from(threads), Ty::U32);
+        let first = self.mul(block, size);
+        self.add(first, thread)
+    }
+
+    /// Quotient and remainder of a number below 2^31 by a constant, without a division: by a shift, or by the high half of a
+    /// product (Granlund and Montgomery, 1994).
+    pub fn div_rem(&mut self, x: Val, d: u32) -> (Val, Val) {
+        if d == 1 {
+            return (x, self.int(0, Ty::U32));
+        }
+        if d.is_power_of_two() {
+            let (shift, mask) = (self.int(i64::from(d.trailing_zeros()), Ty::U32), self.int(i64::from(d - 1), Ty::U32));
+            return (self.op(Ty::U32, Op::Shr, &[x, shift]), self.op(Ty::U32, Op::And, &[x, mask]));
+        }
+        let (magic, shift) = magic(d);
+        let (magic, shift) = (self.int(i64::from(magic), Ty::U32), self.int(i64::from(shift), Ty::U32));
+        let high = self.op(Ty::U32, Op::MulHi, &[x, magic]);
+        let q = self.op(Ty::U32, Op::Shr, &[high, shift]);
+        let d = self.int(i64::from(d), Ty::U32);
+        let whole = self.mul(q, d);
+        let r = self.sub(x, whole);
+        (q, r)
+    }
+
+    /// The address of element `index` (signed) of `size` bytes behind a pointer parameter.
+    pub fn element(&mut self, param: u32, index: Val, size: usize) -> Val {
+        let base = self.op(Ty::U64, Op::Param(param), &[]);
+        let wide = match index.constant() {
+            Some(bits) => self.int(i64::from(bits as i32), Ty::S64),
+            None => self.op(Ty::S64, Op::Convert(Ty::S32), &[index]),
+        };
+        let size = self.int(size as i64, Ty::S64);
+        let bytes = self.mul(wide, size);
+        self.add(base, Val { ty: Ty::U64, ..bytes })
+    }
+
+    /// Neighbouring elements at an address.
+    pub fn load(&mut self, mem: MemTy, ty: Ty, address: Val, n: usize) -> Vec<Val> {
+        let Operand::Reg(address) = address.operand else { return vec![] };
+        let to: Vec<Reg> = (0..n).map(|_| self.fresh(ty)).collect();
+        self.say(Stmt::Load { ty: mem, to: to.clone(), address, offset: 0 });
+        to.into_iter().map(|r| Val { ty, operand: Operand::Reg(r) }).collect()
+    }
+
+    /// Writes neighbouring elements.
+    pub fn store(&mut self, mem: MemTy, address: Val, values: &[Val]) {
+        let Operand::Reg(address) = address.operand else { return };
+        self.say(Stmt::Store { ty: mem, from: values.iter().map(|v| v.operand).collect(), address, offset: 0 });
+    }
+
+    /// Statements for the threads where a predicate holds.
+    pub fn when(&mut self, p: Val, then: impl FnOnce(&mut Self)) {
+        self.blocks.push(vec![]);
+        then(self);
+        let then = self.blocks.pop().unwrap_or_default();
+        if let Operand::Reg(condition) = p.operand {
+            self.say(Stmt::If { condition, then });
+        }
+    }
+}
+
+/// Multiplier and shift with `x / d = mulhi(x, m) >> s` for every `x` below 2^31; `d` is no power of two.
+fn magic(d: u32) -> (u32, u32) {
+    let l = 32 - (d - 1).leading_zeros();
+    let m = (1u64 << (31 + l)) / u64::from(d) + 1;
+    (m as u32, l - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn division_by_constants_is_exact() {
+        let check = |x: u32, d: u32| {
+            let (m, s) = super::magic(d);
+            assert_eq!(((u64::from(x) * u64::from(m)) >> 32) >> s, u64::from(x / d), "{x} / {d}");
+        };
+        for d in (3..2000).chain([4097, 65_535, 1_000_003, 0x3fff_ffff, 0x7fff_ffff]).filter(|d: &u32| !d.is_power_of_two()) {
+            for k in [0, 1, 2, 3, 1000, 0x7fff_ffff / d] {
+                for x in [k.saturating_mul(d), k.saturating_mul(d).wrapping_sub(1), k.saturating_mul(d).saturating_add(1), 0x7fff_ffff] {
+                    if x < 0x8000_0000 {
+                        check(x, d);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Elementary functions of `f32` in the DSL, with the formulas of the CPU runtime.
+
+use crate::dsl::{Val, Writer};
+use crate::ptx::{Cmp, Op, Ty};
+
+fn c(k: &Writer, x: f64) -> Val {
+    k.float(x, Ty::F32)
+}
+
+/// A polynomial by Horner's rule, the highest coefficient first.
+fn polynomial(k: &mut Writer, x: Val, coefficients: &[f64]) -> Val {
+    let mut sum = c(k, coefficients[0]);
+    for &next in &coefficients[1..] {
+        let next = c(k, next);
+        sum = k.fma(sum, x, next);
+    }
+    sum
+}
+
+/// The smaller or larger of a value and a constant; not a number stays.
+fn limit(k: &mut Writer, x: Val, bound: f64, upper: bool) -> Val {
+    let bound = c(k, bound);
+    let beyond = if upper { k.compare(Cmp::Lt, bound, x) } else { k.compare(Cmp::Lt, x, bound) };
+    k.select(beyond, bound, x)
+}
+
+/// `e^x`
+pub fn exp(k: &mut Writer, x: Val) -> Val {
+    let top = limit(k, x, 88.73, true);
+    let v = limit(k, top, -87.3, false);
+    let (log2e, magic) = (c(k, std::f64::consts::LOG2_E), c(k, 12_582_912.0));
+    let z = k.fma(v, log2e, magic);
+    let n = k.sub(z, magic);
+    let (high, low) = (c(k, -0.693_359_375), c(k, 2.121_944_4e-4));
+    let r = k.fma(n, high, v);
+    let r = k.fma(n, low, r);
+    let p = polynomial(k, r, &[1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0]);
+    // Near the top the last doubling is a product of its own: 2^128 is no number.
+    let near = c(k, 88.0);
+    let last = k.compare(Cmp::Lt, near, x);
+    let bits = k.op(Ty::U32, Op::Bits(Ty::F32), &[z]);
+    let (zero, one) = (k.int(0, Ty::U32), k.int(1, Ty::U32));
+    let less = k.select(last, one, zero);
+    let bits = k.sub(bits, less);
+    let shift = k.int(23, Ty::U32);
+    let bits = k.op(Ty::U32, Op::Shl, &[bits, shift]);
+    let bias = k.int(127 << 23, Ty::U32);
+    let bits = k.add(bits, bias);
+    let power = k.op(Ty::F32, Op::Bits(Ty::U32), &[bits]);
+    let y = k.mul(p, power);
+    let (two, unit) = (c(k, 2.0), c(k, 1.0));
+    let factor = k.select(last, two, unit);
+    let y = k.mul(y, factor);
+    let (over, infinity) = (c(k, 88.722_84), c(k, f64::INFINITY));
+    let over = k.compare(Cmp::Lt, over, x);
+    let y = k.select(over, infinity, y);
+    let (under, nothing) = (c(k, -87.3), c(k, 0.0));
+    let under = k.compare(Cmp::Lt, x, under);
+    k.select(under, nothing, y)
+}
+
+/// `1 / (1 + e^-x)`
+pub fn sigmoid(k: &mut Writer, x: Val) -> Val {
+    let minus = k.op(Ty::F32, Op::Neg, &[x]);
+    let e = exp(k, minus);
+    let one = c(k, 1.0);
+    let sum = k.add(e, one);
+    k.op(Ty::F32, Op::Div, &[one, sum])
+}
+
+/// `y` with the sign of `x`.
+fn with_sign(k: &mut Writer, y: Val, x: Val) -> Val {
+    let zero = c(k, 0.0);
+    let negative = k.compare(Cmp::Lt, x, zero);
+    let minus = k.op(Ty::F32, Op::Neg, &[y]);
+    k.select(negative, minus, y)
+}
+
+/// Hyperbolic tangent.
+pub fn tanh(k: &mut Writer, x: Val) -> Val {
+    let a = k.op(Ty::F32, Op::Abs, &[x]);
+    let s = k.mul(x, x);
+    let p = polynomial(k, s, &[62.0 / 2835.0, -17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0, 1.0]);
+    let small = k.mul(x, p);
+    let minus = c(k, -2.0);
+    let twice = k.mul(a, minus);
+    let e = exp(k, twice);
+    let one = c(k, 1.0);
+    let (top, bottom) = (k.sub(one, e), k.add(one, e));
+    let ratio = k.op(Ty::F32, Op::Div, &[top, bottom]);
+    let large = with_sign(k, ratio, x);
+    let edge = c(k, 0.3);
+    let near = k.compare(Cmp::Lt, a, edge);
+    k.select(near, small, large)
+}
+
+/// The error function.
+pub fn erf(k: &mut Writer, x: Val) -> Val {
+    let a = k.op(Ty::F32, Op::Abs, &[x]);
+    let s = k.mul(x, x);
+    let series = [-0.000_854_832_7, 0.005_223_977_6, -0.026_866_17, 0.112_837_92, -0.376_126_4, std::f64::consts::FRAC_2_SQRT_PI];
+    let p = polynomial(k, s, &series);
+    let small = k.mul(x, p);
+    let (slope, one) = (c(k, 0.327_591_1), c(k, 1.0));
+    let sum = k.fma(slope, a, one);
+    let t = k.op(Ty::F32, Op::Div, &[one, sum]);
+    let p = polynomial(k, t, &[1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6]);
+    let p = k.mul(p, t);
+    let minus = k.op(Ty::F32, Op::Neg, &[s]);
+    let e = exp(k, minus);
+    let rest = k.mul(p, e);
+    let large = k.sub(one, rest);
+    let large = with_sign(k, large, x);
+    let edge = c(k, 0.5);
+    let near = k.compare(Cmp::Lt, a, edge);
+    k.select(near, small, large)
+}
+
+/// `x/2 (1 + erf(x / sqrt 2))`
+pub fn gelu(k: &mut Writer, x: Val) -> Val {
+    let root = c(k, std::f64::consts::FRAC_1_SQRT_2);
+    let scaled = k.mul(x, root);
+    let e = erf(k, scaled);
+    half_of(k, x, e)
+}
+
+/// GELU by its tanh approximation.
+pub fn gelu_tanh(k: &mut Writer, x: Val) -> Val {
+    let (cubic, root) = (c(k, 0.044_715), c(k, 0.797_884_6));
+    let square = k.mul(x, x);
+    let cube = k.mul(square, x);
+    let sum = k.fma(cube, cubic, x);
+    let argument = k.mul(sum, root);
+    let t = tanh(k, argument);
+    half_of(k, x, t)
+}
+
+/// `x/2 (1 + y)`
+fn half_of(k: &mut Writer, x: Val, y: Val) -> Val {
+    let (half, one) = (c(k, 0.5), c(k, 1.0));
+    let sum = k.add(y, one);
+    let part = k.mul(x, half);
+    k.mul(part, sum)
+}

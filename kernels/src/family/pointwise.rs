@@ -1,0 +1,156 @@
+//! Pointwise maps: every thread computes a few neighbouring elements.
+
+use super::{Unsupported, scalar};
+use crate::arch::Arch;
+use crate::dsl::{Val, Writer};
+use crate::ptx::{Cmp, Kernel, Ty};
+use wpk_plan::problem::Map;
+use wpk_plan::{DType, View, Walk};
+
+/// How a map is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pointwise {
+    /// Threads of a block: 64 to 1024.
+    pub threads: u32,
+    /// Neighbouring elements a thread computes: 1, 2 or 4.
+    pub vector: u32,
+}
+
+impl Pointwise {
+    /// Every schedule there is.
+    pub fn space() -> impl Iterator<Item = Self> {
+        [64, 128, 256, 512, 1024].into_iter().flat_map(|threads| [1, 2, 4].map(|vector| Self { threads, vector }))
+    }
+
+    /// Whether it fits a problem.
+    pub fn legal(&self, p: &Map, _: &Arch) -> bool {
+        let walk = walk(p);
+        let total: usize = walk.shape.iter().product();
+        let known = [64, 128, 256, 512, 1024].contains(&self.threads) && [1, 2, 4].contains(&self.vector);
+        known && total < 1 << 31 && walk.inner().is_multiple_of(self.vector as usize)
+    }
+
+    /// A good choice without a search: the widest vector that fits, blocks of 128.
+    pub fn heuristic(p: &Map, arch: &Arch) -> Self {
+        let fits = |vector: &u32| Self { threads: 128, vector: *vector }.legal(p, arch);
+        Self { threads: 128, vector: [4, 2].into_iter().find(fits).unwrap_or(1) }
+    }
+}
+
+fn walk(p: &Map) -> Walk {
+    let views: Vec<&View> = p.inputs.iter().chain(&p.outputs).map(|o| &o.view).collect();
+    Walk::new(&views, !p.function.uses_index())
+}
+
+/// The kernel of a map; its parameters are the inputs, then the outputs.
+///
+/// # Errors
+/// Where the schedule does not fit, or the function has an operation that is not generated yet.
+pub fn pointwise(p: &Map, schedule: &Pointwise, arch: &Arch) -> Result<Kernel, Unsupported> {
+    if !schedule.legal(p, arch) {
+        return Err(Unsupported(format!("{schedule:?} does not fit {:?}", p.shape)));
+    }
+    let walk = walk(p);
+    let n = schedule.vector as usize;
+    let total = walk.rows() * walk.inner() / n;
+    let mut k = Writer::new();
+    let thread = k.thread(schedule.threads);
+    let blocks = (total as u32).div_ceil(schedule.threads);
+    let mut result = Ok(());
+    if total.is_multiple_of(schedule.threads as usize) {
+        result = body(&mut k, p, &walk, thread, n);
+    } else {
+        let end = k.int(total as i64, Ty::U32);
+        let inside = k.compare(Cmp::Lt, thread, end);
+        k.when(inside, |k| result = body(k, p, &walk, thread, n));
+    }
+    result?;
+    let params = (p.inputs.len() + p.outputs.len()) as u32;
+    Ok(k.finish("pointwise", params, schedule.threads, blocks))
+}
+
+fn body(k: &mut Writer, p: &Map, walk: &Walk, thread: Val, n: usize) -> Result<(), Unsupported> {
+    let rank = walk.shape.len();
+    let mut coordinates = vec![k.int(0, Ty::U32); rank];
+    let mut rest = thread;
+    for d in (0..rank).rev() {
+        let extent = walk.shape[d] / if d + 1 == rank { n } else { 1 };
+        if d == 0 {
+            coordinates[0] = rest;
+        } else {
+            (rest, coordinates[d]) = k.div_rem(rest, extent as u32);
+        }
+    }
+    let width = k.int(n as i64, Ty::U32);
+    coordinates[rank - 1] = k.mul(coordinates[rank - 1], width);
+
+    let place = |k: &mut Writer, operand: usize| {
+        let mut at = k.int(walk.offsets[operand], Ty::S32);
+        for (d, &c) in coordinates.iter().enumerate() {
+            let stride = k.int(walk.strides[operand][d], Ty::S32);
+            let term = k.mul(Val { ty: Ty::S32, ..c }, stride);
+            at = k.add(at, term);
+        }
+        at
+    };
+    // Neighbours can be accessed at once where they are together and begin at a multiple of their number.
+    let together = |operand: usize, t: DType| {
+        let aligned = walk.strides[operand][..rank - 1].iter().all(|s| s % n as i64 == 0) && walk.offsets[operand] % n as i64 == 0;
+        n > 1 && walk.step(operand) == 1 && aligned && n * t.bytes() <= 16
+    };
+    let mut lanes: Vec<Vec<Val>> = vec![vec![]; n];
+    for (i, input) in p.inputs.iter().enumerate() {
+        let (mem, ty) = scalar::memory(input.dtype);
+        let first = place(k, i);
+        let loaded: Vec<Val> = if together(i, input.dtype) {
+            let address = k.element(i as u32, first, input.dtype.bytes());
+            k.load(mem, ty, address, n)
+        } else {
+            let mut list: Vec<Val> = vec![];
+            for j in 0..n {
+                if walk.step(i) == 0 && j > 0 {
+                    list.push(list[0]);
+                    continue;
+                }
+                let step = k.int(j as i64 * walk.step(i), Ty::S32);
+                let at = k.add(first, step);
+                let address = k.element(i as u32, at, input.dtype.bytes());
+                list.extend(k.load(mem, ty, address, 1));
+            }
+            list
+        };
+        for (j, v) in loaded.into_iter().enumerate() {
+            let v = scalar::widen(k, v, input.dtype);
+            lanes[j].push(v);
+        }
+    }
+    let mut results: Vec<Vec<Val>> = vec![];
+    for (j, inputs) in lanes.iter().enumerate() {
+        let mut coordinate = |k: &mut Writer, d: usize| {
+            let j = k.int(if d + 1 == rank { j as i64 } else { 0 }, Ty::U32);
+            k.add(coordinates[d], j)
+        };
+        results.push(scalar::emit(k, &p.function, inputs, &mut coordinate)?);
+    }
+    for (o, output) in p.outputs.iter().enumerate() {
+        let operand = p.inputs.len() + o;
+        let (mem, _) = scalar::memory(output.dtype);
+        let first = place(k, operand);
+        let mut values = vec![];
+        for lane in &results {
+            values.push(scalar::narrow(k, lane[o], output.dtype));
+        }
+        if together(operand, output.dtype) {
+            let address = k.element(operand as u32, first, output.dtype.bytes());
+            k.store(mem, address, &values);
+            continue;
+        }
+        for (j, value) in values.into_iter().enumerate() {
+            let step = k.int(j as i64 * walk.step(operand), Ty::S32);
+            let at = k.add(first, step);
+            let address = k.element(operand as u32, at, output.dtype.bytes());
+            k.store(mem, address, &[value]);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! Scalar functions in the DSL. Booleans are 0 or 1 in 32-bit registers, half types compute in `f32`.
+
+use super::{Unsupported, math};
+use crate::dsl::{Val, Writer};
+use crate::ptx::{Cmp, MemTy, Op, Ty};
+use wpk_plan::{Binary, DType, Expr, ScalarFn, Unary};
+
+/// The register type that computes values of an element type.
+pub fn register(t: DType) -> Ty {
+    match t {
+        DType::F32 | DType::F16 | DType::BF16 => Ty::F32,
+        DType::F64 => Ty::F64,
+        DType::I64 => Ty::S64,
+        DType::U64 => Ty::U64,
+        DType::U32 => Ty::U32,
+        _ => Ty::S32,
+    }
+}
+
+/// The type of an element in memory, with the register type that loads it.
+pub fn memory(t: DType) -> (MemTy, Ty) {
+    match t {
+        DType::F32 => (MemTy::F32, Ty::F32),
+        DType::F64 => (MemTy::F64, Ty::F64),
+        DType::F16 => (MemTy::B16, Ty::B16),
+        DType::BF16 => (MemTy::U16, Ty::U32),
+        DType::I64 | DType::U64 => (MemTy::B64, register(t)),
+        DType::I32 | DType::U32 => (MemTy::B32, register(t)),
+        DType::I16 => (MemTy::S16, Ty::S32),
+        DType::U16 => (MemTy::U16, Ty::S32),
+        DType::I8 => (MemTy::S8, Ty::S32),
+        DType::U8 | DType::Bool => (MemTy::U8, Ty::S32),
+    }
+}
+
+/// A loaded element as a value to compute with.
+pub fn widen(k: &mut Writer, v: Val, t: DType) -> Val {
+    match t {
+        DType::F16 => k.op(Ty::F32, Op::FromHalf, &[v]),
+        DType::BF16 => {
+            let shift = k.int(16, Ty::U32);
+            let bits = k.op(Ty::U32, Op::Shl, &[v, shift]);
+            k.op(Ty::F32, Op::Bits(Ty::U32), &[bits])
+        }
+        _ => v,
+    }
+}
+
+/// A value as an element to store.
+pub fn narrow(k: &mut Writer, v: Val, t: DType) -> Val {
+    match t {
+        DType::F16 => k.op(Ty::B16, Op::ToHalf, &[v]),
+        DType::BF16 => {
+            // Round to nearest even on the bits; what is not a number stays so.
+            let (sixteen, one, bias) = (k.int(16, Ty::U32), k.int(1, Ty::U32), k.int(0x7fff, Ty::U32));
+            let bits = k.op(Ty::U32, Op::Bits(Ty::F32), &[v]);
+            let high = k.op(Ty::U32, Op::Shr, &[bits, sixteen]);
+            let odd = k.op(Ty::U32, Op::And, &[high, one]);
+            let sum = k.add(bits, bias);
+            let sum = k.add(sum, odd);
+            let rounded = k.op(Ty::U32, Op::Shr, &[sum, sixteen]);
+            let (quiet, nan) = (k.int(0x7fc0, Ty::U32), k.compare(Cmp::Nan, v, v));
+            k.select(nan, quiet, rounded)
+        }
+        _ => v,
+    }
+}
+
+/// Writes a function of inputs and coordinates; returns its results.
+pub fn emit(
+    k: &mut Writer,
+    f: &ScalarFn,
+    inputs: &[Val],
+    coordinate: &mut dyn FnMut(&mut Writer, usize) -> Val,
+) -> Result<Vec<Val>, Unsupported> {
+    let mut values: Vec<Val> = vec![];
+    for inst in &f.insts {
+        let v = |x: u16| values[usize::from(x)];
+        let of = |x: u16| f.dtype(x);
+        let ty = register(inst.dtype);
+        let value = match inst.expr {
+            Expr::Input(i) => inputs[usize::from(i)],
+            Expr::Const(bits) if inst.dtype.is_float() => k.float(f64::from_bits(bits), ty),
+            Expr::Const(bits) => k.int(bits as i64, ty),
+            Expr::Index(d) => {
+                let at = coordinate(k, usize::from(d));
+                convert(k, at, Ty::S64)
+            }
+            Expr::Unary(u, x) => unary(k, u, v(x), of(x))?,
+            Expr::Binary(b, x, y) => binary(k, b, v(x), v(y), of(x))?,
+            Expr::Select(c, x, y) => {
+                let p = truth(k, v(c));
+                k.select(p, v(x), v(y))
+            }
+            Expr::Cast(x) => cast(k, v(x), of(x), inst.dtype),
+        };
+        values.push(value);
+    }
+    Ok(f.outputs.iter().map(|&o| values[usize::from(o)]).collect())
+}
+
+/// Whether an integer is not zero.
+fn truth(k: &mut Writer, v: Val) -> Val {
+    let zero = k.int(0, v.ty);
+    let equal = k.compare(Cmp::Eq, v, zero);
+    let (no, yes) = (k.int(0, Ty::S32), k.int(1, Ty::S32));
+    let flag = k.select(equal, no, yes);
+    let one = k.int(1, Ty::S32);
+    k.compare(Cmp::Eq, flag, one)
+}
+
+/// A predicate as 0 or 1.
+fn flag(k: &mut Writer, p: Val) -> Val {
+    let (yes, no) = (k.int(1, Ty::S32), k.int(0, Ty::S32));
+    k.select(p, yes, no)
+}
+
+fn convert(k: &mut Writer, v: Val, to: Ty) -> Val {
+    match (v.ty, to) {
+        (a, b) if a == b => v,
+        // The same registers under another sign.
+        (Ty::S32 | Ty::U32, Ty::S32 | Ty::U32) | (Ty::S64 | Ty::U64, Ty::S64 | Ty::U64) => Val { ty: to, ..v },
+        (from, _) => k.op(to, Op::Convert(from), &[v]),
+    }
+}
+
+/// Brings an integer back into the range of a narrow type.
+fn wrap(k: &mut Writer, v: Val, t: DType) -> Val {
+    let (bits, signed) = match t {
+        DType::I8 => (24, true),
+        DType::U8 => (24, false),
+        DType::I16 => (16, true),
+        DType::U16 => (16, false),
+        _ => return v,
+    };
+    let shift = k.int(bits, Ty::U32);
+    let up = k.op(v.ty, Op::Shl, &[v, shift]);
+    let down = k.op(if signed { Ty::S32 } else { Ty::U32 }, Op::Shr, &[up, shift]);
+    Val { ty: v.ty, ..down }
+}
+
+fn cast(k: &mut Writer, v: Val, from: DType, to: DType) -> Val {
+    let ty = register(to);
+    if to == DType::Bool {
+        let zero = if from.is_float() { k.float(0.0, v.ty) } else { k.int(0, v.ty) };
+        let equal = k.compare(Cmp::Eq, v, zero);
+        let (no, yes) = (k.int(0, Ty::S32), k.int(1, Ty::S32));
+        return k.select(equal, no, yes);
+    }
+    if from.is_float() && !to.is_float() && to.bytes() < 4 {
+        // Saturation to a narrow type: to 32 bits first, which saturates, then by comparison.
+        let wide = convert(k, v, Ty::S32);
+        let (low, high) = to.int_range();
+        let (low, high) = (k.int(low, Ty::S32), k.int(high, Ty::S32));
+        let below = k.compare(Cmp::Lt, wide, low);
+        let raised = k.select(below, low, wide);
+        let above = k.compare(Cmp::Lt, high, raised);
+        return k.select(above, high, raised);
+    }
+    let converted = convert(k, v, ty);
+    let rounded = match to {
+        DType::F16 => narrow(k, converted, to),
+        DType::BF16 => narrow(k, converted, to),
+        _ if from.is_float() => return converted,
+        _ => return wrap(k, converted, to),
+    };
+    widen(k, rounded, to)
+}
+
+fn unary(k: &mut Writer, u: Unary, x: Val, t: DType) -> Result<Val, Unsupported> {
+    let refuse = || Unsupported(format!("{u} of {t}"));
+    let simple = match u {
+        Unary::Neg => Some(Op::Neg),
+        Unary::Abs if t != DType::U64 && t != DType::U32 => Some(Op::Abs),
+        Unary::Sqrt if t.is_float() => Some(Op::Sqrt),
+        Unary::Floor if t.is_float() => Some(Op::Floor),
+        Unary::Ceil if t.is_float() => Some(Op::Ceil),
+        Unary::Round if t.is_float() => Some(Op::Round),
+        _ => None,
+    };
+    if let Some(op) = simple {
+        let ty = if t == DType::U64 {
+            Ty::S64
+        } else if t == DType::U32 {
+            Ty::S32
+        } else {
+            x.ty
+        };
+        let y = k.op(ty, op, &[x]);
+        return Ok(if t.is_float() { y } else { wrap(k, Val { ty: x.ty, ..y }, t) });
+    }
+    Ok(match u {
+        Unary::Not => {
+            let zero = k.int(0, x.ty);
+            let p = k.compare(Cmp::Eq, x, zero);
+            flag(k, p)
+        }
+        Unary::IsNan if t.is_float() => {
+            let p = k.compare(Cmp::Nan, x, x);
+            flag(k, p)
+        }
+        Unary::Recip if t.is_float() => {
+            let one = k.float(1.0, x.ty);
+            k.op(x.ty, Op::Div, &[one, x])
+        }
+        Unary::HardSwish if x.ty == Ty::F32 => {
+            let (sixth, half, zero, one) = (k.float(1.0 / 6.0, x.ty), k.float(0.5, x.ty), k.float(0.0, x.ty), k.float(1.0, x.ty));
+            let y = k.fma(x, sixth, half);
+            let low = k.compare(Cmp::Lt, y, zero);
+            let y = k.select(low, zero, y);
+            let high = k.compare(Cmp::Lt, one, y);
+            let y = k.select(high, one, y);
+            k.mul(x, y)
+        }
+        Unary::Exp if x.ty == Ty::F32 => math::exp(k, x),
+        Unary::Erf if x.ty == Ty::F32 => math::erf(k, x),
+        Unary::Tanh if x.ty == Ty::F32 => math::tanh(k, x),
+        Unary::Sigmoid if x.ty == Ty::F32 => math::sigmoid(k, x),
+        Unary::Gelu if x.ty == Ty::F32 => math::gelu(k, x),
+        Unary::GeluTanh if x.ty == Ty::F32 => math::gelu_tanh(k, x),
+        Unary::Silu if x.ty == Ty::F32 => {
+            let s = math::sigmoid(k, x);
+            k.mul(x, s)
+        }
+        _ => return Err(refuse()),
+    })
+}
+
+fn binary(k: &mut Writer, b: Binary, x: Val, y: Val, t: DType) -> Result<Val, Unsupported> {
+    let float = t.is_float();
+    let value = match b {
+        Binary::Add => k.add(x, y),
+        Binary::Sub => k.sub(x, y),
+        Binary::Mul => k.mul(x, y),
+        Binary::Div if float => k.op(x.ty, Op::Div, &[x, y]),
+        Binary::Max | Binary::Min => {
+            let p = if b == Binary::Max { k.compare(Cmp::Lt, y, x) } else { k.compare(Cmp::Lt, x, y) };
+            let chosen = k.select(p, x, y);
+            if !float {
+                return Ok(chosen);
+            }
+            let nan = k.compare(Cmp::Nan, x, x);
+            return Ok(k.select(nan, x, chosen));
+        }
+        Binary::And if !float => k.op(x.ty, Op::And, &[x, y]),
+        Binary::Or if !float => k.op(x.ty, Op::Or, &[x, y]),
+        Binary::Xor if !float => k.op(x.ty, Op::Xor, &[x, y]),
+        Binary::Eq | Binary::Lt | Binary::Le => {
+            let c = match b {
+                Binary::Eq => Cmp::Eq,
+                Binary::Lt => Cmp::Lt,
+                _ => Cmp::Le,
+            };
+            let p = k.compare(c, x, y);
+            return Ok(flag(k, p));
+        }
+        _ => return Err(Unsupported(format!("{b} of {t}"))),
+    };
+    Ok(if float { value } else { wrap(k, value, t) })
+}

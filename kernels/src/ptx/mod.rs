@@ -1,0 +1,7 @@
+//! Kernels as syntax trees of PTX: built by the DSL, printed for the driver, verified, and executed by the emulator.
+
+mod ast;
+mod print;
+mod verify;
+
+pub use ast::{Cmp, Kernel, MemTy, Op, Operand, Reg, Special, Stmt, Ty};

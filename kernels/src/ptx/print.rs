@@ -1,0 +1,208 @@
+//! The tree as PTX text. Every string of PTX is made here.
+
+use super::{Cmp, Kernel, MemTy, Op, Operand, Reg, Special, Stmt, Ty};
+use crate::arch::Arch;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+impl Kernel {
+    /// The text for an architecture.
+    pub fn text(&self, arch: &Arch) -> String {
+        let mut printer = Printer { lines: vec![], labels: 0, counts: BTreeMap::new() };
+        printer.block(&self.body, 1);
+        let params: Vec<String> = (0..self.params).map(|i| format!("    .param .u64 p{i}")).collect();
+        let mut out = format!(".version {}\n.target {}\n.address_size 64\n\n", arch.version, arch.target);
+        // Writing to text cannot fail.
+        let _ = write!(out, ".visible .entry {}(\n{}\n)\n.maxntid {}, 1, 1\n{{\n", self.name, params.join(",\n"), self.threads);
+        for (class, count) in &printer.counts {
+            let _ = writeln!(out, "    .reg .{} %{}<{}>;", class.0, class.1, count + 1);
+        }
+        out + &printer.lines.concat() + "    ret;\n}\n"
+    }
+}
+
+/// The declared type of a register and its prefix.
+fn class(ty: Ty) -> (&'static str, &'static str) {
+    match ty {
+        Ty::Pred => ("pred", "p"),
+        Ty::B16 => ("b16", "h"),
+        Ty::S32 | Ty::U32 => ("b32", "r"),
+        Ty::S64 | Ty::U64 => ("b64", "d"),
+        Ty::F32 => ("f32", "f"),
+        Ty::F64 => ("f64", "g"),
+    }
+}
+
+fn name(ty: Ty) -> &'static str {
+    match ty {
+        Ty::Pred => "pred",
+        Ty::B16 => "b16",
+        Ty::S32 => "s32",
+        Ty::U32 => "u32",
+        Ty::S64 => "s64",
+        Ty::U64 => "u64",
+        Ty::F32 => "f32",
+        Ty::F64 => "f64",
+    }
+}
+
+/// The type without sign, for operations on bits.
+fn bits(ty: Ty) -> &'static str {
+    match ty {
+        Ty::F32 | Ty::F64 => name(ty),
+        _ => class(ty).0,
+    }
+}
+
+fn memory(ty: MemTy) -> &'static str {
+    match ty {
+        MemTy::U8 => "u8",
+        MemTy::S8 => "s8",
+        MemTy::U16 => "u16",
+        MemTy::S16 => "s16",
+        MemTy::B16 => "b16",
+        MemTy::B32 => "b32",
+        MemTy::B64 => "b64",
+        MemTy::F32 => "f32",
+        MemTy::F64 => "f64",
+    }
+}
+
+struct Printer {
+    lines: Vec<String>,
+    labels: u32,
+    /// By register class, the largest number used.
+    counts: BTreeMap<(&'static str, &'static str), u32>,
+}
+
+impl Printer {
+    fn reg(&mut self, r: Reg) -> String {
+        let class = class(r.ty);
+        let count = self.counts.entry(class).or_default();
+        *count = (*count).max(r.id);
+        format!("%{}{}", class.1, r.id)
+    }
+
+    fn operand(&mut self, o: Operand, ty: Ty) -> String {
+        match o {
+            Operand::Reg(r) => self.reg(r),
+            Operand::Imm(b) => match ty {
+                Ty::F32 => format!("0f{:08X}", b as u32),
+                Ty::F64 => format!("0d{b:016X}"),
+                Ty::S32 => format!("{}", b as i32),
+                Ty::U32 => format!("{}", b as u32),
+                Ty::S64 => format!("{}", b as i64),
+                _ => format!("{b}"),
+            },
+        }
+    }
+
+    fn block(&mut self, body: &[Stmt], depth: usize) {
+        let pad = "    ".repeat(depth);
+        for stmt in body {
+            let line = match stmt {
+                Stmt::Op { to, op, args } => self.op(*to, *op, args),
+                Stmt::Load { ty, to, address, offset } => {
+                    let regs: Vec<String> = to.iter().map(|r| self.reg(*r)).collect();
+                    format!("ld.global{}.{} {}, [{}+{offset}];", vector(regs.len()), memory(*ty), list(&regs), self.reg(*address))
+                }
+                Stmt::Store { ty, from, address, offset } => {
+                    let value = match ty {
+                        MemTy::F32 => Ty::F32,
+                        MemTy::F64 => Ty::F64,
+                        _ => Ty::S64,
+                    };
+                    let values: Vec<String> = from.iter().map(|o| self.operand(*o, value)).collect();
+                    format!("st.global{}.{} [{}+{offset}], {};", vector(values.len()), memory(*ty), self.reg(*address), list(&values))
+                }
+                Stmt::If { condition, then } => {
+                    let label = format!("L{}", self.labels);
+                    self.labels += 1;
+                    let condition = self.reg(*condition);
+                    self.lines.push(format!("{pad}@!{condition} bra {label};\n"));
+                    self.block(then, depth);
+                    format!("{label}:")
+                }
+            };
+            self.lines.push(format!("{pad}{line}\n"));
+        }
+    }
+
+    fn op(&mut self, to: Reg, op: Op, args: &[Operand]) -> String {
+        let t = name(to.ty);
+        let float = matches!(to.ty, Ty::F32 | Ty::F64);
+        let (mnemonic, ty) = match op {
+            Op::Set | Op::Mov => (format!("mov.{}", bits(to.ty)), to.ty),
+            Op::Special(s) => {
+                let source = match s {
+                    Special::Thread => "%tid.x",
+                    Special::Block => "%ctaid.x",
+                };
+                return format!("mov.u32 {}, {source};", self.reg(to));
+            }
+            Op::Param(n) => return format!("ld.param.u64 {}, [p{n}];", self.reg(to)),
+            Op::Add => (format!("add{}.{t}", if float { ".rn" } else { "" }), to.ty),
+            Op::Sub => (format!("sub{}.{t}", if float { ".rn" } else { "" }), to.ty),
+            Op::Mul => (format!("mul{}.{t}", if float { ".rn" } else { ".lo" }), to.ty),
+            Op::MulHi => ("mul.hi.u32".to_owned(), Ty::U32),
+            Op::MulWide => ("mul.wide.u32".to_owned(), Ty::U32),
+            Op::Fma => (format!("fma.rn.{t}"), to.ty),
+            Op::Div => (format!("div{}.{t}", if float { ".rn" } else { "" }), to.ty),
+            Op::Sqrt => (format!("sqrt.rn.{t}"), to.ty),
+            Op::Abs => (format!("abs.{t}"), to.ty),
+            Op::Neg => (format!("neg.{t}"), to.ty),
+            Op::And => (format!("and.{}", bits(to.ty)), to.ty),
+            Op::Or => (format!("or.{}", bits(to.ty)), to.ty),
+            Op::Xor => (format!("xor.{}", bits(to.ty)), to.ty),
+            Op::Shl => (format!("shl.{}", bits(to.ty)), to.ty),
+            Op::Shr => (format!("shr.{t}"), to.ty),
+            Op::Compare(c, ty) => {
+                let c = match c {
+                    Cmp::Eq => "eq",
+                    Cmp::Lt => "lt",
+                    Cmp::Le => "le",
+                    Cmp::Nan => "nan",
+                };
+                (format!("setp.{c}.{}", name(ty)), ty)
+            }
+            Op::Select => {
+                let [a, b, c] = [args[0], args[1], args[2]];
+                let (a, b) = (self.operand(a, to.ty), self.operand(b, to.ty));
+                let c = self.operand(c, Ty::Pred);
+                return format!("selp.{} {}, {a}, {b}, {c};", bits(to.ty), self.reg(to));
+            }
+            Op::Convert(from) => {
+                let rounding = match (from, to.ty) {
+                    (Ty::F32 | Ty::F64, Ty::S32 | Ty::U32 | Ty::S64 | Ty::U64) => ".rzi",
+                    (Ty::F64, Ty::F32) => ".rn",
+                    (Ty::F32, Ty::F64) => "",
+                    (_, Ty::F32 | Ty::F64) => ".rn",
+                    _ => "",
+                };
+                (format!("cvt{rounding}.{t}.{}", name(from)), from)
+            }
+            Op::FromHalf => (format!("cvt.{t}.f16"), Ty::B16),
+            Op::ToHalf => ("cvt.rn.f16.f32".to_owned(), Ty::F32),
+            Op::Bits(from) => (format!("mov.b{}", if matches!(to.ty, Ty::S64 | Ty::U64 | Ty::F64) { 64 } else { 32 }), from),
+            Op::Round => (format!("cvt.rni.{t}.{t}"), to.ty),
+            Op::Floor => (format!("cvt.rmi.{t}.{t}"), to.ty),
+            Op::Ceil => (format!("cvt.rpi.{t}.{t}"), to.ty),
+        };
+        let shift = matches!(op, Op::Shl | Op::Shr);
+        let args: Vec<String> =
+            args.iter().enumerate().map(|(i, a)| self.operand(*a, if shift && i == 1 { Ty::U32 } else { ty })).collect();
+        format!("{mnemonic} {}, {};", self.reg(to), args.join(", "))
+    }
+}
+
+fn vector(n: usize) -> &'static str {
+    match n {
+        2 => ".v2",
+        4 => ".v4",
+        _ => "",
+    }
+}
+
+fn list(items: &[String]) -> String {
+    if items.len() == 1 { items[0].clone() } else { format!("{{{}}}", items.join(", ")) }
+}

@@ -1,0 +1,144 @@
+//! Checks on the tree: types, definition before use, single assignment, vector widths.
+
+use super::{Kernel, MemTy, Op, Operand, Reg, Stmt, Ty};
+use std::collections::BTreeSet;
+
+impl Kernel {
+    /// Every fault.
+    pub fn verify(&self) -> Vec<String> {
+        let mut check = Check { kernel: self, defined: BTreeSet::new(), faults: vec![] };
+        if !self.threads.is_multiple_of(32) || !(32..=1024).contains(&self.threads) {
+            check.faults.push(format!("{} threads are no whole warps of a block", self.threads));
+        }
+        check.block(&self.body);
+        check.faults
+    }
+}
+
+struct Check<'a> {
+    kernel: &'a Kernel,
+    defined: BTreeSet<Reg>,
+    faults: Vec<String>,
+}
+
+/// Whether registers of two types are the same hardware registers.
+fn alike(a: Ty, b: Ty) -> bool {
+    let size = |t: Ty| match t {
+        Ty::S32 | Ty::U32 => 1,
+        Ty::S64 | Ty::U64 => 2,
+        other => 3 + other as i32,
+    };
+    size(a) == size(b)
+}
+
+impl Check<'_> {
+    fn block(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            match stmt {
+                Stmt::Op { to, op, args } => self.op(*to, *op, args),
+                Stmt::Load { ty, to, address, .. } => {
+                    self.memory(*ty, to.len(), *address);
+                    for r in to {
+                        self.held(*ty, r.ty);
+                        self.define(*r, false);
+                    }
+                }
+                Stmt::Store { ty, from, address, .. } => {
+                    self.memory(*ty, from.len(), *address);
+                    for o in from {
+                        if let Operand::Reg(r) = o {
+                            self.held(*ty, r.ty);
+                            self.used(*r);
+                        }
+                    }
+                }
+                Stmt::If { condition, then } => {
+                    self.typed(&Operand::Reg(*condition), Ty::Pred, "a condition");
+                    let outside = self.defined.clone();
+                    self.block(then);
+                    // What only some threads assign is not defined for the rest.
+                    self.defined = outside;
+                }
+            }
+        }
+    }
+
+    fn memory(&mut self, ty: MemTy, n: usize, address: Reg) {
+        if !matches!(n, 1 | 2 | 4) || n * ty.bytes() > 16 {
+            self.faults.push(format!("an access of {n} elements of {} bytes", ty.bytes()));
+        }
+        self.typed(&Operand::Reg(address), Ty::U64, "an address");
+    }
+
+    /// Whether a register can hold an element.
+    fn held(&mut self, ty: MemTy, reg: Ty) {
+        let fits = match ty {
+            MemTy::B16 => reg == Ty::B16,
+            MemTy::F32 => reg == Ty::F32,
+            MemTy::F64 => reg == Ty::F64,
+            MemTy::B64 => matches!(reg, Ty::S64 | Ty::U64),
+            _ => matches!(reg, Ty::S32 | Ty::U32),
+        };
+        if !fits {
+            self.faults.push(format!("an element of {ty:?} in a register of {reg:?}"));
+        }
+    }
+
+    fn used(&mut self, r: Reg) {
+        if !self.defined.contains(&r) {
+            self.faults.push(format!("{r:?} is read before it is assigned"));
+        }
+    }
+
+    fn define(&mut self, r: Reg, again: bool) {
+        if !self.defined.insert(r) && !again {
+            self.faults.push(format!("{r:?} is assigned twice"));
+        }
+    }
+
+    fn typed(&mut self, o: &Operand, ty: Ty, what: &str) {
+        if let Operand::Reg(r) = o {
+            if !alike(r.ty, ty) {
+                self.faults.push(format!("{what} is {:?} instead of {ty:?}", r.ty));
+            }
+            self.used(*r);
+        }
+    }
+
+    fn op(&mut self, to: Reg, op: Op, args: &[Operand]) {
+        let t = to.ty;
+        let expected: Vec<Ty> = match op {
+            Op::Special(_) | Op::Param(_) => vec![],
+            Op::Set | Op::Mov | Op::Sqrt | Op::Abs | Op::Neg | Op::Round | Op::Floor | Op::Ceil => vec![t],
+            Op::Add | Op::Sub | Op::Mul | Op::Div | Op::And | Op::Or | Op::Xor => vec![t, t],
+            Op::Shl | Op::Shr => vec![t, Ty::U32],
+            Op::MulHi | Op::MulWide => vec![Ty::U32, Ty::U32],
+            Op::Fma => vec![t, t, t],
+            Op::Compare(_, ty) => vec![ty, ty],
+            Op::Select => vec![t, t, Ty::Pred],
+            Op::Convert(from) | Op::Bits(from) => vec![from],
+            Op::FromHalf => vec![Ty::B16],
+            Op::ToHalf => vec![Ty::F32],
+        };
+        let result = match op {
+            Op::Compare(..) => t == Ty::Pred,
+            Op::ToHalf => t == Ty::B16,
+            Op::Special(_) | Op::MulHi => t == Ty::U32,
+            Op::Param(_) | Op::MulWide => t == Ty::U64,
+            Op::Sqrt | Op::Fma | Op::Round | Op::Floor | Op::Ceil | Op::FromHalf => matches!(t, Ty::F32 | Ty::F64),
+            _ => true,
+        };
+        if !result || expected.len() != args.len() {
+            self.faults.push(format!("{op:?} of {} operands into {t:?}", args.len()));
+        }
+        for (a, ty) in args.iter().zip(expected) {
+            self.typed(a, ty, "an operand");
+        }
+        if let Op::Param(n) = op
+            && n >= self.kernel.params
+        {
+            self.faults.push(format!("there is no parameter {n}"));
+        }
+        self.define(to, op == Op::Set);
+    }
+}

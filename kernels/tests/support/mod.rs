@@ -1,0 +1,80 @@
+//! What the tests of all families share.
+
+use std::process::Command;
+use wpk_kernels::arch::Arch;
+use wpk_kernels::ptx::Kernel;
+use wpk_kernels::{Data, Rounding, Tensor, emulate, eval};
+use wpk_plan::problem::Problem;
+
+/// Small random numbers.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+    pub fn below(&mut self, n: usize) -> usize {
+        self.next() as usize % n
+    }
+    pub fn within(&mut self, low: usize, high: usize) -> usize {
+        low + self.below(high - low + 1)
+    }
+}
+
+/// Verifies a kernel, runs it in the emulator on random operands, and compares with the evaluator.
+#[track_caller]
+pub fn check(problem: &Problem, kernel: &Kernel, seed: u64) {
+    assert_eq!(kernel.verify(), Vec::<String>::new(), "seed {seed}");
+    let r = &mut Random(seed ^ 0x5555);
+    let tensors: Vec<Tensor> = problem
+        .inputs()
+        .iter()
+        .map(|o| {
+            let n = o.view.span().map_or(0, |s| s.1);
+            let mut number = || r.next() as f64 / f64::from(1 << 31) * 8.0 - 4.0;
+            let data = if o.dtype.is_float() {
+                Data::Float((0..n).map(|_| number()).collect())
+            } else {
+                Data::Int((0..n).map(|_| o.dtype.wrap((number() * 40.0) as i64)).collect())
+            };
+            // What the element type holds is what both sides compute with.
+            Tensor::from_bytes(o.dtype, &Tensor { dtype: o.dtype, data }.to_bytes())
+        })
+        .collect();
+    let expected = eval(problem, &tensors.iter().collect::<Vec<_>>(), Rounding::Never);
+    let mut buffers: Vec<Vec<u8>> = tensors.iter().map(Tensor::to_bytes).collect();
+    buffers.extend(problem.outputs().iter().map(|o| vec![0xa5; o.view.span().map_or(0, |s| s.1) * o.dtype.bytes()]));
+    emulate::run(kernel, &mut buffers).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{}", problem.describe()));
+    for ((operand, bytes), expected) in problem.outputs().iter().zip(&buffers[tensors.len()..]).zip(&expected) {
+        let found = Tensor::from_bytes(operand.dtype, bytes);
+        // One rounding of the output type, and a few of the arithmetic.
+        let relative = match operand.dtype.bytes() {
+            2 if operand.dtype == wpk_plan::DType::BF16 => 8e-3,
+            2 => 1e-3,
+            _ => 4e-6,
+        };
+        for at in operand.view.offsets() {
+            let (x, y) = (found.f(at), expected.f(at));
+            let close = x == y || x.is_nan() && y.is_nan() || operand.dtype.is_float() && (x - y).abs() <= relative * y.abs() + 1e-6;
+            assert!(close, "seed {seed}: element {at} is {x} instead of {y}\n{}\n{:?}", problem.describe(), problem.inputs());
+        }
+    }
+}
+
+/// Assembles a kernel with the `ptxas` that `WPK_PTXAS` names, and fails on spills.
+#[track_caller]
+pub fn assemble(kernel: &Kernel, arch: &Arch) {
+    let Ok(ptxas) = std::env::var("WPK_PTXAS") else {
+        eprintln!("WPK_PTXAS names no ptxas: nothing is assembled");
+        return;
+    };
+    let text = kernel.text(arch);
+    let path = std::env::temp_dir().join(format!("wpk-{}-{:?}.ptx", std::process::id(), std::thread::current().id()));
+    std::fs::write(&path, &text).expect("a temporary file");
+    let target = format!("-arch={}", arch.target);
+    let output = Command::new(ptxas).args([&target, "-v", "-o", "/dev/null"]).arg(&path).output().expect("ptxas runs");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {log}\n{text}", arch.target);
+    assert!(!log.contains("bytes spill stores") || log.contains("0 bytes spill stores"), "{}: {log}", arch.target);
+}
