@@ -8,6 +8,7 @@
 
 mod codec;
 mod dtype;
+pub mod number;
 mod plan;
 pub mod problem;
 mod scalar;

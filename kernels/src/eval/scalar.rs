@@ -1,5 +1,6 @@
 //! Scalar functions of one point.
 
+use wpk_plan::number::{erf, power};
 use wpk_plan::{Binary, DType, Expr, ScalarFn, Unary};
 
 /// A value of a scalar function.
@@ -141,28 +142,6 @@ fn float(u: Unary, x: f64) -> f64 {
     }
 }
 
-/// The error function: a Taylor series near zero, else a continued fraction (Abramowitz and Stegun 7.1.6 and 7.1.14).
-pub fn erf(x: f64) -> f64 {
-    let a = x.abs();
-    if a < 2.5 {
-        let (mut term, mut sum, mut n) = (a, a, 0.0);
-        while term.abs() > 1e-17 * sum {
-            n += 1.0;
-            term *= 2.0 * a * a / (2.0 * n + 1.0);
-            sum += term;
-        }
-        return (sum * (-a * a).exp() * std::f64::consts::FRAC_2_SQRT_PI).copysign(x);
-    }
-    if a.is_nan() {
-        return x;
-    }
-    if a > 6.0 {
-        return 1f64.copysign(x);
-    }
-    let fraction = (1..=60).rev().fold(a, |f, k| a + f64::from(k) / 2.0 / f);
-    (1.0 - (-a * a).exp() / (fraction * std::f64::consts::PI.sqrt())).copysign(x)
-}
-
 /// Combines two values of type `t`.
 pub fn binary(b: Binary, x: Value, y: Value, t: DType) -> Value {
     match (x, y) {
@@ -255,46 +234,4 @@ fn int(b: Binary, x: i64, y: i64, t: DType) -> Value {
         Binary::Lt => i64::from(less(x, y)),
         Binary::Le => i64::from(!less(y, x)),
     }))
-}
-
-fn power(x: i64, y: i64) -> i64 {
-    match (x, u64::try_from(y)) {
-        (_, Ok(mut n)) => {
-            let (mut base, mut result) = (x, 1i64);
-            while n > 0 {
-                if n & 1 == 1 {
-                    result = result.wrapping_mul(base);
-                }
-                base = base.wrapping_mul(base);
-                n >>= 1;
-            }
-            result
-        }
-        (1, _) => 1,
-        (-1, _) => {
-            if y % 2 == 0 {
-                1
-            } else {
-                -1
-            }
-        }
-        _ => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn erf_agrees_with_tables() {
-        let table = [
-            (0.0, 0.0),
-            (0.5, 0.520_499_877_813_046_5),
-            (1.0, 0.842_700_792_949_714_9),
-            (2.5, 0.999_593_047_982_555),
-            (-3.0, -0.999_977_909_503_001_4),
-        ];
-        for (x, y) in table {
-            assert!((super::erf(x) - y).abs() < 1e-14, "erf({x}) = {} instead of {y}", super::erf(x));
-        }
-    }
 }

@@ -126,6 +126,12 @@ impl Context<'_> {
         Ok(found)
     }
 
+    /// The pixels along a side of the blocks that `DepthToSpace` and `SpaceToDepth` rearrange.
+    pub fn block(&self) -> Result<usize, Refusal> {
+        let block = self.attrs.int("blocksize").and_then(|n| usize::try_from(n).ok());
+        block.filter(|n| (1..=1 << 16).contains(n)).ok_or_else(|| "there is no usable blocksize".into())
+    }
+
     /// Refuses an attribute value.
     pub fn unsupported<T>(&self, what: &str, value: impl std::fmt::Display) -> Result<T, Refusal> {
         Err(format!("{what}={value} is not supported").into())

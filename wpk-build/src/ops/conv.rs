@@ -1,7 +1,7 @@
 //! [Conv](https://onnx.ai/onnx/operators/onnx__Conv.html): convolution over any number of spatial dimensions.
 
 use super::Refusal;
-use super::spatial::spatial;
+use super::spatial::{rank, spatial};
 use super::{Context, Imported, OpDef};
 use crate::graph::{Conv, Op, ValueId};
 use wpk_plan::Binary;
@@ -11,11 +11,7 @@ pub(super) const OP: OpDef = OpDef { name: "Conv", import };
 fn import(cx: &mut Context<'_>) -> Imported {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
     let (shape, weights) = (cx.shape(x), cx.shape(w));
-    let rank = shape
-        .len()
-        .checked_sub(2)
-        .filter(|&r| r > 0 && weights.len() == r + 2)
-        .ok_or_else(|| format!("{shape:?} and weights {weights:?} do not fit"))?;
+    let rank = rank(&shape, &weights)?;
     let mut window = spatial(cx, rank)?;
     let out = window.resolve(&shape[2..], &weights[2..], false)?;
     let groups = cx.attrs.int("group").unwrap_or(1).max(0) as usize;

@@ -1,7 +1,7 @@
 //! [ConvTranspose](https://onnx.ai/onnx/operators/onnx__ConvTranspose.html): transposed convolution.
 
 use super::conv::add_bias;
-use super::spatial::{Auto, spatial};
+use super::spatial::{Auto, rank, spatial};
 use super::{Context, Imported, OpDef};
 use crate::graph::{Conv, Op};
 
@@ -10,11 +10,7 @@ pub(super) const OP: OpDef = OpDef { name: "ConvTranspose", import };
 fn import(cx: &mut Context<'_>) -> Imported {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
     let (shape, weights) = (cx.shape(x), cx.shape(w));
-    let rank = shape
-        .len()
-        .checked_sub(2)
-        .filter(|&r| r > 0 && weights.len() == r + 2)
-        .ok_or_else(|| format!("{shape:?} and weights {weights:?} do not fit"))?;
+    let rank = rank(&shape, &weights)?;
     let window = spatial(cx, rank)?;
     let extra = cx.attrs.ints("output_padding").unwrap_or_else(|| vec![0; rank]);
     let wanted = cx.attrs.ints("output_shape");

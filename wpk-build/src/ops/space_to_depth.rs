@@ -7,12 +7,7 @@ pub(super) const OP: OpDef = OpDef { name: "SpaceToDepth", import };
 fn import(cx: &mut Context<'_>) -> Imported {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
-    let block = cx
-        .attrs
-        .int("blocksize")
-        .and_then(|n| usize::try_from(n).ok())
-        .filter(|n| (1..=1 << 16).contains(n))
-        .ok_or("there is no usable blocksize")?;
+    let block = cx.block()?;
     let [n, c, h, w] = shape[..] else { return Err(format!("{shape:?} does not have four dimensions").into()) };
     if h % block != 0 || w % block != 0 {
         return Err(format!("{h}x{w} pixels do not make blocks of {block}x{block}").into());

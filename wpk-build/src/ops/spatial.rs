@@ -89,3 +89,9 @@ impl Spatial {
         Ok(out)
     }
 }
+
+/// The number of spatial dimensions of an input and its weights.
+pub fn rank(shape: &[usize], weights: &[usize]) -> Result<usize, Refusal> {
+    let rank = shape.len().checked_sub(2).filter(|&r| r > 0 && weights.len() == r + 2);
+    rank.ok_or_else(|| format!("{shape:?} and weights {weights:?} do not fit").into())
+}

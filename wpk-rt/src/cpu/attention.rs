@@ -3,7 +3,7 @@
 use super::isa::dispatch;
 use super::microkernel::{Kernels, ROWS, RowPointers, STRIDE};
 use super::rows::softmax_row;
-use super::{Bound, Cx, contraction::pack_panel, part};
+use super::{Args, Bound, Cx, contraction::pack_panel, part};
 use wpk_plan::problem::{Attention, PANEL};
 use wpk_plan::{DType, View};
 
@@ -51,14 +51,6 @@ impl Heads {
     }
 }
 
-struct Arguments<'a>(&'a [*mut u8]);
-unsafe impl Sync for Arguments<'_> {}
-impl<'a> Arguments<'a> {
-    fn get(&self) -> &'a [*mut u8] {
-        self.0
-    }
-}
-
 impl Bound for Heads {
     fn scratch(&self) -> (usize, usize) {
         let (k, v, s) = self.floats();
@@ -71,7 +63,7 @@ impl Bound for Heads {
         // Few heads are split by queries, at the price of packing their keys again.
         let splits =
             if heads >= 4 * threads || threads == 1 { 1 } else { (2 * threads).div_ceil(heads.max(1)).min(queries.div_ceil(32)).max(1) };
-        let arguments = Arguments(args);
+        let arguments = Args(args);
         cx.pool.run(heads * splits, &|task, thread| unsafe {
             self.head(arguments.get(), task / splits, part(queries, splits, task % splits), cx.own(thread));
         });

@@ -6,7 +6,7 @@ use super::isa::{Isa, isa};
 use super::microkernel::STRIDE;
 use super::simd::Lanes;
 use super::simd::Plain;
-use super::{Bound, Cx, part};
+use super::{Args, Bound, Cx, part};
 use wpk_plan::problem::{Contraction, PANEL};
 
 /// Rows of a tile.
@@ -50,7 +50,7 @@ impl Bound for Channelwise {
         let (tiles, groups) = (self.rows.div_ceil(ROWS), self.channels.div_ceil(STRIDE));
         let total = tiles * groups;
         let tasks = if cx.pool.threads() == 1 { 1 } else { (4 * cx.pool.threads()).min(total) };
-        let arguments = Arguments(args);
+        let arguments = Args(args);
         cx.pool.run(tasks, &|task, thread| unsafe {
             let tile = cx.own(thread).cast::<f32>();
             let scratch = tile.add(ROWS * STRIDE).cast::<u8>();
@@ -64,15 +64,6 @@ impl Bound for Channelwise {
                 self.epilogue.store(tile, 0, row, height, channel, width, args, scratch);
             }
         });
-    }
-}
-
-struct Arguments<'a>(&'a [*mut u8]);
-unsafe impl Sync for Arguments<'_> {}
-
-impl<'a> Arguments<'a> {
-    fn get(&self) -> &'a [*mut u8] {
-        self.0
     }
 }
 

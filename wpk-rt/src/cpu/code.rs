@@ -2,6 +2,7 @@
 
 use super::isa::dispatch;
 use super::math;
+use wpk_plan::number::{erf, power};
 use wpk_plan::{Binary, DType, Expr, Inst, ScalarFn, Unary};
 
 /// Lanes of a block.
@@ -218,34 +219,12 @@ float_functions! { unary_f32, binary_f32, f32,
 float_functions! { unary_f64, binary_f64, f64,
     Exp => f64::exp,
     Log => f64::ln,
-    Erf => erf64,
+    Erf => erf,
     Tanh => f64::tanh,
     Sigmoid => |x: f64| 1.0 / (1.0 + (-x).exp()),
-    Gelu => |x: f64| 0.5 * x * (1.0 + erf64(x * std::f64::consts::FRAC_1_SQRT_2)),
+    Gelu => |x: f64| 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)),
     GeluTanh => |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh()),
     Silu => |x: f64| x / (1.0 + (-x).exp()),
-}
-
-/// The error function: a Taylor series near zero, else a continued fraction (Abramowitz and Stegun 7.1.6 and 7.1.14).
-fn erf64(x: f64) -> f64 {
-    let a = x.abs();
-    if a < 2.5 {
-        let (mut term, mut sum, mut n) = (a, a, 0.0);
-        while term.abs() > 1e-17 * sum {
-            n += 1.0;
-            term *= 2.0 * a * a / (2.0 * n + 1.0);
-            sum += term;
-        }
-        return (sum * (-a * a).exp() * std::f64::consts::FRAC_2_SQRT_PI).copysign(x);
-    }
-    if a.is_nan() {
-        return x;
-    }
-    if a > 6.0 {
-        return 1f64.copysign(x);
-    }
-    let fraction = (1..=60).rev().fold(a, |f, k| a + f64::from(k) / 2.0 / f);
-    (1.0 - (-a * a).exp() / (fraction * std::f64::consts::PI.sqrt())).copysign(x)
 }
 
 #[inline(always)]
@@ -299,31 +278,6 @@ unsafe fn binary_int(b: Binary, t: DType, x: Register, y: Register, to: Register
             Binary::Lt => lanes2(x, y, to, n, |x: i64, y| i64::from(less(x, y))),
             Binary::Le => lanes2(x, y, to, n, |x: i64, y| i64::from(!less(y, x))),
         }
-    }
-}
-
-fn power(x: i64, y: i64) -> i64 {
-    match (x, u64::try_from(y)) {
-        (_, Ok(mut n)) => {
-            let (mut base, mut result) = (x, 1i64);
-            while n > 0 {
-                if n & 1 == 1 {
-                    result = result.wrapping_mul(base);
-                }
-                base = base.wrapping_mul(base);
-                n >>= 1;
-            }
-            result
-        }
-        (1, _) => 1,
-        (-1, _) => {
-            if y % 2 == 0 {
-                1
-            } else {
-                -1
-            }
-        }
-        _ => 0,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::code::Code;
 use super::map::{load, store};
-use super::{Bound, Cx, part};
+use super::{Args, Bound, Cx, part};
 use wpk_plan::problem::{Access, Contraction};
 use wpk_plan::{DType, Expr, View};
 
@@ -60,7 +60,7 @@ impl Bound for Generic {
         let c = &self.c;
         let total: usize = c.space[..c.outer].iter().product();
         let tasks = (cx.pool.threads() * 4).min(total);
-        let arguments = Arguments(args);
+        let arguments = Args(args);
         cx.pool.run(tasks, &|task, thread| unsafe {
             let registers = self.code.registers(cx.own(thread));
             let args = arguments.get();
@@ -88,14 +88,6 @@ impl Bound for Generic {
                 store(c.out.dtype, result, args[args.len() - 1].add(place(&c.out.view) * c.out.dtype.bytes()), 0, 1);
             }
         });
-    }
-}
-
-struct Arguments<'a>(&'a [*mut u8]);
-unsafe impl Sync for Arguments<'_> {}
-impl<'a> Arguments<'a> {
-    fn get(&self) -> &'a [*mut u8] {
-        self.0
     }
 }
 

@@ -1,7 +1,7 @@
 //! Maps: a scalar function over strided operands, block by block.
 
 use super::code::{BLOCK, Code, Register};
-use super::{Bound, Cx, part};
+use super::{Args, Bound, Cx, part};
 use wpk_plan::Walk;
 use wpk_plan::problem::Map;
 use wpk_plan::{DType, Expr};
@@ -46,24 +46,20 @@ impl Bound for Bind {
         let total = rows * blocks;
         let elements = rows * inner;
         let tasks = if elements < 16 * 1024 { 1 } else { (cx.pool.threads() * 4).min(total) };
-        let args = Pointers(args);
+        let args = Args(args);
         cx.pool.run(tasks, &|task, thread| unsafe {
             let registers = self.code.registers(cx.own(thread));
             for unit in part(total, tasks, task) {
                 let (row, block) = (unit / blocks, unit % blocks);
                 let start = block * BLOCK;
-                self.block(&args, registers, cx.own(thread), row, start, (inner - start).min(BLOCK));
+                self.block(args, registers, cx.own(thread), row, start, (inner - start).min(BLOCK));
             }
         });
     }
 }
 
-/// Argument pointers that threads share.
-struct Pointers<'a>(&'a [*mut u8]);
-unsafe impl Sync for Pointers<'_> {}
-
 impl Bind {
-    unsafe fn block(&self, args: &Pointers<'_>, registers: &mut [Register], own: *mut u8, row: usize, start: usize, n: usize) {
+    unsafe fn block(&self, args: Args<'_>, registers: &mut [Register], own: *mut u8, row: usize, start: usize, n: usize) {
         let pointer = |operand: usize| {
             let at = self.walk.row(operand, row) + start as i64 * self.walk.step(operand);
             args.0[operand].wrapping_offset(at as isize * self.types[operand].bytes() as isize)

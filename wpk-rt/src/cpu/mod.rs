@@ -71,6 +71,17 @@ impl<T> Shared<T> {
     }
 }
 
+/// Argument pointers that threads may share.
+#[derive(Clone, Copy)]
+pub(crate) struct Args<'a>(pub(crate) &'a [*mut u8]);
+unsafe impl Sync for Args<'_> {}
+
+impl<'a> Args<'a> {
+    pub(crate) fn get(self) -> &'a [*mut u8] {
+        self.0
+    }
+}
+
 /// Prepares a kernel, or says what it does not take.
 pub(crate) fn bind(kernel: &Kernel) -> Result<Box<dyn Bound>, String> {
     let Kernel::Cpu(problem, layout) = kernel;

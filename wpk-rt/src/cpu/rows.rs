@@ -1,7 +1,7 @@
 //! Functions of whole rows: softmax and normalization.
 
 use super::isa::dispatch;
-use super::{Bound, Cx, Shared, math, part};
+use super::{Args, Bound, Cx, Shared, math, part};
 use wpk_plan::Walk;
 use wpk_plan::problem::{NormKind, Normalize, Softmax};
 use wpk_plan::{DType, View};
@@ -194,9 +194,6 @@ pub(super) fn bind_normalize(p: &Normalize) -> Result<Box<dyn Bound>, String> {
     }))
 }
 
-struct Arguments<'a>(&'a [*mut u8]);
-unsafe impl Sync for Arguments<'_> {}
-
 impl Bound for NormRows {
     fn scratch(&self) -> (usize, usize) {
         (0, self.rows.n * 8)
@@ -207,14 +204,14 @@ impl Bound for NormRows {
             return;
         }
         let tasks = tasks(self.rows.rows, self.rows.n, cx);
-        let args = Arguments(args);
+        let args = Args(args);
         cx.pool.run(tasks, &|task, thread| {
             for row in part(self.rows.rows, tasks, task) {
                 unsafe {
                     if self.double {
-                        self.row::<f64>(&args, row, cx.own(thread).cast())
+                        self.row::<f64>(args, row, cx.own(thread).cast())
                     } else {
-                        self.single(&args, row, cx.own(thread).cast())
+                        self.single(args, row, cx.own(thread).cast())
                     }
                 }
             }
@@ -223,11 +220,11 @@ impl Bound for NormRows {
 }
 
 impl NormRows {
-    fn pointer<T>(&self, args: &Arguments<'_>, i: usize, row: usize) -> *mut T {
+    fn pointer<T>(&self, args: Args<'_>, i: usize, row: usize) -> *mut T {
         args.0[i].cast::<T>().wrapping_offset(self.rows.at(i, row))
     }
 
-    unsafe fn single(&self, args: &Arguments<'_>, row: usize, scratch: *mut f32) {
+    unsafe fn single(&self, args: Args<'_>, row: usize, scratch: *mut f32) {
         let n = self.rows.n;
         let mut x: *const f32 = self.pointer(args, 0, row);
         unsafe {
@@ -259,7 +256,7 @@ impl NormRows {
     }
 
     /// Any strides of scale and bias, sums in `f64`.
-    unsafe fn row<T: Copy + Into<f64> + FromF64>(&self, args: &Arguments<'_>, row: usize, scratch: *mut T) {
+    unsafe fn row<T: Copy + Into<f64> + FromF64>(&self, args: Args<'_>, row: usize, scratch: *mut T) {
         let n = self.rows.n;
         unsafe {
             let x: *const T = self.pointer(args, 0, row);
