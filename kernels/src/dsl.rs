@@ -2,7 +2,7 @@
 //!
 //! Values are typed; what is constant is folded as it is said, since nothing behind the tree but `ptxas` would do it.
 
-use crate::ptx::{Cmp, Kernel, MemTy, Op, Operand, Reg, Special, Stmt, Ty};
+use crate::ptx::{Cmp, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
 
 /// A value: a register or a constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,17 +28,18 @@ impl Val {
 pub struct Writer {
     blocks: Vec<Vec<Stmt>>,
     next: u32,
+    shared: u32,
 }
 
 impl Writer {
     /// An empty kernel.
     pub fn new() -> Self {
-        Self { blocks: vec![vec![]], next: 0 }
+        Self { blocks: vec![vec![]], next: 0, shared: 0 }
     }
 
     /// Ends the kernel.
     pub fn finish(mut self, name: &str, params: u32, threads: u32, blocks: u32) -> Kernel {
-        Kernel { name: name.to_owned(), params, threads, blocks, body: self.blocks.pop().unwrap_or_default() }
+        Kernel { name: name.to_owned(), params, threads, blocks, shared: self.shared, body: self.blocks.pop().unwrap_or_default() }
     }
 
     fn say(&mut self, stmt: Stmt) {
@@ -170,14 +171,47 @@ impl Writer {
     pub fn load(&mut self, mem: MemTy, ty: Ty, address: Val, n: usize) -> Vec<Val> {
         let Operand::Reg(address) = address.operand else { return vec![] };
         let to: Vec<Reg> = (0..n).map(|_| self.fresh(ty)).collect();
-        self.say(Stmt::Load { ty: mem, to: to.clone(), address, offset: 0 });
+        self.say(Stmt::Load { space: space(address), ty: mem, to: to.clone(), address, offset: 0 });
         to.into_iter().map(|r| Val { ty, operand: Operand::Reg(r) }).collect()
     }
 
     /// Writes neighbouring elements.
     pub fn store(&mut self, mem: MemTy, address: Val, values: &[Val]) {
         let Operand::Reg(address) = address.operand else { return };
-        self.say(Stmt::Store { ty: mem, from: values.iter().map(|v| v.operand).collect(), address, offset: 0 });
+        self.say(Stmt::Store { space: space(address), ty: mem, from: values.iter().map(|v| v.operand).collect(), address, offset: 0 });
+    }
+
+    /// A variable, which [`Writer::assign`] may change.
+    pub fn variable(&mut self, start: Val) -> Val {
+        self.op(start.ty, Op::Set, &[start])
+    }
+
+    /// Gives a variable another value.
+    pub fn assign(&mut self, variable: Val, value: Val) {
+        if let Operand::Reg(to) = variable.operand {
+            self.say(Stmt::Op { to, op: Op::Set, args: vec![value.operand] });
+        }
+    }
+
+    /// Bytes of shared memory; returns where they begin.
+    pub fn shared(&mut self, bytes: u32) -> u32 {
+        let at = self.shared.next_multiple_of(16);
+        self.shared = at + bytes;
+        at
+    }
+
+    /// Waits for all threads of the block.
+    pub fn barrier(&mut self) {
+        self.say(Stmt::Barrier);
+    }
+
+    /// Statements for every number below `count`.
+    pub fn repeat(&mut self, count: u32, body: impl FnOnce(&mut Self, Val)) {
+        let (counter, test) = (self.fresh(Ty::U32), self.fresh(Ty::Pred));
+        self.blocks.push(vec![]);
+        body(self, Val { ty: Ty::U32, operand: Operand::Reg(counter) });
+        let body = self.blocks.pop().unwrap_or_default();
+        self.say(Stmt::Loop { counter, test, count, body });
     }
 
     /// Statements for the threads where a predicate holds.
@@ -189,6 +223,11 @@ impl Writer {
             self.say(Stmt::If { condition, then });
         }
     }
+}
+
+/// The memory that an address of this type names.
+fn space(address: Reg) -> Space {
+    if matches!(address.ty, Ty::S32 | Ty::U32) { Space::Shared } else { Space::Global }
 }
 
 /// Multiplier and shift with `x / d = mulhi(x, m) >> s` for every `x` below 2^31; `d` is no power of two.

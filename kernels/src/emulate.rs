@@ -2,7 +2,7 @@
 //!
 //! It is strict where hardware is not: accesses out of bounds, misaligned or of memory that was never written are errors.
 
-use crate::ptx::{Cmp, Kernel, MemTy, Op, Operand, Reg, Special, Stmt, Ty};
+use crate::ptx::{Cmp, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
 use half::f16;
 use std::collections::BTreeMap;
 
@@ -16,14 +16,31 @@ const SPAN: u64 = 1 << 40;
 pub fn run(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), String> {
     for block in 0..kernel.blocks {
         let threads = kernel.threads as usize;
-        let mut state = Block { buffers, registers: BTreeMap::new(), block, threads };
+        let shared = Shared { bytes: vec![0; kernel.shared as usize], touched: vec![Touch::default(); kernel.shared as usize] };
+        let mut state = Block { buffers, shared, registers: BTreeMap::new(), block, threads };
         state.body(&kernel.body, &vec![true; threads])?;
     }
     Ok(())
 }
 
+/// The block's shared memory, with who touched each byte since the last barrier.
+struct Shared {
+    bytes: Vec<u8>,
+    touched: Vec<Touch>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Touch {
+    /// Whether it was ever written.
+    written: bool,
+    writer: Option<usize>,
+    /// The reader, or `usize::MAX` for several.
+    reader: Option<usize>,
+}
+
 struct Block<'a> {
     buffers: &'a mut [Vec<u8>],
+    shared: Shared,
     /// The bits of each register by thread.
     registers: BTreeMap<Reg, Vec<u64>>,
     block: u32,
@@ -64,6 +81,20 @@ impl Block<'_> {
                 }
                 continue;
             }
+            if let Stmt::Barrier = stmt {
+                if active.contains(&false) {
+                    return Err(format!("block {}: a barrier that not all threads reach", self.block));
+                }
+                self.shared.touched.iter_mut().for_each(|t| (t.writer, t.reader) = (None, None));
+                continue;
+            }
+            if let Stmt::Loop { counter, count, body, .. } = stmt {
+                for round in 0..*count {
+                    (0..self.threads).for_each(|t| self.set(*counter, t, u64::from(round)));
+                    self.body(body, active)?;
+                }
+                continue;
+            }
             for thread in (0..self.threads).filter(|&t| active[t]) {
                 self.step(stmt, thread).map_err(|e| format!("block {} thread {thread}: {e}", self.block))?;
             }
@@ -83,7 +114,42 @@ impl Block<'_> {
                 };
                 self.set(*to, thread, bits);
             }
-            Stmt::Load { ty, to, address, offset } => {
+            Stmt::Load { space: Space::Shared, ty, to, address, offset } => {
+                let at = self.shared_place(*ty, to.len(), *address, *offset, thread)?;
+                for (i, r) in to.iter().enumerate() {
+                    let at = at + i * ty.bytes();
+                    for b in at..at + ty.bytes() {
+                        let touch = &mut self.shared.touched[b];
+                        if !touch.written {
+                            return Err(format!("shared byte {b} is read before it is written"));
+                        }
+                        if touch.writer.is_some_and(|w| w != thread) {
+                            return Err(format!("shared byte {b} is read without a barrier after thread {:?} wrote it", touch.writer));
+                        }
+                        touch.reader = Some(if touch.reader.is_none_or(|r| r == thread) { thread } else { usize::MAX });
+                    }
+                    let mut bytes = [0; 8];
+                    bytes[..ty.bytes()].copy_from_slice(&self.shared.bytes[at..at + ty.bytes()]);
+                    self.set(*r, thread, u64::from_le_bytes(bytes));
+                }
+            }
+            Stmt::Store { space: Space::Shared, ty, from, address, offset } => {
+                let at = self.shared_place(*ty, from.len(), *address, *offset, thread)?;
+                for (i, o) in from.iter().enumerate() {
+                    let at = at + i * ty.bytes();
+                    for b in at..at + ty.bytes() {
+                        let touch = &mut self.shared.touched[b];
+                        let other = |t: Option<usize>| t.is_some_and(|t| t != thread);
+                        if other(touch.writer) || other(touch.reader) {
+                            return Err(format!("shared byte {b} is written while another thread uses it"));
+                        }
+                        (touch.written, touch.writer) = (true, Some(thread));
+                    }
+                    let bytes = self.value(*o, thread).to_le_bytes();
+                    self.shared.bytes[at..at + ty.bytes()].copy_from_slice(&bytes[..ty.bytes()]);
+                }
+            }
+            Stmt::Load { ty, to, address, offset, .. } => {
                 let place = self.place(*ty, to.len(), *address, *offset, thread)?;
                 for (i, r) in to.iter().enumerate() {
                     let at = place.1 + i * ty.bytes();
@@ -98,7 +164,7 @@ impl Block<'_> {
                     self.set(*r, thread, bits);
                 }
             }
-            Stmt::Store { ty, from, address, offset } => {
+            Stmt::Store { ty, from, address, offset, .. } => {
                 let place = self.place(*ty, from.len(), *address, *offset, thread)?;
                 for (i, o) in from.iter().enumerate() {
                     let at = place.1 + i * ty.bytes();
@@ -106,9 +172,19 @@ impl Block<'_> {
                     self.buffers[place.0][at..at + ty.bytes()].copy_from_slice(&bytes[..ty.bytes()]);
                 }
             }
-            Stmt::If { .. } => {}
+            Stmt::If { .. } | Stmt::Barrier | Stmt::Loop { .. } => {}
         }
         Ok(())
+    }
+
+    /// The byte of an access to shared memory, checked.
+    fn shared_place(&self, ty: MemTy, n: usize, address: Reg, offset: i32, thread: usize) -> Result<usize, String> {
+        let at = (self.value(Operand::Reg(address), thread) as u32).wrapping_add_signed(offset) as usize;
+        let bytes = n * ty.bytes();
+        if at + bytes > self.shared.bytes.len() || !at.is_multiple_of(bytes) {
+            return Err(format!("{bytes} bytes at {at} of {} bytes of shared memory", self.shared.bytes.len()));
+        }
+        Ok(at)
     }
 
     /// The buffer and byte of an access, checked.

@@ -3,8 +3,10 @@
 mod math;
 mod pointwise;
 mod scalar;
+mod simt;
 
 pub use pointwise::{Pointwise, pointwise};
+pub use simt::{Simt, simt};
 
 /// Why no kernel can be generated.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -157,6 +157,15 @@ pub enum Op {
     Ceil,
 }
 
+/// A memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// The device's; addresses are `U64`.
+    Global,
+    /// The block's; addresses are `U32`, from 0.
+    Shared,
+}
+
 /// A statement.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stmt {
@@ -169,8 +178,10 @@ pub enum Stmt {
         /// What is read.
         args: Vec<Operand>,
     },
-    /// Reads neighbouring elements of global memory, as many as there are registers: 1, 2 or 4.
+    /// Reads neighbouring elements, as many as there are registers: 1, 2 or 4.
     Load {
+        /// The memory.
+        space: Space,
         /// The element type.
         ty: MemTy,
         /// The registers assigned.
@@ -180,8 +191,10 @@ pub enum Stmt {
         /// Bytes added to it.
         offset: i32,
     },
-    /// Writes neighbouring elements of global memory.
+    /// Writes neighbouring elements.
     Store {
+        /// The memory.
+        space: Space,
         /// The element type.
         ty: MemTy,
         /// The values.
@@ -190,6 +203,19 @@ pub enum Stmt {
         address: Reg,
         /// Bytes added to it.
         offset: i32,
+    },
+    /// Waits for all threads of the block, and makes their shared memory visible.
+    Barrier,
+    /// Runs statements for `counter` from 0 up to `count`.
+    Loop {
+        /// The round's number, a `U32`.
+        counter: Reg,
+        /// A predicate that the printed form needs.
+        test: Reg,
+        /// How many rounds, at least one.
+        count: u32,
+        /// What runs.
+        body: Vec<Stmt>,
     },
     /// Runs statements where a predicate holds.
     If {
@@ -211,6 +237,8 @@ pub struct Kernel {
     pub threads: u32,
     /// Blocks of the grid.
     pub blocks: u32,
+    /// Bytes of shared memory of a block.
+    pub shared: u32,
     /// What every thread runs.
     pub body: Vec<Stmt>,
 }

@@ -1,6 +1,6 @@
 //! The tree as PTX text. Every string of PTX is made here.
 
-use super::{Cmp, Kernel, MemTy, Op, Operand, Reg, Special, Stmt, Ty};
+use super::{Cmp, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
 use crate::arch::Arch;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,9 +13,18 @@ impl Kernel {
         let params: Vec<String> = (0..self.params).map(|i| format!("    .param .u64 p{i}")).collect();
         let mut out = format!(".version {}\n.target {}\n.address_size 64\n\n", arch.version, arch.target);
         // Writing to text cannot fail.
-        let _ = write!(out, ".visible .entry {}(\n{}\n)\n.maxntid {}, 1, 1\n{{\n", self.name, params.join(",\n"), self.threads);
+        let _ = write!(
+            out,
+            ".visible .entry {}(\n{}\n)\n.maxntid {}, 1, 1\n.minnctapersm 1\n{{\n",
+            self.name,
+            params.join(",\n"),
+            self.threads
+        );
         for (class, count) in &printer.counts {
             let _ = writeln!(out, "    .reg .{} %{}<{}>;", class.0, class.1, count + 1);
+        }
+        if self.shared > 0 {
+            let _ = writeln!(out, "    .shared .align 16 .b8 tile[{}];", self.shared);
         }
         out + &printer.lines.concat() + "    ret;\n}\n"
     }
@@ -102,18 +111,41 @@ impl Printer {
         for stmt in body {
             let line = match stmt {
                 Stmt::Op { to, op, args } => self.op(*to, *op, args),
-                Stmt::Load { ty, to, address, offset } => {
+                Stmt::Load { space, ty, to, address, offset } => {
                     let regs: Vec<String> = to.iter().map(|r| self.reg(*r)).collect();
-                    format!("ld.global{}.{} {}, [{}+{offset}];", vector(regs.len()), memory(*ty), list(&regs), self.reg(*address))
+                    format!(
+                        "ld.{}{}.{} {}, [{}+{offset}];",
+                        memory_space(*space),
+                        vector(regs.len()),
+                        memory(*ty),
+                        list(&regs),
+                        self.reg(*address)
+                    )
                 }
-                Stmt::Store { ty, from, address, offset } => {
+                Stmt::Store { space, ty, from, address, offset } => {
                     let value = match ty {
                         MemTy::F32 => Ty::F32,
                         MemTy::F64 => Ty::F64,
                         _ => Ty::S64,
                     };
                     let values: Vec<String> = from.iter().map(|o| self.operand(*o, value)).collect();
-                    format!("st.global{}.{} [{}+{offset}], {};", vector(values.len()), memory(*ty), self.reg(*address), list(&values))
+                    format!(
+                        "st.{}{}.{} [{}+{offset}], {};",
+                        memory_space(*space),
+                        vector(values.len()),
+                        memory(*ty),
+                        self.reg(*address),
+                        list(&values)
+                    )
+                }
+                Stmt::Barrier => "bar.sync 0;".to_owned(),
+                Stmt::Loop { counter, test, count, body } => {
+                    let label = format!("L{}", self.labels);
+                    self.labels += 1;
+                    let (counter, test) = (self.reg(*counter), self.reg(*test));
+                    self.lines.push(format!("{pad}mov.u32 {counter}, 0;\n{label}:\n"));
+                    self.block(body, depth);
+                    format!("add.u32 {counter}, {counter}, 1;\n{pad}setp.lt.u32 {test}, {counter}, {count};\n{pad}@{test} bra {label};")
                 }
                 Stmt::If { condition, then } => {
                     let label = format!("L{}", self.labels);
@@ -192,6 +224,13 @@ impl Printer {
         let args: Vec<String> =
             args.iter().enumerate().map(|(i, a)| self.operand(*a, if shift && i == 1 { Ty::U32 } else { ty })).collect();
         format!("{mnemonic} {}, {};", self.reg(to), args.join(", "))
+    }
+}
+
+fn memory_space(space: Space) -> &'static str {
+    match space {
+        Space::Global => "global",
+        Space::Shared => "shared",
     }
 }
 

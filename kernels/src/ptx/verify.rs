@@ -1,12 +1,12 @@
 //! Checks on the tree: types, definition before use, single assignment, vector widths.
 
-use super::{Kernel, MemTy, Op, Operand, Reg, Stmt, Ty};
+use super::{Kernel, MemTy, Op, Operand, Reg, Space, Stmt, Ty};
 use std::collections::BTreeSet;
 
 impl Kernel {
     /// Every fault.
     pub fn verify(&self) -> Vec<String> {
-        let mut check = Check { kernel: self, defined: BTreeSet::new(), faults: vec![] };
+        let mut check = Check { kernel: self, defined: BTreeSet::new(), faults: vec![], divergent: 0 };
         if !self.threads.is_multiple_of(32) || !(32..=1024).contains(&self.threads) {
             check.faults.push(format!("{} threads are no whole warps of a block", self.threads));
         }
@@ -19,6 +19,8 @@ struct Check<'a> {
     kernel: &'a Kernel,
     defined: BTreeSet<Reg>,
     faults: Vec<String>,
+    /// Conditions around the current statement.
+    divergent: u32,
 }
 
 /// Whether registers of two types are the same hardware registers.
@@ -36,15 +38,15 @@ impl Check<'_> {
         for stmt in body {
             match stmt {
                 Stmt::Op { to, op, args } => self.op(*to, *op, args),
-                Stmt::Load { ty, to, address, .. } => {
-                    self.memory(*ty, to.len(), *address);
+                Stmt::Load { space, ty, to, address, .. } => {
+                    self.memory(*space, *ty, to.len(), *address);
                     for r in to {
                         self.held(*ty, r.ty);
                         self.define(*r, false);
                     }
                 }
-                Stmt::Store { ty, from, address, .. } => {
-                    self.memory(*ty, from.len(), *address);
+                Stmt::Store { space, ty, from, address, .. } => {
+                    self.memory(*space, *ty, from.len(), *address);
                     for o in from {
                         if let Operand::Reg(r) = o {
                             self.held(*ty, r.ty);
@@ -52,10 +54,21 @@ impl Check<'_> {
                         }
                     }
                 }
+                Stmt::Barrier if self.divergent > 0 => self.faults.push("a barrier that not all threads may reach".to_owned()),
+                Stmt::Barrier => {}
+                Stmt::Loop { counter, count, body, .. } => {
+                    if *count == 0 || !alike(counter.ty, Ty::U32) {
+                        self.faults.push(format!("a loop of {count} rounds counted by {counter:?}"));
+                    }
+                    self.define(*counter, false);
+                    self.block(body);
+                }
                 Stmt::If { condition, then } => {
                     self.typed(&Operand::Reg(*condition), Ty::Pred, "a condition");
                     let outside = self.defined.clone();
+                    self.divergent += 1;
                     self.block(then);
+                    self.divergent -= 1;
                     // What only some threads assign is not defined for the rest.
                     self.defined = outside;
                 }
@@ -63,11 +76,11 @@ impl Check<'_> {
         }
     }
 
-    fn memory(&mut self, ty: MemTy, n: usize, address: Reg) {
+    fn memory(&mut self, space: Space, ty: MemTy, n: usize, address: Reg) {
         if !matches!(n, 1 | 2 | 4) || n * ty.bytes() > 16 {
             self.faults.push(format!("an access of {n} elements of {} bytes", ty.bytes()));
         }
-        self.typed(&Operand::Reg(address), Ty::U64, "an address");
+        self.typed(&Operand::Reg(address), if space == Space::Global { Ty::U64 } else { Ty::U32 }, "an address");
     }
 
     /// Whether a register can hold an element.
