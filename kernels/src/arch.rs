@@ -1,7 +1,7 @@
 //! Architectures as table rows.
 
 /// What kernels may be generated for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Arch {
     /// The `.target`.
     pub target: &'static str,
@@ -9,15 +9,39 @@ pub struct Arch {
     pub version: &'static str,
     /// Bytes of shared memory that one block may have.
     pub shared: usize,
+    /// Threads that a multiprocessor holds.
+    pub threads: u32,
+    /// Multiprocessors of its usual data-centre or largest GPU, for cost estimates.
+    pub sms: u32,
+    /// Bytes per nanosecond of that GPU's memory, for cost estimates.
+    pub bandwidth: f64,
+    /// Whether it copies from global to shared memory asynchronously.
+    pub copies: bool,
 }
 
-/// Every architecture, oldest first. Versions after the release notes of the PTX ISA.
+/// Every architecture, oldest first. Versions after the release notes of the PTX ISA, limits after the table of technical
+/// specifications per compute capability in the CUDA C++ programming guide.
+#[rustfmt::skip]
 pub const ARCHES: &[Arch] = &[
-    Arch { target: "sm_75", version: "6.3", shared: 64 << 10 },
-    Arch { target: "sm_80", version: "7.0", shared: 163 << 10 },
-    Arch { target: "sm_86", version: "7.1", shared: 99 << 10 },
-    Arch { target: "sm_89", version: "7.8", shared: 99 << 10 },
-    Arch { target: "sm_90a", version: "8.0", shared: 227 << 10 },
-    Arch { target: "sm_100", version: "8.6", shared: 227 << 10 },
-    Arch { target: "sm_120", version: "8.7", shared: 99 << 10 },
+    Arch { target: "sm_75", version: "6.3", shared: 64 << 10, threads: 1024, sms: 40, bandwidth: 320.0, copies: false },
+    Arch { target: "sm_80", version: "7.0", shared: 163 << 10, threads: 2048, sms: 108, bandwidth: 1555.0, copies: true },
+    Arch { target: "sm_86", version: "7.1", shared: 99 << 10, threads: 1536, sms: 84, bandwidth: 768.0, copies: true },
+    Arch { target: "sm_89", version: "7.8", shared: 99 << 10, threads: 1536, sms: 128, bandwidth: 1008.0, copies: true },
+    Arch { target: "sm_90a", version: "8.0", shared: 227 << 10, threads: 2048, sms: 132, bandwidth: 3350.0, copies: true },
+    Arch { target: "sm_100", version: "8.6", shared: 227 << 10, threads: 2048, sms: 148, bandwidth: 8000.0, copies: true },
+    Arch { target: "sm_120", version: "8.7", shared: 99 << 10, threads: 1536, sms: 170, bandwidth: 1792.0, copies: true },
 ];
+
+impl Arch {
+    /// The row of a `.target`.
+    pub fn named(target: &str) -> Option<&'static Self> {
+        ARCHES.iter().find(|a| a.target == target)
+    }
+
+    /// Blocks of a kernel that a multiprocessor holds at once, at least one.
+    pub fn resident(&self, threads: u32, registers: u32, shared: u32) -> u32 {
+        let by_registers = 65536 / (registers.next_multiple_of(8) * threads).max(1);
+        let by_shared = (self.shared as u32 + 1024) / (shared + 1024);
+        by_registers.min(by_shared).min(self.threads / threads.max(1)).min(32).max(1)
+    }
+}

@@ -39,7 +39,8 @@ impl Writer {
 
     /// Ends the kernel.
     pub fn finish(mut self, name: &str, params: u32, threads: u32, blocks: u32) -> Kernel {
-        Kernel { name: name.to_owned(), params, threads, blocks, shared: self.shared, body: self.blocks.pop().unwrap_or_default() }
+        let body = self.blocks.pop().unwrap_or_default();
+        Kernel { name: name.to_owned(), params, threads, blocks, shared: self.shared, workspace: 0, zeroed: 0, body }
     }
 
     fn say(&mut self, stmt: Stmt) {
@@ -155,30 +156,103 @@ impl Writer {
         (q, r)
     }
 
+    /// The bytes that an index (signed) of elements of `size` bytes stands for.
+    pub fn bytes(&mut self, index: Val, size: usize) -> Val {
+        let wide = match index.constant() {
+            Some(bits) => self.int(i64::from(bits as i32) * size as i64, Ty::S64),
+            None => {
+                let size = self.int(size as i64, Ty::S32);
+                self.op(Ty::S64, Op::MulWide, &[index, size])
+            }
+        };
+        Val { ty: Ty::U64, ..wide }
+    }
+
     /// The address of element `index` (signed) of `size` bytes behind a pointer parameter.
     pub fn element(&mut self, param: u32, index: Val, size: usize) -> Val {
         let base = self.op(Ty::U64, Op::Param(param), &[]);
-        let wide = match index.constant() {
-            Some(bits) => self.int(i64::from(bits as i32), Ty::S64),
-            None => self.op(Ty::S64, Op::Convert(Ty::S32), &[index]),
-        };
-        let size = self.int(size as i64, Ty::S64);
-        let bytes = self.mul(wide, size);
-        self.add(base, Val { ty: Ty::U64, ..bytes })
+        let bytes = self.bytes(index, size);
+        self.add(base, bytes)
     }
 
     /// Neighbouring elements at an address.
     pub fn load(&mut self, mem: MemTy, ty: Ty, address: Val, n: usize) -> Vec<Val> {
+        self.load_at(mem, ty, address, 0, n)
+    }
+
+    /// Neighbouring elements some bytes behind an address.
+    pub fn load_at(&mut self, mem: MemTy, ty: Ty, address: Val, offset: i32, n: usize) -> Vec<Val> {
         let Operand::Reg(address) = address.operand else { return vec![] };
         let to: Vec<Reg> = (0..n).map(|_| self.fresh(ty)).collect();
-        self.say(Stmt::Load { space: space(address), ty: mem, to: to.clone(), address, offset: 0 });
+        self.say(Stmt::Load { space: space(address), ty: mem, to: to.clone(), address, offset });
         to.into_iter().map(|r| Val { ty, operand: Operand::Reg(r) }).collect()
     }
 
     /// Writes neighbouring elements.
     pub fn store(&mut self, mem: MemTy, address: Val, values: &[Val]) {
+        self.store_at(mem, address, 0, values);
+    }
+
+    /// Writes neighbouring elements some bytes behind an address.
+    pub fn store_at(&mut self, mem: MemTy, address: Val, offset: i32, values: &[Val]) {
         let Operand::Reg(address) = address.operand else { return };
-        self.say(Stmt::Store { space: space(address), ty: mem, from: values.iter().map(|v| v.operand).collect(), address, offset: 0 });
+        self.say(Stmt::Store { space: space(address), ty: mem, from: values.iter().map(|v| v.operand).collect(), address, offset });
+    }
+
+    /// Starts a copy of `bytes` from global to shared memory, of which `valid` are read and the rest are zeros.
+    pub fn copy_async(&mut self, bytes: u32, to: Val, offset: i32, from: Val, valid: Val) {
+        let (Operand::Reg(to), Operand::Reg(from)) = (to.operand, from.operand) else { return };
+        self.say(Stmt::CopyAsync { bytes, to, offset, from, valid: valid.operand });
+    }
+
+    /// Closes the group of copies so far.
+    pub fn commit_copies(&mut self) {
+        self.say(Stmt::CommitCopies);
+    }
+
+    /// Waits until at most `n` groups of copies are under way.
+    pub fn wait_copies(&mut self, n: u32) {
+        self.say(Stmt::WaitCopies(n));
+    }
+
+    /// Orders accesses to global memory before and after, for the whole device.
+    pub fn fence(&mut self) {
+        self.say(Stmt::Fence);
+    }
+
+    /// Counts in global memory up to `limit` and from there to zero; the count before.
+    pub fn atomic_inc(&mut self, address: Val, limit: u32) -> Val {
+        let to = self.fresh(Ty::U32);
+        if let Operand::Reg(address) = address.operand {
+            self.say(Stmt::AtomicInc { to, address, limit });
+        }
+        Val { ty: Ty::U32, operand: Operand::Reg(to) }
+    }
+
+    /// The logical and of two predicates, where there are two.
+    pub fn both(&mut self, a: Option<Val>, b: Option<Val>) -> Option<Val> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(self.op(Ty::Pred, Op::And, &[a, b])),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// `x * factor`
+    pub fn scaled(&mut self, x: Val, factor: i64) -> Val {
+        let factor = self.int(factor, x.ty);
+        self.mul(x, factor)
+    }
+
+    /// `x + summand`
+    pub fn plus(&mut self, x: Val, summand: i64) -> Val {
+        let summand = self.int(summand, x.ty);
+        self.add(x, summand)
+    }
+
+    /// Whether `x < limit`.
+    pub fn below(&mut self, x: Val, limit: i64) -> Val {
+        let limit = self.int(limit, x.ty);
+        self.compare(Cmp::Lt, x, limit)
     }
 
     /// A variable, which [`Writer::assign`] may change.
@@ -193,11 +267,12 @@ impl Writer {
         }
     }
 
-    /// Bytes of shared memory; returns where they begin.
-    pub fn shared(&mut self, bytes: u32) -> u32 {
+    /// Bytes of shared memory; returns the address where they begin.
+    pub fn shared(&mut self, bytes: u32) -> Val {
         let at = self.shared.next_multiple_of(16);
         self.shared = at + bytes;
-        at
+        let base = self.op(Ty::U32, Op::Special(Special::Shared), &[]);
+        self.plus(base, i64::from(at))
     }
 
     /// Waits for all threads of the block.

@@ -14,5 +14,6 @@ pub mod emulate;
 mod eval;
 pub mod family;
 pub mod ptx;
+pub mod schedule;
 
 pub use eval::{Data, Rounding, Tensor, eval, scalar};

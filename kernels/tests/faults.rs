@@ -13,8 +13,9 @@ fn kernel(write: impl FnOnce(&mut Writer, Val)) -> Kernel {
 
 /// The address of a float in shared memory.
 fn slot(k: &mut Writer, i: Val) -> Val {
-    let four = k.int(4, Ty::U32);
-    k.op(Ty::U32, Op::Mul, &[i, four])
+    let base = k.op(Ty::U32, Op::Special(Special::Shared), &[]);
+    let bytes = k.scaled(i, 4);
+    k.add(base, bytes)
 }
 
 #[track_caller]

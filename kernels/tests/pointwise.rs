@@ -5,6 +5,7 @@ mod support;
 use support::{Random, assemble, check};
 use wpk_kernels::arch::ARCHES;
 use wpk_kernels::family::{Pointwise, pointwise};
+use wpk_kernels::schedule::Schedule;
 use wpk_plan::problem::{Map, Operand, Problem};
 use wpk_plan::{Binary, DType, ScalarFn, Unary, View};
 
@@ -68,7 +69,7 @@ fn random_maps_agree_with_the_evaluator() {
     for seed in 0..400 {
         let r = &mut Random(seed);
         let map = random(r);
-        let legal: Vec<Pointwise> = Pointwise::space().filter(|s| s.legal(&map, &ARCHES[0])).collect();
+        let legal: Vec<Pointwise> = Pointwise::space().filter(|s| s.legal(&Pointwise::facts(&map, &ARCHES[0]))).collect();
         let schedule = legal[r.below(legal.len())];
         let kernel = pointwise(&map, &schedule, &ARCHES[0]).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         check(&Problem::Map(map), &kernel, seed);
@@ -88,7 +89,7 @@ fn every_function_is_assembled_for_every_architecture() {
     }));
     for arch in ARCHES {
         for map in &maps {
-            let kernel = pointwise(map, &Pointwise::heuristic(map, arch), arch).unwrap_or_else(|e| panic!("{e}"));
+            let kernel = pointwise(map, &Pointwise::heuristic(map, arch).expect("a schedule"), arch).unwrap_or_else(|e| panic!("{e}"));
             assemble(&kernel, arch);
         }
     }

@@ -4,9 +4,11 @@ mod support;
 
 use support::{Random, assemble, check};
 use wpk_kernels::arch::ARCHES;
+use wpk_kernels::ptx::Kernel;
 use wpk_kernels::family::{Simt, simt};
+use wpk_kernels::schedule::Schedule;
 use wpk_plan::problem::{Access, Affine, Contraction, Operand, Problem};
-use wpk_plan::{Binary, DType, ScalarFn, View};
+use wpk_plan::{Binary, DType, ScalarFn, View, WeightLayout};
 
 /// `max(sum + bias, 0)`
 fn epilogue() -> ScalarFn {
@@ -84,13 +86,20 @@ fn random(seed: u64) -> Contraction {
     }
 }
 
+/// A legal schedule, and the kernel it makes.
+fn generated(c: &Contraction, seed: u64) -> Kernel {
+    let arch = &ARCHES[seed as usize % 2];
+    let facts = Simt::facts(c, arch);
+    let legal: Vec<Simt> = Simt::space().filter(|s| s.legal(&facts)).collect();
+    let schedule = legal[Random(seed + 99).below(legal.len())];
+    simt(c, WeightLayout::Dense, &schedule, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"))
+}
+
 #[test]
 fn random_contractions_agree_with_the_evaluator() {
-    for seed in 0..45 {
+    for seed in 0..60 {
         let c = random(seed);
-        let legal: Vec<Simt> = Simt::space().filter(|s| s.legal(&c, &ARCHES[0])).collect();
-        let schedule = legal[Random(seed + 99).below(legal.len())];
-        let kernel = simt(&c, &schedule, &ARCHES[0]).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let kernel = generated(&c, seed);
         check(&Problem::Contraction(c), &kernel, seed);
     }
 }
@@ -101,7 +110,7 @@ fn heuristic_schedules_are_assembled_without_spills() {
         for seed in 0..3 {
             let c = random(seed);
             let schedule = Simt::heuristic(&c, arch).expect("a legal schedule");
-            assemble(&simt(&c, &schedule, arch).unwrap_or_else(|e| panic!("{e}")), arch);
+            assemble(&simt(&c, WeightLayout::Dense, &schedule, arch).unwrap_or_else(|e| panic!("{e}")), arch);
         }
     }
 }

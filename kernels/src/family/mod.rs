@@ -1,9 +1,12 @@
 //! Kernel families: one file each. A family turns a problem and a schedule into a kernel.
 
+mod affine;
 mod math;
+mod output;
 mod pointwise;
 mod scalar;
 mod simt;
+mod tile;
 
 pub use pointwise::{Pointwise, pointwise};
 pub use simt::{Simt, simt};

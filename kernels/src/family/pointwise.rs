@@ -4,36 +4,46 @@ use super::{Unsupported, scalar};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Kernel, Ty};
+use crate::schedule::{Schedule, schedule};
 use wpk_plan::problem::Map;
 use wpk_plan::{DType, View, Walk};
 
-/// How a map is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pointwise {
-    /// Threads of a block: 64 to 1024.
-    pub threads: u32,
-    /// Neighbouring elements a thread computes: 1, 2 or 4.
-    pub vector: u32,
+schedule! {
+    /// How a map is computed.
+    Pointwise(Map => Facts) = "pointwise" {
+        /// Threads of a block.
+        threads: [64, 128, 256, 512, 1024],
+        /// Neighbouring elements a thread computes.
+        vector: [1, 2, 4],
+    }
+}
+
+/// What a schedule of a map depends on.
+pub struct Facts {
+    total: usize,
+    inner: usize,
+    /// Nanoseconds that the traffic takes.
+    traffic: f64,
+}
+
+impl Facts {
+    fn of(p: &Map, arch: &Arch) -> Self {
+        let walk = walk(p);
+        let views = p.inputs.iter().chain(&p.outputs);
+        let bytes: usize = views.map(|o| o.view.len() * o.dtype.bytes()).sum();
+        Self { total: walk.shape.iter().product(), inner: walk.inner(), traffic: bytes as f64 / arch.bandwidth }
+    }
 }
 
 impl Pointwise {
-    /// Every schedule there is.
-    pub fn space() -> impl Iterator<Item = Self> {
-        [64, 128, 256, 512, 1024].into_iter().flat_map(|threads| [1, 2, 4].map(|vector| Self { threads, vector }))
+    fn fits(&self, facts: &Facts) -> bool {
+        facts.total < 1 << 31 && facts.inner.is_multiple_of(self.vector as usize)
     }
 
-    /// Whether it fits a problem.
-    pub fn legal(&self, p: &Map, _: &Arch) -> bool {
-        let walk = walk(p);
-        let total: usize = walk.shape.iter().product();
-        let known = [64, 128, 256, 512, 1024].contains(&self.threads) && [1, 2, 4].contains(&self.vector);
-        known && total < 1 << 31 && walk.inner().is_multiple_of(self.vector as usize)
-    }
-
-    /// A good choice without a search: the widest vector that fits, blocks of 128.
-    pub fn heuristic(p: &Map, arch: &Arch) -> Self {
-        let fits = |vector: &u32| Self { threads: 128, vector: *vector }.legal(p, arch);
-        Self { threads: 128, vector: [4, 2].into_iter().find(fits).unwrap_or(1) }
+    /// Wide accesses and blocks of 128.
+    fn estimate(&self, facts: &Facts) -> f64 {
+        let uneven = f64::from(self.threads.abs_diff(128)) / 1e4;
+        1000.0 + facts.traffic.max(1.0) * (1.0 + 0.5 / f64::from(self.vector) + uneven)
     }
 }
 
@@ -47,7 +57,7 @@ fn walk(p: &Map) -> Walk {
 /// # Errors
 /// Where the schedule does not fit, or the function has an operation that is not generated yet.
 pub fn pointwise(p: &Map, schedule: &Pointwise, arch: &Arch) -> Result<Kernel, Unsupported> {
-    if !schedule.legal(p, arch) {
+    if !schedule.legal(&Facts::of(p, arch)) {
         return Err(Unsupported(format!("{schedule:?} does not fit {:?}", p.shape)));
     }
     let walk = walk(p);

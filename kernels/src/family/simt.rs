@@ -1,295 +1,357 @@
-//! Contractions without tensor cores: tiles of both factors in shared memory, a small tile of sums in each thread's registers.
-//!
-//! Every element is found through the problem's affine access maps, so products, convolutions and their transposes are one
-//! family; what lies outside reads as zero.
+//! Contractions on FP32 cores: tiles of both factors stream through shared memory in stages, each thread keeps a small
+//! rectangle of sums. Products, convolutions and their transposes are one family (implicit GEMM); what lies outside reads as
+//! zero. The depth may be split between blocks, whose partial sums the last of them adds in a fixed order.
 
-use super::{Unsupported, scalar};
+use super::affine::Linear;
+use super::output::{self, Rectangle};
+use super::tile::{Along, Layout, Loader, Source};
+use super::Unsupported;
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Kernel, MemTy, Op, Special, Ty};
-use wpk_plan::problem::{Access, Contraction};
-use wpk_plan::{DType, View};
+use crate::schedule::{Schedule, schedule};
+use wpk_plan::problem::{Contraction, Roles};
+use wpk_plan::{DType, WeightLayout};
 
-/// How a contraction is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Simt {
-    /// Rows of a block's tile.
-    pub bm: u32,
-    /// Columns of a block's tile.
-    pub bn: u32,
-    /// Depth of a tile.
-    pub bk: u32,
-    /// Rows of a thread's tile.
-    pub tm: u32,
-    /// Columns of a thread's tile.
-    pub tn: u32,
+schedule! {
+    /// How a contraction is computed on FP32 cores.
+    Simt(Contraction => Facts) = "simt" {
+        /// Rows of a block's tile.
+        bm: [16, 32, 64, 128],
+        /// Columns of a block's tile.
+        bn: [32, 64, 128],
+        /// Depth of a tile.
+        bk: [8, 16, 32],
+        /// Rows of a thread.
+        tm: [1, 2, 4, 8],
+        /// Columns of a thread.
+        tn: [4, 8],
+        /// Tiles in shared memory at once.
+        stages: [2, 3, 4],
+        /// Blocks that share the depth.
+        split: [1, 2, 3, 4, 6, 8, 12, 16, 24, 32],
+    }
+}
+
+/// Extents of the matrix product that a contraction is.
+struct Size {
+    batch: u32,
+    m: u32,
+    n: u32,
+    k: u32,
+}
+
+impl Size {
+    fn of(roles: &Roles) -> Self {
+        let count = |loops: &[usize]| roles.count(loops) as u32;
+        Self { batch: count(&roles.batch), m: count(&roles.m), n: count(&roles.n), k: count(&roles.k()) }
+    }
+}
+
+/// What a schedule of a contraction depends on.
+pub struct Facts {
+    size: Size,
+    /// Whether all offsets fit registers of 32 bits.
+    small: bool,
+    /// How the factors are copied, the second as it is and in panels.
+    directions: [(Along, u32); 3],
+    bytes: f64,
+    arch: Arch,
+}
+
+impl Facts {
+    fn of(c: &Contraction, arch: &Arch) -> Self {
+        let views = [c.a.view(), c.b.view(), c.out.view.clone()];
+        let reach = views.iter().chain(c.extras.iter().map(|e| &e.view)).all(|v| v.span().is_some_and(|s| s.1 < 1 << 30));
+        let points = c.space.iter().try_fold(1usize, |n, &d| n.checked_mul(d).filter(|&n| n < 1 << 40));
+        let elements = c.a.view().len() + c.b.view().len() + c.out.view.len();
+        let [a, b] = sources(c, WeightLayout::Dense);
+        let panels = &sources(c, WeightLayout::Panels16)[1];
+        Self {
+            size: Size::of(&c.roles()),
+            small: reach && points.is_some() && c.roles().packed_len() < 1 << 30,
+            directions: [a.direction(), b.direction(), panels.direction()],
+            bytes: 4.0 * elements as f64,
+            arch: *arch,
+        }
+    }
 }
 
 impl Simt {
-    /// Every schedule there is.
-    pub fn space() -> impl Iterator<Item = Self> {
-        let sizes = |list: &'static [u32]| list.iter().copied();
-        sizes(&[16, 32, 64]).flat_map(move |bm| {
-            sizes(&[16, 32, 64]).flat_map(move |bn| {
-                sizes(&[8, 16])
-                    .flat_map(move |bk| sizes(&[2, 4]).flat_map(move |tm| sizes(&[2, 4]).map(move |tn| Self { bm, bn, bk, tm, tn })))
-            })
-        })
-    }
-
     fn threads(&self) -> u32 {
         self.bm / self.tm * (self.bn / self.tn)
     }
 
-    /// Whether it fits a problem: whole warps, each thread loading the same rows and columns in every round.
-    pub fn legal(&self, c: &Contraction, arch: &Arch) -> bool {
-        let threads = self.threads();
-        let even = threads.is_multiple_of(self.bm)
-            && threads.is_multiple_of(self.bn)
-            && self.bk.is_multiple_of(threads / self.bm)
-            && self.bk.is_multiple_of(threads / self.bn);
-        let small =
-            c.space.iter().product::<usize>() < 1 << 31 && [&c.a, &c.b].iter().all(|a| a.view().span().is_some_and(|s| s.1 < 1 << 31));
-        (32..=1024).contains(&threads)
-            && threads.is_multiple_of(32)
-            && even
-            && small
-            && ((self.bm + self.bn) * self.bk * 4) as usize <= arch.shared.min(48 << 10)
+    fn registers(&self) -> u32 {
+        48 + self.tm * self.tn + 4 * self.tm + 4 * self.tn
     }
 
-    /// A choice without a search: the largest tiles that leave few idle rows and columns.
-    pub fn heuristic(c: &Contraction, arch: &Arch) -> Option<Self> {
-        let roles = c.roles();
-        let (m, n) = (roles.count(&roles.m) as u32, roles.count(&roles.n) as u32);
-        let waste = |s: &Self| u64::from(m.next_multiple_of(s.bm)) * u64::from(n.next_multiple_of(s.bn));
-        Self::space()
-            .filter(|s| s.legal(c, arch))
-            .min_by_key(|s| (waste(s), std::cmp::Reverse(s.bm * s.bn), std::cmp::Reverse(s.tm * s.tn), s.bk))
+    /// Tiles of the depth that each block takes.
+    fn rounds(&self, k: u32) -> u32 {
+        k.div_ceil(self.bk).div_ceil(self.split)
     }
+
+    fn fits(&self, f: &Facts) -> bool {
+        let threads = self.threads();
+        let k = f.size.k;
+        // Every block has tiles; the last may have fewer.
+        let shared_out = self.split == 1 || self.rounds(k) * self.bk * (self.split - 1) < k && self.rounds(k) >= 2;
+        let layouts = [
+            Layout::new(f.directions[0], self.bm, self.bk),
+            Layout::new(f.directions[1], self.bn, self.bk),
+            Layout::new(f.directions[2], self.bn, self.bk),
+        ];
+        let stage = layouts[0].bytes() + layouts[1].bytes().max(layouts[2].bytes());
+        let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
+        f.small
+            && (64..=512).contains(&threads)
+            && threads.is_multiple_of(32)
+            && shared_out
+            && self.registers() * threads <= 65536
+            && layouts.iter().all(|l| l.fits(threads))
+            && (self.stages * stage + 16) as usize <= f.arch.shared
+            && tiles * u64::from(f.size.batch * self.split) < 1 << 24
+    }
+
+    /// Waves of blocks, each as long as the slower of its arithmetic and the latency of its rounds.
+    fn estimate(&self, f: &Facts) -> f64 {
+        let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
+        let blocks = f64::from(tiles * self.split);
+        let stage = (self.bm * (self.bk + 4) + self.bn * self.bk) * 4;
+        let resident = f64::from(f.arch.resident(self.threads(), self.registers(), self.stages * stage));
+        let rounds = f64::from(self.rounds(f.size.k));
+        // Cycles of one tile's arithmetic with the multiprocessor to itself: 128 lanes, less what reading fragments costs.
+        let reads = f64::from(self.tm + self.tn) / f64::from(self.tm * self.tn);
+        let work = f64::from(self.bm * self.bn * self.bk) / 128.0 * (1.0 + reads) + 24.0;
+        let latency = 220.0 + 500.0 / f64::from(self.stages);
+        let alone = work * f64::from(128 / self.threads().min(128));
+        let one = |together: f64| rounds * (together * work).max(latency + alone) + 1400.0;
+        let per_sm = (blocks / f64::from(f.arch.sms)).ceil();
+        let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
+        let mut cycles = full * one(resident) + if rest > 0.0 { one(rest) } else { 0.0 };
+        if self.split > 1 {
+            cycles += 1800.0 + f64::from(self.bm * self.bn * 4 * self.split) / 40.0;
+        }
+        (cycles / 1.7).max(f.bytes / f.arch.bandwidth)
+    }
+}
+
+/// The factors, as tiles are copied from them.
+fn sources(c: &Contraction, layout: WeightLayout) -> [Source; 2] {
+    let roles = c.roles();
+    let (batch, depth) = (roles.batch.clone(), roles.k());
+    let source = |param: u32, linear: Linear, lines: &[usize]| Source {
+        param,
+        dtype: c.dtype,
+        linear,
+        batch: batch.clone(),
+        lines: lines.to_vec(),
+        depth: depth.clone(),
+    };
+    let a = source(0, Linear::access(&c.a, &c.space), &roles.m);
+    let b = match layout {
+        WeightLayout::Dense => source(1, Linear::access(&c.b, &c.space), &roles.n),
+        WeightLayout::Panels16 => {
+            let linear = Linear::panels(&roles);
+            Source { param: 1, dtype: c.dtype, linear, batch: vec![0], lines: vec![1, 2], depth: vec![3] }
+        }
+    };
+    [a, b]
 }
 
 /// The kernel of a contraction; its parameters are the factors, the extra operands, then the output.
 ///
 /// # Errors
 /// Where the schedule does not fit, or a type or function is not generated yet.
-pub fn simt(c: &Contraction, s: &Simt, arch: &Arch) -> Result<Kernel, Unsupported> {
-    if !matches!(c.dtype, DType::F32 | DType::F16 | DType::BF16) || !s.legal(c, arch) {
-        return Err(Unsupported(format!("{s:?} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
+pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Result<Kernel, Unsupported> {
+    let known = matches!(c.dtype, DType::F32 | DType::F16 | DType::BF16) && c.sum.is_float();
+    if !known || !s.legal(&Facts::of(c, arch)) {
+        return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
     }
-    let mut k = Writer::new();
     let roles = c.roles();
-    let (m, n, depth) = (roles.count(&roles.m) as u32, roles.count(&roles.n) as u32, roles.count(&roles.k()) as u32);
-    let (tiles_m, tiles_n) = (m.div_ceil(s.bm), n.div_ceil(s.bn));
+    let size = Size::of(&roles);
+    let sources = sources(c, layout);
+    let layouts = [Layout::new(sources[0].direction(), s.bm, s.bk), Layout::new(sources[1].direction(), s.bn, s.bk)];
     let threads = s.threads();
+    if !layouts.iter().all(|l| l.fits(threads)) {
+        return Err(Unsupported(format!("{s} does not share out the copies of {:?}", c.space)));
+    }
+    let (tiles_m, tiles_n) = (size.m.div_ceil(s.bm), size.n.div_ceil(s.bn));
+    let mut k = Writer::new();
     let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
-    let (rest, tile_n) = k.div_rem(block, tiles_n);
+    let (tile, part) = k.div_rem(block, s.split);
+    let (rest, tile_n) = k.div_rem(tile, tiles_n);
     let (batch, tile_m) = k.div_rem(rest, tiles_m);
-    let (first_m, first_n) = (scaled(&mut k, tile_m, s.bm), scaled(&mut k, tile_n, s.bn));
-    let mut loops = vec![k.int(0, Ty::U32); c.space.len()];
-    split(&mut k, batch, &roles.batch, c, &mut loops);
-
-    // What this thread loads: one row of the first factor and one column of the second, at several depths.
-    let (tile_a, tile_b) = (k.shared(s.bm * s.bk * 4), k.shared(s.bn * s.bk * 4));
-    let (depth_a, row) = k.div_rem(thread, s.bm);
-    let (depth_b, column) = k.div_rem(thread, s.bn);
-    let sides = [
-        Side {
-            access: &c.a,
-            param: 0,
-            start: tile_a,
-            width: s.bm,
-            line: row,
-            depth: depth_a,
-            at: k.add(first_m, row),
-            limit: m,
-            lines: &roles.m,
-        },
-        Side {
-            access: &c.b,
-            param: 1,
-            start: tile_b,
-            width: s.bn,
-            line: column,
-            depth: depth_b,
-            at: k.add(first_n, column),
-            limit: n,
-            lines: &roles.n,
-        },
+    let firsts = [k.scaled(tile_m, i64::from(s.bm)), k.scaled(tile_n, i64::from(s.bn))];
+    let stage_bytes = layouts[0].bytes() + layouts[1].bytes();
+    let start_a = k.shared(s.stages * stage_bytes);
+    let start_b = k.plus(start_a, i64::from(layouts[0].bytes()));
+    let loaders = [
+        Loader::new(&mut k, &sources[0], layouts[0], arch, (thread, threads), start_a, batch, firsts[0]),
+        Loader::new(&mut k, &sources[1], layouts[1], arch, (thread, threads), start_b, batch, firsts[1]),
     ];
-    let mut own: Vec<Vec<Val>> = vec![];
-    for side in &sides {
-        let mut mine = loops.clone();
-        split(&mut k, side.at, side.lines, c, &mut mine);
-        own.push(mine);
-    }
+
     let (ty, tx) = k.div_rem(thread, s.bn / s.tn);
-    let (row, column) = (scaled(&mut k, ty, s.tm), scaled(&mut k, tx, s.tn));
+    let lines = [layouts[0].first_line(&mut k, ty, s.tm), layouts[1].first_line(&mut k, tx, s.tn)];
+    let from = [layouts[0].address(&mut k, start_a, lines[0]), layouts[1].address(&mut k, start_b, lines[1])];
     let zero = k.float(0.0, Ty::F32);
     let sums: Vec<Val> = (0..s.tm * s.tn).map(|_| k.variable(zero)).collect();
-    k.repeat(depth.div_ceil(s.bk), |k, round| {
-        let first = scaled(k, round, s.bk);
-        for (side, mine) in sides.iter().zip(&own) {
-            for step in (0..s.bk).step_by((threads / side.width) as usize) {
-                let offset = k.int(i64::from(step), Ty::U32);
-                let inner = k.add(side.depth, offset);
-                let at = k.add(first, inner);
-                let value = side.load(k, c, mine, at, depth, &roles.k());
-                let line = scaled(k, inner, side.width);
-                let line = k.add(line, side.line);
-                let address = shared_address(k, line, side.start);
-                k.store(MemTy::F32, address, &[value]);
+
+    // Copies run ahead by all stages but one; what they write was read in the round before.
+    let rounds = s.rounds(size.k);
+    let whole = size.k.is_multiple_of(s.bk * s.split) && rounds * s.bk * s.split == size.k;
+    let first = k.scaled(part, i64::from(rounds * s.bk));
+    for stage in 0..s.stages - 1 {
+        let at = k.plus(first, i64::from(stage * s.bk));
+        let to = k.int(i64::from(stage * stage_bytes), Ty::U32);
+        if stage < rounds {
+            loaders.iter().for_each(|l| l.copy(&mut k, at, to, whole));
+        }
+        k.commit_copies();
+    }
+    let zero = k.int(0, Ty::U32);
+    let (reading, writing) = (k.variable(zero), k.int(i64::from((s.stages - 1) * stage_bytes), Ty::U32));
+    let writing = k.variable(writing);
+    k.repeat(rounds, |k, round| {
+        k.wait_copies(s.stages - 2);
+        k.barrier();
+        let ahead = k.plus(round, i64::from(s.stages - 1));
+        let more = k.below(ahead, i64::from(rounds));
+        k.when(more, |k| {
+            let depth = k.scaled(ahead, i64::from(s.bk));
+            let at = k.add(first, depth);
+            loaders.iter().for_each(|l| l.copy(k, at, writing, whole));
+        });
+        k.commit_copies();
+        let stage = [k.add(from[0], reading), k.add(from[1], reading)];
+        for depth in (0..s.bk).step_by(4) {
+            let a = layouts[0].read(k, stage[0], depth, s.tm);
+            let b = layouts[1].read(k, stage[1], depth, s.tn);
+            for (a, b) in a.iter().zip(&b) {
+                for (i, &sum) in sums.iter().enumerate() {
+                    let next = k.fma(a[i / s.tn as usize], b[i % s.tn as usize], sum);
+                    k.assign(sum, next);
+                }
             }
         }
-        k.barrier();
-        for inner in 0..s.bk {
-            let lane = |k: &mut Writer, start: u32, width: u32, first: Val, i: u32| {
-                let line = k.int(i64::from(inner * width + i), Ty::U32);
-                let line = k.add(first, line);
-                let address = shared_address(k, line, start);
-                k.load(MemTy::F32, Ty::F32, address, 1)[0]
-            };
-            let a: Vec<Val> = (0..s.tm).map(|i| lane(k, tile_a, s.bm, row, i)).collect();
-            let b: Vec<Val> = (0..s.tn).map(|j| lane(k, tile_b, s.bn, column, j)).collect();
-            for (i, &sum) in sums.iter().enumerate() {
-                let next = k.fma(a[i / s.tn as usize], b[i % s.tn as usize], sum);
-                k.assign(sum, next);
-            }
+        for at in [reading, writing] {
+            let next = k.plus(at, i64::from(stage_bytes));
+            let end = k.int(i64::from(s.stages * stage_bytes), Ty::U32);
+            let wraps = k.compare(Cmp::Eq, next, end);
+            let begin = k.int(0, Ty::U32);
+            let next = k.select(wraps, begin, next);
+            k.assign(at, next);
         }
-        k.barrier();
     });
-
+    // Only empty groups are under way now.
+    let grid = Grid { c, roles: &roles, s, layouts, lines, firsts, batch };
+    let operands = 3 + c.extras.len() as u32;
+    let blocks = size.batch * tiles_m * tiles_n;
+    if s.split == 1 {
+        grid.store(&mut k, &sums)?;
+        return Ok(k.finish("contraction", operands, threads, blocks));
+    }
+    let own = Partial { split: s.split, threads, operands };
+    let last = own.meet(&mut k, &sums, (tile, part, thread));
     let mut result = Ok(());
-    for (i, &sum) in sums.iter().enumerate() {
-        let (di, dj) = (k.int(i as i64 / i64::from(s.tn), Ty::U32), k.int(i as i64 % i64::from(s.tn), Ty::U32));
-        let (at_m, at_n) = (k.add(first_m, row), k.add(first_n, column));
-        let (at_m, at_n) = (k.add(at_m, di), k.add(at_n, dj));
-        let (end_m, end_n) = (k.int(i64::from(m), Ty::U32), k.int(i64::from(n), Ty::U32));
-        let (in_m, in_n) = (k.compare(Cmp::Lt, at_m, end_m), k.compare(Cmp::Lt, at_n, end_n));
-        let inside = k.op(Ty::Pred, Op::And, &[in_m, in_n]);
-        k.when(inside, |k| {
-            let mut point = loops.clone();
-            split(k, at_m, &roles.m, c, &mut point);
-            split(k, at_n, &roles.n, c, &mut point);
-            let stored = store(k, c, sum, &point[..c.outer]);
-            result = result.clone().and(stored);
-        });
-    }
+    k.when(last, |k| {
+        let sums = own.sum(k, sums.len(), (tile, thread));
+        result = grid.store(k, &sums);
+    });
     result?;
-    let blocks = roles.count(&roles.batch) as u32 * tiles_m * tiles_n;
-    Ok(k.finish("contraction", 3 + c.extras.len() as u32, threads, blocks))
+    let mut kernel = k.finish("contraction", operands + 2, threads, blocks * s.split);
+    (kernel.workspace, kernel.zeroed) = ((blocks * s.split * s.bm * s.bn * 4) as usize, blocks as usize * 4);
+    Ok(kernel)
 }
 
-/// `x * factor`
-fn scaled(k: &mut Writer, x: Val, factor: u32) -> Val {
-    let factor = k.int(i64::from(factor), Ty::U32);
-    k.mul(x, factor)
+/// Where a thread's sums belong.
+struct Grid<'a> {
+    c: &'a Contraction,
+    roles: &'a Roles,
+    s: &'a Simt,
+    layouts: [Layout; 2],
+    lines: [Val; 2],
+    firsts: [Val; 2],
+    batch: Val,
 }
 
-/// Byte address of a float in shared memory.
-fn shared_address(k: &mut Writer, line: Val, start: u32) -> Val {
-    let bytes = scaled(k, line, 4);
-    let start = k.int(i64::from(start), Ty::U32);
-    let address = k.add(bytes, start);
-    if address.constant().is_some() { k.variable(address) } else { address }
-}
-
-/// A number as coordinates of some loops, the last fastest.
-fn split(k: &mut Writer, x: Val, loops: &[usize], c: &Contraction, coordinates: &mut [Val]) {
-    let mut rest = x;
-    for (i, &l) in loops.iter().enumerate().rev() {
-        if i == 0 {
-            coordinates[l] = rest;
-        } else {
-            (rest, coordinates[l]) = k.div_rem(rest, c.space[l] as u32);
-        }
+impl Grid<'_> {
+    fn store(&self, k: &mut Writer, sums: &[Val]) -> Result<(), Unsupported> {
+        let (s, size) = (self.s, Size::of(self.roles));
+        let line = |k: &mut Writer, side: usize, i: u32, n: u32| {
+            let first = k.add(self.firsts[side], self.lines[side]);
+            k.plus(first, i64::from(self.layouts[side].line(i, n)))
+        };
+        let group = if self.layouts[1].along == Along::Lines { s.tn.min(4) } else { 1 };
+        let rectangle = Rectangle {
+            batch: self.batch,
+            rows: (0..s.tm).map(|i| line(k, 0, i, s.tm)).collect(),
+            columns: (0..s.tn).step_by(group as usize).map(|j| line(k, 1, j, s.tn)).collect(),
+            group: group as usize,
+            whole: (size.m.is_multiple_of(s.bm), size.n.is_multiple_of(s.bn)),
+        };
+        let rows: Vec<Vec<Val>> = sums.chunks(s.tn as usize).map(<[Val]>::to_vec).collect();
+        output::store(k, self.c, self.roles, &rectangle, &rows)
     }
 }
 
-/// One factor, as a block loads it.
-struct Side<'a> {
-    access: &'a Access,
-    param: u32,
-    start: u32,
-    width: u32,
-    line: Val,
-    depth: Val,
-    at: Val,
-    limit: u32,
-    lines: &'a [usize],
+/// Partial sums of the blocks that share a tile, in memory of the kernel's own.
+struct Partial {
+    split: u32,
+    threads: u32,
+    operands: u32,
 }
 
-impl Side<'_> {
-    /// The element at depth `at`, zero outside.
-    fn load(&self, k: &mut Writer, c: &Contraction, mine: &[Val], at: Val, depth: u32, inner: &[usize]) -> Val {
-        let mut loops = mine.to_vec();
-        split(k, at, inner, c, &mut loops);
-        let (end, limit) = (k.int(i64::from(depth), Ty::U32), k.int(i64::from(self.limit), Ty::U32));
-        let (deep, wide) = (k.compare(Cmp::Lt, at, end), k.compare(Cmp::Lt, self.at, limit));
-        let mut inside = k.op(Ty::Pred, Op::And, &[deep, wide]);
-        let mut offset = k.int(self.access.offset as i64, Ty::S32);
-        for d in &self.access.dims {
-            let mut index = k.int(d.index.offset, Ty::S32);
-            for &(l, factor) in &d.index.terms {
-                let factor = k.int(factor, Ty::S32);
-                let term = k.mul(Val { ty: Ty::S32, ..loops[usize::from(l)] }, factor);
-                index = k.add(index, term);
-            }
-            if d.index.divisor > 1 {
-                let (quotient, remainder) = k.div_rem(Val { ty: Ty::U32, ..index }, d.index.divisor as u32);
-                let zero = k.int(0, Ty::U32);
-                let whole = k.compare(Cmp::Eq, remainder, zero);
-                let negative = k.int(-1, Ty::S32);
-                let positive = k.compare(Cmp::Lt, negative, index);
-                let exact = k.op(Ty::Pred, Op::And, &[whole, positive]);
-                inside = k.op(Ty::Pred, Op::And, &[inside, exact]);
-                index = Val { ty: Ty::S32, ..quotient };
-            }
-            // As an unsigned number a negative index is beyond every extent.
-            let extent = k.int(d.extent as i64, Ty::U32);
-            let within = k.compare(Cmp::Lt, Val { ty: Ty::U32, ..index }, extent);
-            inside = k.op(Ty::Pred, Op::And, &[inside, within]);
-            let stride = k.int(d.stride, Ty::S32);
-            let term = k.mul(index, stride);
-            offset = k.add(offset, term);
+impl Partial {
+    /// The address of a thread's sums of one part; groups of four lie `threads` apart.
+    fn address(&self, k: &mut Writer, (tile, part, thread): (Val, Val, Val), groups: u32) -> Val {
+        let first = k.scaled(tile, i64::from(self.split));
+        let first = k.add(first, part);
+        let first = k.scaled(first, i64::from(groups * self.threads));
+        let first = k.add(first, thread);
+        k.element(self.operands, Val { ty: Ty::S32, ..first }, 16)
+    }
+
+    /// Writes this block's sums; whether it is the last of its tile.
+    fn meet(&self, k: &mut Writer, sums: &[Val], at: (Val, Val, Val)) -> Val {
+        let width = 4.min(sums.len());
+        let to = self.address(k, at, (sums.len() / width) as u32);
+        for (i, group) in sums.chunks(width).enumerate() {
+            k.store_at(MemTy::F32, to, (i as u32 * self.threads * 16) as i32, group);
         }
-        let zero = k.float(0.0, Ty::F32);
-        let value = k.variable(zero);
-        k.when(inside, |k| {
-            let (mem, ty) = scalar::memory(c.dtype);
-            let address = k.element(self.param, offset, c.dtype.bytes());
-            let loaded = k.load(mem, ty, address, 1)[0];
-            let loaded = scalar::widen(k, loaded, c.dtype);
-            k.assign(value, loaded);
+        k.fence();
+        let flag = k.shared(4);
+        k.barrier();
+        let zero = k.int(0, Ty::U32);
+        let first = k.compare(Cmp::Eq, at.2, zero);
+        k.when(first, |k| {
+            let counter = k.element(self.operands + 1, Val { ty: Ty::S32, ..at.0 }, 4);
+            let before = k.atomic_inc(counter, self.split - 1);
+            k.store(MemTy::B32, flag, &[before]);
         });
-        value
+        k.barrier();
+        let before = k.load(MemTy::B32, Ty::U32, flag, 1)[0];
+        k.fence();
+        let last = k.int(i64::from(self.split - 1), Ty::U32);
+        k.compare(Cmp::Eq, before, last)
     }
-}
 
-/// Stores what the epilogue makes of a sum.
-fn store(k: &mut Writer, c: &Contraction, sum: Val, point: &[Val]) -> Result<(), Unsupported> {
-    let place = |k: &mut Writer, view: &View| {
-        let mut at = k.int(view.offset as i64, Ty::S32);
-        for (&p, &stride) in point.iter().zip(&view.strides) {
-            let stride = k.int(stride, Ty::S32);
-            let term = k.mul(Val { ty: Ty::S32, ..p }, stride);
-            at = k.add(at, term);
-        }
-        at
-    };
-    let mut inputs = vec![sum];
-    for (i, extra) in c.extras.iter().enumerate() {
-        let at = place(k, &extra.view);
-        let (mem, ty) = scalar::memory(extra.dtype);
-        let address = k.element(2 + i as u32, at, extra.dtype.bytes());
-        let loaded = k.load(mem, ty, address, 1)[0];
-        inputs.push(scalar::widen(k, loaded, extra.dtype));
+    /// The sums of all parts, in their order.
+    fn sum(&self, k: &mut Writer, n: usize, (tile, thread): (Val, Val)) -> Vec<Val> {
+        let width = 4.min(n);
+        let zero = k.float(0.0, Ty::F32);
+        let sums: Vec<Val> = (0..n).map(|_| k.variable(zero)).collect();
+        k.repeat(self.split, |k, part| {
+            let from = self.address(k, (tile, part, thread), (n / width) as u32);
+            for (i, group) in sums.chunks(width).enumerate() {
+                let loaded = k.load_at(MemTy::F32, Ty::F32, from, (i as u32 * self.threads * 16) as i32, width);
+                for (&sum, x) in group.iter().zip(loaded) {
+                    let next = k.add(sum, x);
+                    k.assign(sum, next);
+                }
+            }
+        });
+        sums
     }
-    let mut coordinate = |_: &mut Writer, d: usize| point[d];
-    let value = scalar::emit(k, &c.epilogue, &inputs, &mut coordinate)?[0];
-    let value = scalar::narrow(k, value, c.out.dtype);
-    let at = place(k, &c.out.view);
-    let address = k.element(2 + c.extras.len() as u32, at, c.out.dtype.bytes());
-    k.store(scalar::memory(c.out.dtype).0, address, &[value]);
-    Ok(())
 }

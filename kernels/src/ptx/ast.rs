@@ -94,6 +94,8 @@ pub enum Special {
     Thread,
     /// The block's number in the grid.
     Block,
+    /// The address where the block's shared memory begins.
+    Shared,
 }
 
 /// An operation from operands to one register.
@@ -115,7 +117,7 @@ pub enum Op {
     Mul,
     /// The high half of the product of two `U32`.
     MulHi,
-    /// The whole product of two `U32` as `U64`.
+    /// The whole product of two values of 32 bits in 64.
     MulWide,
     /// `a * b + c` rounded once.
     Fma,
@@ -155,6 +157,8 @@ pub enum Op {
     Floor,
     /// Smallest integral value not below.
     Ceil,
+    /// The value of the lane whose number differs in these bits; every lane of the warp takes part.
+    ShuffleXor(u32),
 }
 
 /// A memory.
@@ -162,7 +166,7 @@ pub enum Op {
 pub enum Space {
     /// The device's; addresses are `U64`.
     Global,
-    /// The block's; addresses are `U32`, from 0.
+    /// The block's; addresses are `U32`, from [`Special::Shared`].
     Shared,
 }
 
@@ -206,6 +210,34 @@ pub enum Stmt {
     },
     /// Waits for all threads of the block, and makes their shared memory visible.
     Barrier,
+    /// Starts a copy from global to shared memory that ends when a [`Stmt::WaitCopies`] has waited for its group.
+    CopyAsync {
+        /// Bytes written: 4, 8 or 16.
+        bytes: u32,
+        /// The shared address.
+        to: Reg,
+        /// Bytes added to it.
+        offset: i32,
+        /// The global address.
+        from: Reg,
+        /// Bytes read, a `U32`; zeros are written for the rest.
+        valid: Operand,
+    },
+    /// Closes the group of the thread's copies so far.
+    CommitCopies,
+    /// Waits until at most so many of the thread's latest groups are under way.
+    WaitCopies(u32),
+    /// Orders the thread's accesses to global memory before and after it, for the whole device.
+    Fence,
+    /// Adds one to a `U32` in global memory, from `limit` back to zero; `to` is the value before.
+    AtomicInc {
+        /// The register assigned.
+        to: Reg,
+        /// The global address.
+        address: Reg,
+        /// The largest value.
+        limit: u32,
+    },
     /// Runs statements for `counter` from 0 up to `count`.
     Loop {
         /// The round's number, a `U32`.
@@ -239,6 +271,10 @@ pub struct Kernel {
     pub blocks: u32,
     /// Bytes of shared memory of a block.
     pub shared: u32,
+    /// Bytes of memory of its own that it takes behind its operands, as a further parameter where there are any.
+    pub workspace: usize,
+    /// Bytes, likewise behind that, which are zero before a launch and after it.
+    pub zeroed: usize,
     /// What every thread runs.
     pub body: Vec<Stmt>,
 }

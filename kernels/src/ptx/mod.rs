@@ -5,3 +5,6 @@ mod print;
 mod verify;
 
 pub use ast::{Cmp, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
+
+/// Bytes of shared memory that a kernel may declare; more is given at launch.
+pub const STATIC_SHARED: u32 = 48 << 10;

@@ -13,6 +13,9 @@ impl Kernel {
         let params: Vec<String> = (0..self.params).map(|i| format!("    .param .u64 p{i}")).collect();
         let mut out = format!(".version {}\n.target {}\n.address_size 64\n\n", arch.version, arch.target);
         // Writing to text cannot fail.
+        if self.shared > super::STATIC_SHARED {
+            out += ".extern .shared .align 16 .b8 tile[];\n\n";
+        }
         let _ = write!(
             out,
             ".visible .entry {}(\n{}\n)\n.maxntid {}, 1, 1\n.minnctapersm 1\n{{\n",
@@ -23,7 +26,8 @@ impl Kernel {
         for (class, count) in &printer.counts {
             let _ = writeln!(out, "    .reg .{} %{}<{}>;", class.0, class.1, count + 1);
         }
-        if self.shared > 0 {
+        // More than this is only given at launch, to a kernel that declares no size.
+        if (1..=super::STATIC_SHARED).contains(&self.shared) {
             let _ = writeln!(out, "    .shared .align 16 .b8 tile[{}];", self.shared);
         }
         out + &printer.lines.concat() + "    ret;\n}\n"
@@ -139,6 +143,18 @@ impl Printer {
                     )
                 }
                 Stmt::Barrier => "bar.sync 0;".to_owned(),
+                Stmt::CopyAsync { bytes, to, offset, from, valid } => {
+                    // Only whole sectors may bypass the first cache.
+                    let cache = if *bytes == 16 { "cg" } else { "ca" };
+                    let (to, from, valid) = (self.reg(*to), self.reg(*from), self.operand(*valid, Ty::U32));
+                    format!("cp.async.{cache}.shared.global [{to}+{offset}], [{from}], {bytes}, {valid};")
+                }
+                Stmt::CommitCopies => "cp.async.commit_group;".to_owned(),
+                Stmt::WaitCopies(n) => format!("cp.async.wait_group {n};"),
+                Stmt::Fence => "fence.acq_rel.gpu;".to_owned(),
+                Stmt::AtomicInc { to, address, limit } => {
+                    format!("atom.relaxed.gpu.global.inc.u32 {}, [{}], {limit};", self.reg(*to), self.reg(*address))
+                }
                 Stmt::Loop { counter, test, count, body } => {
                     let label = format!("L{}", self.labels);
                     self.labels += 1;
@@ -169,6 +185,7 @@ impl Printer {
                 let source = match s {
                     Special::Thread => "%tid.x",
                     Special::Block => "%ctaid.x",
+                    Special::Shared => "tile",
                 };
                 return format!("mov.u32 {}, {source};", self.reg(to));
             }
@@ -177,6 +194,7 @@ impl Printer {
             Op::Sub => (format!("sub{}.{t}", if float { ".rn" } else { "" }), to.ty),
             Op::Mul => (format!("mul{}.{t}", if float { ".rn" } else { ".lo" }), to.ty),
             Op::MulHi => ("mul.hi.u32".to_owned(), Ty::U32),
+            Op::MulWide if to.ty == Ty::S64 => ("mul.wide.s32".to_owned(), Ty::S32),
             Op::MulWide => ("mul.wide.u32".to_owned(), Ty::U32),
             Op::Fma => (format!("fma.rn.{t}"), to.ty),
             Op::Div => (format!("div{}.{t}", if float { ".rn" } else { "" }), to.ty),
@@ -212,6 +230,10 @@ impl Printer {
                     _ => "",
                 };
                 (format!("cvt{rounding}.{t}.{}", name(from)), from)
+            }
+            Op::ShuffleXor(mask) => {
+                let x = self.operand(args[0], to.ty);
+                return format!("shfl.sync.bfly.b32 {}, {x}, {mask}, 31, 0xffffffff;", self.reg(to));
             }
             Op::FromHalf => (format!("cvt.{t}.f16"), Ty::B16),
             Op::ToHalf => ("cvt.rn.f16.f32".to_owned(), Ty::F32),

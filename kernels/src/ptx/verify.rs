@@ -55,7 +55,20 @@ impl Check<'_> {
                     }
                 }
                 Stmt::Barrier if self.divergent > 0 => self.faults.push("a barrier that not all threads may reach".to_owned()),
-                Stmt::Barrier => {}
+                Stmt::Barrier | Stmt::CommitCopies | Stmt::WaitCopies(_) | Stmt::Fence => {}
+                Stmt::CopyAsync { bytes, to, from, valid, .. } => {
+                    if !matches!(bytes, 4 | 8 | 16) {
+                        self.faults.push(format!("an asynchronous copy of {bytes} bytes"));
+                    }
+                    self.typed(&Operand::Reg(*to), Ty::U32, "an address");
+                    self.typed(&Operand::Reg(*from), Ty::U64, "an address");
+                    self.typed(valid, Ty::U32, "a count of bytes");
+                }
+                Stmt::AtomicInc { to, address, .. } => {
+                    self.typed(&Operand::Reg(*address), Ty::U64, "an address");
+                    self.held(MemTy::B32, to.ty);
+                    self.define(*to, false);
+                }
                 Stmt::Loop { counter, count, body, .. } => {
                     if *count == 0 || !alike(counter.ty, Ty::U32) {
                         self.faults.push(format!("a loop of {count} rounds counted by {counter:?}"));
@@ -130,6 +143,7 @@ impl Check<'_> {
             Op::Compare(_, ty) => vec![ty, ty],
             Op::Select => vec![t, t, Ty::Pred],
             Op::Convert(from) | Op::Bits(from) => vec![from],
+            Op::ShuffleXor(_) => vec![t],
             Op::FromHalf => vec![Ty::B16],
             Op::ToHalf => vec![Ty::F32],
         };
@@ -137,7 +151,9 @@ impl Check<'_> {
             Op::Compare(..) => t == Ty::Pred,
             Op::ToHalf => t == Ty::B16,
             Op::Special(_) | Op::MulHi => t == Ty::U32,
-            Op::Param(_) | Op::MulWide => t == Ty::U64,
+            Op::ShuffleXor(mask) => matches!(t, Ty::F32 | Ty::S32 | Ty::U32) && (1..32).contains(&mask) && self.divergent == 0,
+            Op::Param(_) => t == Ty::U64,
+            Op::MulWide => matches!(t, Ty::U64 | Ty::S64),
             Op::Sqrt | Op::Fma | Op::Round | Op::Floor | Op::Ceil | Op::FromHalf => matches!(t, Ty::F32 | Ty::F64),
             _ => true,
         };

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 use wpk_kernels::arch::Arch;
+use wpk_kernels::emulate::Moment;
 use wpk_kernels::ptx::Kernel;
 use wpk_kernels::{Data, Rounding, Tensor, emulate, eval};
 use wpk_plan::problem::Problem;
@@ -45,7 +46,10 @@ pub fn check(problem: &Problem, kernel: &Kernel, seed: u64) {
     let expected = eval(problem, &tensors.iter().collect::<Vec<_>>(), Rounding::Never);
     let mut buffers: Vec<Vec<u8>> = tensors.iter().map(Tensor::to_bytes).collect();
     buffers.extend(problem.outputs().iter().map(|o| vec![0xa5; o.view.span().map_or(0, |s| s.1) * o.dtype.bytes()]));
-    emulate::run(kernel, &mut buffers).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{}", problem.describe()));
+    buffers.extend([kernel.workspace, kernel.zeroed].iter().filter(|&&n| n > 0).map(|&n| vec![0; n]));
+    let moment = if seed.is_multiple_of(2) { Moment::Earliest } else { Moment::Latest };
+    emulate::run_with(kernel, &mut buffers, moment, seed).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{}", problem.describe()));
+    assert!(buffers.iter().skip(tensors.len() + problem.outputs().len() + 1).flatten().all(|&b| b == 0), "seed {seed}: not left zero");
     for ((operand, bytes), expected) in problem.outputs().iter().zip(&buffers[tensors.len()..]).zip(&expected) {
         let found = Tensor::from_bytes(operand.dtype, bytes);
         // One rounding of the output type, and a few of the arithmetic.

@@ -1,0 +1,255 @@
+//! A factor's tile in shared memory: how a block copies it there, stage by stage, and how threads read it.
+
+use super::affine::{Linear, Term};
+use super::scalar;
+use crate::arch::Arch;
+use crate::dsl::{Val, Writer};
+use crate::ptx::{MemTy, Ty};
+use wpk_plan::DType;
+
+/// Which neighbours lie together in shared memory, and so are copied together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Along {
+    /// Elements of one line (row of the first factor, column of the second) at successive depths.
+    Depth,
+    /// Elements of one depth in successive lines.
+    Lines,
+}
+
+/// Floats added to a line, so that lines begin at different banks.
+const PAD: u32 = 4;
+
+/// Where a factor's elements are.
+pub struct Source {
+    pub param: u32,
+    pub dtype: DType,
+    pub linear: Linear,
+    pub batch: Vec<usize>,
+    pub lines: Vec<usize>,
+    pub depth: Vec<usize>,
+}
+
+/// The shape of a tile, and how neighbours are copied.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    pub along: Along,
+    /// Neighbours of one copy: 1 or 4.
+    pub vector: u32,
+    pub lines: u32,
+    pub depth: u32,
+}
+
+impl Source {
+    fn count(&self, loops: &[usize]) -> usize {
+        loops.iter().map(|&l| self.linear.space[l]).product()
+    }
+
+    /// The direction in which neighbours lie together in global memory, and how many are copied at once.
+    pub fn direction(&self) -> (Along, u32) {
+        let single = self.dtype == DType::F32;
+        let innermost = |loops: &[usize]| {
+            let last = loops.iter().rev().find(|&&l| self.linear.space[l] > 1);
+            last.map_or(i64::MAX, |&l| self.linear.per_loop[l].abs().max(1))
+        };
+        if single && self.linear.together(&self.depth, 4) {
+            (Along::Depth, 4)
+        } else if single && self.linear.together(&self.lines, 4) {
+            (Along::Lines, 4)
+        } else if innermost(&self.depth) < innermost(&self.lines) {
+            (Along::Depth, 1)
+        } else {
+            (Along::Lines, 1)
+        }
+    }
+}
+
+impl Layout {
+    pub fn new((along, vector): (Along, u32), lines: u32, depth: u32) -> Self {
+        Self { along, vector, lines, depth }
+    }
+
+    /// Bytes of one stage.
+    pub fn bytes(&self) -> u32 {
+        4 * match self.along {
+            Along::Depth => self.lines * (self.depth + PAD),
+            Along::Lines => self.depth * self.lines,
+        }
+    }
+
+    /// Copies side by side, and how many of them each thread makes; `None` where the threads do not share them evenly.
+    fn rounds(&self, threads: u32) -> Option<(u32, u32)> {
+        let (across, along) = match self.along {
+            Along::Depth => (self.lines, self.depth),
+            Along::Lines => (self.depth, self.lines),
+        };
+        let side = along / self.vector;
+        let even = along.is_multiple_of(self.vector) && threads.is_multiple_of(side) && across.is_multiple_of(threads / side);
+        even.then(|| (side, across / (threads / side)))
+    }
+
+    pub fn fits(&self, threads: u32) -> bool {
+        self.rounds(threads).is_some()
+    }
+
+    /// Floats from one line to the next, and from one depth to the next.
+    fn strides(&self) -> (u32, u32) {
+        match self.along {
+            Along::Depth => (self.depth + PAD, 1),
+            Along::Lines => (1, self.lines),
+        }
+    }
+
+    /// The line that a thread's element `i` of `n` is, relative to [`Layout::first_line`].
+    pub fn line(&self, i: u32, n: u32) -> u32 {
+        match self.along {
+            Along::Depth => i * (self.lines / n),
+            Along::Lines => {
+                let group = n.min(4);
+                i / group * (self.lines / n * group) + i % group
+            }
+        }
+    }
+
+    /// The first line of thread `t` among those that share the lines, each with `n` of them.
+    pub fn first_line(&self, k: &mut Writer, t: Val, n: u32) -> Val {
+        match self.along {
+            Along::Depth => t,
+            Along::Lines => k.scaled(t, i64::from(n.min(4))),
+        }
+    }
+
+    /// Elements of `n` lines at four depths from `depth` on: `[depth][line]`. `at` is the shared address of the thread's first line.
+    pub fn read(&self, k: &mut Writer, at: Val, depth: u32, n: u32) -> Vec<Vec<Val>> {
+        let (line_stride, depth_stride) = self.strides();
+        let offset = |line: u32, d: u32| (4 * (line * line_stride + d * depth_stride)) as i32;
+        match self.along {
+            Along::Depth => {
+                let lines: Vec<Vec<Val>> = (0..n)
+                    .map(|i| k.load_at(MemTy::F32, Ty::F32, at, offset(self.line(i, n), depth), 4))
+                    .collect();
+                (0..4).map(|d| lines.iter().map(|l| l[d]).collect()).collect()
+            }
+            Along::Lines => {
+                let group = n.min(4);
+                let row = |k: &mut Writer, d: u32| {
+                    let groups = (0..n).step_by(group as usize);
+                    groups.flat_map(|i| k.load_at(MemTy::F32, Ty::F32, at, offset(self.line(i, n), depth + d), group as usize)).collect()
+                };
+                (0..4).map(|d| row(k, d)).collect()
+            }
+        }
+    }
+
+    /// The shared address of a thread's first line.
+    pub fn address(&self, k: &mut Writer, start: Val, first_line: Val) -> Val {
+        let moved = k.scaled(first_line, 4 * i64::from(self.strides().0));
+        k.add(start, moved)
+    }
+}
+
+/// What one thread copies in every stage.
+pub struct Loader<'a> {
+    source: &'a Source,
+    layout: Layout,
+    asynchronous: bool,
+    /// The depth of its first copy in a tile.
+    depth: Val,
+    /// Its first copy's shared address in stage 0.
+    to: Val,
+    /// By copy: bytes and depth from the first, what its line contributes, and whether its line exists.
+    copies: Vec<(i32, u32, Term, Option<Val>)>,
+    total: u32,
+}
+
+impl<'a> Loader<'a> {
+    /// `thread` of `threads`, for the tile that begins at `first` of the lines of which `limit` exist.
+    pub fn new(k: &mut Writer, source: &'a Source, layout: Layout, arch: &Arch, (thread, threads): (Val, u32), start: Val, batch: Val, first: Val) -> Self {
+        let (side, rounds) = layout.rounds(threads).unwrap_or((1, 0));
+        let (across, chunk) = k.div_rem(thread, side);
+        let neighbour = k.scaled(chunk, i64::from(layout.vector));
+        let (line_stride, depth_stride) = layout.strides();
+        let (line, depth, step_line, step_depth) = match layout.along {
+            Along::Depth => (across, neighbour, threads / side, 0),
+            Along::Lines => (neighbour, across, 0, threads / side),
+        };
+        let at_line = k.scaled(line, 4 * i64::from(line_stride));
+        let at_depth = k.scaled(depth, 4 * i64::from(depth_stride));
+        let to = k.add(start, at_line);
+        let to = k.add(to, at_depth);
+        let mut base = source.linear.start(k);
+        let outer = source.linear.term(k, batch, &source.batch);
+        base = base.plus(k, &outer);
+        let total = source.count(&source.lines) as u32;
+        let mut copies: Vec<(i32, u32, Term, Option<Val>)> = vec![];
+        for i in 0..rounds {
+            let offset = (4 * i * (step_line * line_stride + step_depth * depth_stride)) as i32;
+            // Copies of the same line share what it contributes.
+            if let (0, Some((_, _, term, valid))) = (step_line, copies.first()) {
+                let same = (offset, i * step_depth, term.clone(), *valid);
+                copies.push(same);
+                continue;
+            }
+            let at = k.add(first, line);
+            let at = k.plus(at, i64::from(i * step_line));
+            let term = source.linear.term(k, at, &source.lines);
+            let term = base.plus(k, &term);
+            let valid = if total.is_multiple_of(layout.lines) { None } else { Some(k.below(at, i64::from(total))) };
+            let (term, valid) = term.only_where(k, valid);
+            copies.push((offset, i * step_depth, term, valid));
+        }
+        let asynchronous = arch.copies && source.dtype == DType::F32;
+        Self { source, layout, asynchronous, depth, to, copies, total: source.count(&source.depth) as u32 }
+    }
+
+    /// Starts the copies of the tile at depth `first` into the stage that begins `stage` bytes behind the first.
+    /// `whole` says that every tile of the grid is within the depth.
+    pub fn copy(&self, k: &mut Writer, first: Val, stage: Val, whole: bool) {
+        let linear = &self.source.linear;
+        let to = k.add(self.to, stage);
+        let mut known: Option<(Term, Option<Val>)> = None;
+        for (offset, deeper, term, valid) in &self.copies {
+            let (inner, deep) = match (&known, self.layout.along) {
+                (Some(known), Along::Depth) => known.clone(),
+                _ => {
+                    let at = k.add(first, self.depth);
+                    let at = k.plus(at, i64::from(*deeper));
+                    let inner = linear.term(k, at, &self.source.depth);
+                    let deep = if whole { None } else { Some(k.below(at, i64::from(self.total))) };
+                    inner.only_where(k, deep)
+                }
+            };
+            let point = term.plus(k, &inner);
+            let (inside, place) = linear.resolve(k, &point);
+            let valid = k.both(*valid, deep);
+            let valid = k.both(valid, inside);
+            self.one(k, to, *offset, place, valid);
+            known = Some((inner, deep));
+        }
+    }
+
+    /// One copy of neighbours, or zeros where it is not valid.
+    fn one(&self, k: &mut Writer, to: Val, offset: i32, place: Val, valid: Option<Val>) {
+        let (size, n) = (self.source.dtype.bytes(), self.layout.vector);
+        let from = k.element(self.source.param, place, size);
+        if self.asynchronous {
+            let (all, none) = (k.int(i64::from(4 * n), Ty::U32), k.int(0, Ty::U32));
+            let bytes = valid.map_or(all, |p| k.select(p, all, none));
+            return k.copy_async(4 * n, to, offset, from, bytes);
+        }
+        let zero = k.float(0.0, Ty::F32);
+        let values: Vec<Val> = (0..n).map(|_| k.variable(zero)).collect();
+        let load = |k: &mut Writer| {
+            let (mem, ty) = scalar::memory(self.source.dtype);
+            let loaded = k.load(mem, ty, from, n as usize);
+            for (&v, x) in values.iter().zip(loaded) {
+                let x = scalar::widen(k, x, self.source.dtype);
+                k.assign(v, x);
+            }
+        };
+        match valid {
+            Some(p) => k.when(p, load),
+            None => load(k),
+        }
+        k.store_at(MemTy::F32, to, offset, &values);
+    }
+}
