@@ -192,6 +192,7 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
         Loader::new(&mut k, &sources[1], layouts[1], arch, (thread, threads), start_b, batch, firsts[1]),
     ];
 
+    let asynchronous = loaders.iter().any(Loader::is_asynchronous);
     let (ty, tx) = k.div_rem(thread, s.bn / s.tn);
     let lines = [layouts[0].first_line(&mut k, ty, s.tm), layouts[1].first_line(&mut k, tx, s.tn)];
     let from = [layouts[0].address(&mut k, start_a, lines[0]), layouts[1].address(&mut k, start_b, lines[1])];
@@ -208,13 +209,17 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
         if stage < rounds {
             loaders.iter().for_each(|l| l.copy(&mut k, at, to, whole));
         }
-        k.commit_copies();
+        if asynchronous {
+            k.commit_copies();
+        }
     }
     let zero = k.int(0, Ty::U32);
     let (reading, writing) = (k.variable(zero), k.int(i64::from((s.stages - 1) * stage_bytes), Ty::U32));
     let writing = k.variable(writing);
     k.repeat(rounds, |k, round| {
-        k.wait_copies(s.stages - 2);
+        if asynchronous {
+            k.wait_copies(s.stages - 2);
+        }
         k.barrier();
         let ahead = k.plus(round, i64::from(s.stages - 1));
         let more = k.below(ahead, i64::from(rounds));
@@ -223,7 +228,9 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
             let at = k.add(first, depth);
             loaders.iter().for_each(|l| l.copy(k, at, writing, whole));
         });
-        k.commit_copies();
+        if asynchronous {
+            k.commit_copies();
+        }
         let stage = [k.add(from[0], reading), k.add(from[1], reading)];
         for depth in (0..s.bk).step_by(4) {
             let a = layouts[0].read(k, stage[0], depth, s.tm);

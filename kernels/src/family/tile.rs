@@ -201,6 +201,11 @@ impl<'a> Loader<'a> {
         Self { source, layout, asynchronous, depth, to, copies, total: source.count(&source.depth) as u32 }
     }
 
+    /// Whether its copies have to be waited for.
+    pub fn is_asynchronous(&self) -> bool {
+        self.asynchronous
+    }
+
     /// Starts the copies of the tile at depth `first` into the stage that begins `stage` bytes behind the first.
     /// `whole` says that every tile of the grid is within the depth.
     pub fn copy(&self, k: &mut Writer, first: Val, stage: Val, whole: bool) {

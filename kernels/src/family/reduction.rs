@@ -1,0 +1,273 @@
+//! Reductions over whole dimensions and over sliding windows: the threads of a block share the elements of its results.
+
+use super::affine::{Linear, Term};
+use super::{Unsupported, scalar};
+use crate::arch::Arch;
+use crate::dsl::{Val, Writer};
+use crate::ptx::{Cmp, Kernel, MemTy, Op, Special, Ty};
+use crate::schedule::{Schedule, schedule};
+use wpk_plan::DType;
+use wpk_plan::problem::{Access, Affine, Operand, Reduce, ReduceKind, Window, WindowKind};
+
+/// What both kinds are: results over the first loops, elements over all.
+pub struct Folded {
+    kind: ReduceKind,
+    space: Vec<usize>,
+    outer: usize,
+    access: Access,
+    dtype: DType,
+    output: Operand,
+    /// Whether a mean counts the elements that exist instead of all.
+    count_inside: bool,
+}
+
+impl From<&Reduce> for Folded {
+    fn from(r: &Reduce) -> Self {
+        let shape = &r.input.view.shape;
+        let kept: Vec<usize> = (0..shape.len()).collect();
+        let reduced: Vec<usize> = kept.iter().copied().filter(|&d| r.axes[d]).collect();
+        let space = r.output.view.shape.iter().copied().chain(reduced.iter().map(|&d| shape[d])).collect();
+        let index = |d: usize| Affine::of(reduced.iter().position(|&e| e == d).map_or(d, |i| shape.len() + i));
+        let access = Access::new(&r.input.view, kept.into_iter().map(index).collect());
+        Self { kind: r.kind, space, outer: shape.len(), access, dtype: r.input.dtype, output: r.output.clone(), count_inside: false }
+    }
+}
+
+impl Folded {
+    /// The reduction that a pooling window is; `None` where it tells positions, or counts padding up to a bound.
+    pub fn window(w: &Window) -> Option<Self> {
+        let rank = w.dims.len();
+        let out = &w.output.view.shape;
+        let beyond = w.dims.iter().zip(&w.input.view.shape).zip(out).any(|((d, &n), &o)| {
+            (o.max(1) - 1) * d.stride + (d.size - 1) * d.dilation >= n + d.pad + d.pad_end
+        });
+        if w.indices.is_some() || w.kind == WindowKind::Mean && w.count_pad && beyond {
+            return None;
+        }
+        let kind = match w.kind {
+            WindowKind::Max => ReduceKind::Max,
+            WindowKind::Mean => ReduceKind::Mean,
+            WindowKind::Sum => ReduceKind::Sum,
+        };
+        let index = |(d, dim): (usize, &wpk_plan::problem::WindowDim)| Affine {
+            offset: -(dim.pad as i64),
+            terms: vec![(d as u8, dim.stride as i64), ((rank + d) as u8, dim.dilation as i64)],
+            divisor: 1,
+        };
+        Some(Self {
+            kind,
+            space: out.iter().copied().chain(w.dims.iter().map(|d| d.size)).collect(),
+            outer: rank,
+            access: Access::new(&w.input.view, w.dims.iter().enumerate().map(index).collect()),
+            dtype: w.input.dtype,
+            output: w.output.clone(),
+            count_inside: !w.count_pad,
+        })
+    }
+}
+
+schedule! {
+    /// How a reduction is computed.
+    Reduction(Folded => Facts) = "reduction" {
+        /// Results of a block.
+        results: [1, 8, 16, 32, 64, 128],
+        /// Threads that share the elements of a result.
+        parts: [1, 2, 4, 8, 16, 32, 128],
+    }
+}
+
+/// What a schedule of a reduction depends on.
+pub struct Facts {
+    points: u64,
+    depth: u64,
+    small: bool,
+    /// Whether neighbouring results read neighbouring elements.
+    coalesced: bool,
+    arch: Arch,
+}
+
+impl Facts {
+    fn of(f: &Folded, arch: &Arch) -> Self {
+        let count = |n: &[usize]| n.iter().map(|&n| n as u64).product();
+        let linear = Linear::access(&f.access, &f.space);
+        let last = (0..f.outer).rev().find(|&l| f.space[l] > 1);
+        let small = [&f.access.view(), &f.output.view].iter().all(|v| v.span().is_some_and(|s| s.1 < 1 << 30));
+        Self {
+            points: count(&f.space[..f.outer]),
+            depth: count(&f.space[f.outer..]),
+            small,
+            coalesced: last.is_some_and(|l| linear.per_loop[l].abs() == 1),
+            arch: *arch,
+        }
+    }
+}
+
+impl Reduction {
+    fn fits(&self, f: &Facts) -> bool {
+        let threads = self.results * self.parts;
+        f.small && f.points < 1 << 31 && f.depth < 1 << 31 && threads.is_multiple_of(32) && (32..=1024).contains(&threads)
+    }
+
+    fn estimate(&self, f: &Facts) -> f64 {
+        let threads = f64::from(self.results * self.parts);
+        let blocks = (f.points as f64 / f64::from(self.results)).ceil();
+        let rounds = (f.depth as f64 / f64::from(self.parts)).ceil();
+        let side = if f.coalesced { self.results } else { self.parts };
+        // Lanes that do not read neighbours cost a sector each.
+        let sectors = 32.0 / f64::from(side.min(32)).max(4.0);
+        let waves = (blocks * threads / f64::from(f.arch.sms) / f64::from(f.arch.threads)).ceil();
+        let busy = rounds * threads * (blocks / f64::from(f.arch.sms)).ceil() * sectors / 32.0;
+        let meeting = if self.parts > 1 { 60.0 + 30.0 * f64::from(self.parts) } else { 0.0 };
+        1000.0 + (waves * (600.0 + 40.0 * rounds)).max(busy) / 1.7 + meeting / 1.7
+    }
+}
+
+/// The kernel of a reduction; its parameters are the input and the output.
+///
+/// # Errors
+/// Where the schedule does not fit, or a type is not generated yet.
+pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsupported> {
+    if !s.legal(&Facts::of(f, arch)) || !f.dtype.is_float() || f.output.dtype != f.dtype {
+        return Err(Unsupported(format!("{s} does not fit a reduction of {} over {:?}", f.dtype, f.space)));
+    }
+    let outer: Vec<usize> = (0..f.outer).collect();
+    let inner: Vec<usize> = (f.outer..f.space.len()).collect();
+    let points: usize = f.space[..f.outer].iter().product();
+    let depth: usize = f.space[f.outer..].iter().product();
+    let linear = Linear::access(&f.access, &f.space);
+    let ty = scalar::register(f.dtype);
+    let mut k = Writer::new();
+    let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
+    let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
+    let (part, own) = if Facts::of(f, arch).coalesced {
+        k.div_rem(thread, s.results)
+    } else {
+        let (own, part) = k.div_rem(thread, s.parts);
+        (part, own)
+    };
+    let first = k.scaled(block, i64::from(s.results));
+    let point = k.add(first, own);
+    let exists = (!points.is_multiple_of(s.results as usize)).then(|| k.below(point, points as i64));
+    let start = linear.start(&mut k);
+    let moved = linear.term(&mut k, point, &outer);
+    let start = start.plus(&mut k, &moved);
+    let neutral = match f.kind {
+        ReduceKind::Max => f64::NEG_INFINITY,
+        ReduceKind::Min => f64::INFINITY,
+        ReduceKind::Prod => 1.0,
+        _ => 0.0,
+    };
+    let (neutral, zero, one) = (k.float(neutral, ty), k.float(0.0, ty), k.float(1.0, ty));
+    let (total, count) = (k.variable(neutral), k.variable(zero));
+    let counts = f.kind == ReduceKind::Mean && f.count_inside && !linear.checks.is_empty();
+    let step = |k: &mut Writer, round: Val| {
+        let at = k.scaled(round, i64::from(s.parts));
+        let at = k.add(at, part);
+        let inside = (!depth.is_multiple_of(s.parts as usize)).then(|| k.below(at, depth as i64));
+        let tap = linear.term(k, at, &inner);
+        let term: Term = start.plus(k, &tap);
+        let (valid, offset) = linear.resolve(k, &term);
+        let valid = k.both(valid, inside);
+        let valid = k.both(valid, exists);
+        let take = |k: &mut Writer| {
+            let (mem, raw) = scalar::memory(f.dtype);
+            let address = k.element(0, offset, f.dtype.bytes());
+            let x = k.load(mem, raw, address, 1)[0];
+            let x = scalar::widen(k, x, f.dtype);
+            let x = match f.kind {
+                ReduceKind::SumAbs => k.op(ty, Op::Abs, &[x]),
+                ReduceKind::SumSquare => k.op(ty, Op::Mul, &[x, x]),
+                _ => x,
+            };
+            let next = combine(k, f.kind, total, x);
+            k.assign(total, next);
+            if counts {
+                let next = k.add(count, one);
+                k.assign(count, next);
+            }
+        };
+        match valid {
+            Some(p) => k.when(p, take),
+            None => take(k),
+        }
+    };
+    let rounds = depth.div_ceil(s.parts as usize) as u32;
+    if rounds <= 64 {
+        (0..rounds).for_each(|i| {
+            let round = k.int(i64::from(i), Ty::U32);
+            step(&mut k, round);
+        });
+    } else {
+        k.repeat(rounds, step);
+    }
+    let size = if ty == Ty::F64 { 8 } else { 4 };
+    let mem = if ty == Ty::F64 { MemTy::F64 } else { MemTy::F32 };
+    let finish = |k: &mut Writer| {
+        let value = match f.kind {
+            ReduceKind::Mean if counts => k.op(ty, Op::Div, &[total, count]),
+            ReduceKind::Mean => {
+                let n = k.float(depth as f64, ty);
+                k.op(ty, Op::Div, &[total, n])
+            }
+            _ => total,
+        };
+        let value = scalar::narrow(k, value, f.output.dtype);
+        let to = Linear::view(&f.output.view, &f.space);
+        let start = to.start(k);
+        let moved = to.term(k, point, &outer);
+        let at = k.add(start.offset, moved.offset);
+        let address = k.element(1, at, f.output.dtype.bytes());
+        k.store(scalar::memory(f.output.dtype).0, address, &[value]);
+    };
+    let finish = |k: &mut Writer| match exists {
+        Some(p) => k.when(p, finish),
+        None => finish(k),
+    };
+    if s.parts == 1 {
+        finish(&mut k);
+    } else {
+        // Partial results by part, then by result; the first part adds them in order.
+        let shared = k.shared(s.results * s.parts * size * 2);
+        let line = k.scaled(part, i64::from(s.results));
+        let line = k.add(line, own);
+        let bytes = k.scaled(line, i64::from(size));
+        let to = k.add(shared, bytes);
+        let counted = (s.results * s.parts * size) as i32;
+        k.store(mem, to, &[total]);
+        if counts {
+            k.store_at(mem, to, counted, &[count]);
+        }
+        k.barrier();
+        let none = k.int(0, Ty::U32);
+        let leads = k.compare(Cmp::Eq, part, none);
+        k.when(leads, |k| {
+            for other in 1..s.parts {
+                let offset = (other * s.results * size) as i32;
+                let x = k.load_at(mem, ty, to, offset, 1)[0];
+                let next = combine(k, f.kind, total, x);
+                k.assign(total, next);
+                if counts {
+                    let x = k.load_at(mem, ty, to, offset + counted, 1)[0];
+                    let next = k.add(count, x);
+                    k.assign(count, next);
+                }
+            }
+            finish(k);
+        });
+    }
+    Ok(k.finish("reduction", 2, s.results * s.parts, (points as u32).div_ceil(s.results)))
+}
+
+fn combine(k: &mut Writer, kind: ReduceKind, total: Val, x: Val) -> Val {
+    match kind {
+        ReduceKind::Max | ReduceKind::Min => {
+            // What is not a number stays so.
+            let better = if kind == ReduceKind::Max { k.compare(Cmp::Lt, total, x) } else { k.compare(Cmp::Lt, x, total) };
+            let nan = k.compare(Cmp::Nan, x, x);
+            let take = k.op(Ty::Pred, Op::Or, &[better, nan]);
+            k.select(take, x, total)
+        }
+        ReduceKind::Prod => k.mul(total, x),
+        _ => k.add(total, x),
+    }
+}
