@@ -29,7 +29,7 @@ pub fn bench(args: &BenchArgs) -> Outcome {
     let compiled = args.model.model().build()?;
     let built = start.elapsed();
     let start = Instant::now();
-    let model = load(&compiled)?;
+    let model = load(&compiled, args.model.device)?;
     let loaded = start.elapsed();
     let plan = &compiled.program.buckets[0].1;
     let bytes: Vec<Vec<u8>> = inputs(&args.model.model, &plan.inputs)?.iter().map(Tensor::to_bytes).collect();
@@ -55,8 +55,41 @@ pub fn bench(args: &BenchArgs) -> Outcome {
         ms(built),
         ms(loaded)
     );
+    if args.model.device.is_some() {
+        return gpu(args, &model);
+    }
     if args.profile {
         profile(&model, &compiled, &slices, &mut targets)?;
+    }
+    Ok(())
+}
+
+/// Replays of the whole plan, copies excluded, and where they spend their time.
+fn gpu(args: &BenchArgs, model: &wpk_rt::Model) -> Outcome {
+    let Some(plan) = model.gpu_plan(0) else { return Err("no GPU plan runs".into()) };
+    model.replays(0, 20)?;
+    let mut times = model.replays(0, 200)?;
+    times.sort_by(f64::total_cmp);
+    let at = |q: usize| times[(times.len() - 1) * q / 100] / 1e6;
+    println!("replays: median {:.4} ms, p90 {:.4} ms, best {:.4} ms", at(50), at(90), at(0));
+    if args.profile {
+        let steps = plan.body.steps();
+        let times = model.step_times(0, 30)?;
+        let total: f64 = times.iter().sum();
+        for (i, (step, ns)) in steps.iter().zip(&times).enumerate() {
+            let problem = step.kernel.problem();
+            let rate = problem.operations() as f64 / ns / 1e3;
+            println!(
+                "{:5.1} % {:8.2} us {rate:7.3} TFLOP/s  {i:3} {} {} [{}]  ; {}",
+                ns / total * 100.0,
+                ns / 1e3,
+                problem.family(),
+                problem.describe(),
+                step.why,
+                step.origin
+            );
+        }
+        println!("sum of steps {:.4} ms, not accounted for in a replay {:.4} ms", total / 1e6, at(50) - total / 1e6);
     }
     Ok(())
 }

@@ -41,6 +41,12 @@ struct ModelArgs {
     /// The extents of an input, as NAME=1x3x224x224
     #[arg(long = "shape", value_parser = shape)]
     shapes: Vec<(String, Vec<usize>)>,
+    /// A GPU architecture to make a plan for, as sm_80
+    #[arg(long)]
+    gpu: Option<String>,
+    /// The number of the CUDA device to run on; without it the CPU runs
+    #[arg(long, requires = "gpu")]
+    device: Option<usize>,
 }
 
 fn dim(text: &str) -> Result<(String, usize), String> {
@@ -58,6 +64,7 @@ impl ModelArgs {
     fn model(&self) -> wpk_build::Model {
         let model = wpk_build::Model::new(&self.model);
         let model = self.dims.iter().fold(model, |m, (name, n)| m.dim(name, [*n]));
+        let model = self.gpu.iter().fold(model, |m, arch| m.gpu(arch));
         self.shapes.iter().fold(model, |m, (name, s)| m.shape(name, s))
     }
 }

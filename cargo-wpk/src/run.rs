@@ -7,8 +7,12 @@ use wpk_plan::Port;
 use wpk_rt::{Device, Model, Weights};
 
 /// Binds a compiled model.
-pub fn load(compiled: &Compiled) -> Result<Model, Box<dyn std::error::Error>> {
-    Ok(Model::new(compiled.program.clone(), Weights::Owned(compiled.blob.to_bytes()), Device::Cpu)?)
+pub fn load(compiled: &Compiled, device: Option<usize>) -> Result<Model, Box<dyn std::error::Error>> {
+    if let (Some(_), Some((arch, steps))) = (device, compiled.refused.first()) {
+        return Err(format!("no plan for {arch}:\n  {}", steps.join("\n  ")).into());
+    }
+    let device = device.map_or(Device::Cpu, Device::Cuda);
+    Ok(Model::new(compiled.program.clone(), Weights::Owned(compiled.blob.to_bytes()), device)?)
 }
 
 /// The inputs of a model: `MODEL.<input>.npy` where such a file lies beside it, else seeded random values.

@@ -21,7 +21,7 @@ pub struct VerifyArgs {
 
 pub fn verify(args: &VerifyArgs) -> Outcome {
     let compiled = args.model.model().build()?;
-    let model = load(&compiled)?;
+    let model = load(&compiled, args.model.device)?;
     let plan = &compiled.program.buckets[0].1;
     let given = inputs(&args.model.model, &plan.inputs)?;
     let bytes: Vec<Vec<u8>> = given.iter().map(Tensor::to_bytes).collect();
@@ -29,7 +29,7 @@ pub fn verify(args: &VerifyArgs) -> Outcome {
     let mut results: Vec<Vec<u8>> = plan.outputs.iter().map(|p| vec![0; p.bytes()]).collect();
     let mut targets: Vec<&mut [u8]> = results.iter_mut().map(Vec::as_mut_slice).collect();
     let mut first = None;
-    if args.outputs {
+    if args.outputs || args.model.device.is_some() {
         model.run(0, &slices, &mut targets)?;
     } else {
         let mut reference = Reference::new(&compiled.program, &compiled.blob.to_bytes(), &given);
@@ -78,7 +78,7 @@ impl<'a> Reference<'a> {
     fn step(&mut self, index: usize, found: &[&[u8]]) -> f64 {
         let plan = &self.program.buckets[0].1;
         let step = plan.body.steps()[index];
-        let wpk_plan::Kernel::Cpu(problem, layout) = &step.kernel;
+        let (problem, layout) = (step.kernel.problem(), step.kernel.layout());
         let count = problem.inputs().len();
         let mut operands: Vec<Tensor> = vec![];
         for arg in &step.args[..count] {

@@ -4,15 +4,19 @@ use crate::covers::{self, Choice};
 use crate::diag::{Diag, Diags};
 use crate::graph::Graph;
 use crate::import::{self, Options};
-use crate::lower::{self, Blob, Weights};
+use crate::lower::{self, Blob, Modules, Weights};
 use crate::onnx::{self, Source};
-use crate::passes::Remark;
+use crate::passes::{self, Remark};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use wpk_plan::Program;
+use wpk_kernels::arch::{ARCHES, Arch};
+use wpk_plan::{GpuPlans, Program};
 
 /// Bytes of weights and intermediates above which a model is refused.
 const MEMORY_LIMIT: usize = 1 << 37;
+
+/// Passes that GPU plans do without: their kernels check bounds as they copy.
+const GPU_WITHOUT: &[&str] = &["explicit_padding"];
 
 /// Arithmetic of the GPU plan. The CPU plan computes in `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +52,8 @@ pub struct Model {
     pub(crate) dims: Vec<(String, Vec<usize>)>,
     pub(crate) options: Options,
     pub(crate) precision: Precision,
+    pub(crate) gpus: Vec<&'static Arch>,
+    pub(crate) unknown: Vec<String>,
     pub(crate) weights: WeightPlace,
     pub(crate) out_dir: Option<PathBuf>,
 }
@@ -64,6 +70,8 @@ pub struct Compiled {
     pub remarks: Vec<Remark>,
     /// Covers that were compared for the last bucket.
     pub choices: Vec<Choice>,
+    /// Why there is no plan for a GPU: the architecture, and every step without a kernel.
+    pub refused: Vec<(&'static str, Vec<String>)>,
     /// Files that were read.
     pub files: Vec<PathBuf>,
 }
@@ -78,6 +86,8 @@ impl Model {
             dims,
             options,
             precision: Precision::default(),
+            gpus: vec![],
+            unknown: vec![],
             weights: WeightPlace::default(),
             out_dir: None,
         }
@@ -110,6 +120,17 @@ impl Model {
     /// The arithmetic of the GPU plan.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
+        self
+    }
+
+    /// Adds plans for GPUs of an architecture, as `sm_80`, and newer ones; one that ends in `a` serves that one alone.
+    /// A model with a step that has no GPU kernel yet stays without: `cargo wpk explain` tells which.
+    pub fn gpu(mut self, arch: &str) -> Self {
+        match Arch::named(arch) {
+            Some(row) if !self.gpus.contains(&row) => self.gpus.push(row),
+            Some(_) => {}
+            None => self.unknown.push(arch.to_owned()),
+        }
         self
     }
 
@@ -153,6 +174,10 @@ impl Model {
                 .help(format!("give at least one: `.dim({dim:?}, [1])`"))
                 .into());
         }
+        if let Some(arch) = self.unknown.first() {
+            let known: Vec<&str> = ARCHES.iter().map(|a| a.target).collect();
+            return Err(Diag::new(format!("there is no GPU architecture {arch:?}")).help(format!("choose one of {}", known.join(", "))).into());
+        }
         let mut weights = Weights::default();
         let (mut buckets, mut graphs, mut remarks, mut choices) = (vec![], vec![], vec![], vec![]);
         for sizes in combinations(&self.dims) {
@@ -165,9 +190,27 @@ impl Model {
             remarks = optimized.remarks;
             choices = considered;
         }
+        let (mut gpus, mut refused) = (vec![], vec![]);
+        for arch in &self.gpus {
+            let mut modules = Modules::new(arch);
+            let mut plans = vec![];
+            for (imported, _) in &graphs {
+                let optimized = passes::optimize(imported, GPU_WITHOUT, |_, _| {})?;
+                match lower::lower_gpu(&optimized.graph, &mut weights, &mut modules) {
+                    Ok(plan) => plans.push(plan),
+                    Err(steps) => {
+                        refused.push((arch.target, steps));
+                        break;
+                    }
+                }
+            }
+            if plans.len() == graphs.len() {
+                gpus.push(GpuPlans { arch: arch.target.to_owned(), plans, modules: modules.list });
+            }
+        }
         let blob = weights.into_blob();
         let dims = self.dims.iter().map(|d| d.0.clone()).collect();
-        let program = Program { name: self.type_name(), dims, buckets, sections: blob.sections.clone() };
+        let program = Program { name: self.type_name(), dims, buckets, gpus, sections: blob.sections.clone() };
         let memory = program.buckets.iter().map(|b| b.1.arena).max().unwrap_or(0).saturating_add(blob.len());
         if memory > MEMORY_LIMIT {
             return Err(Diag::new(format!("the plan takes {} GB", memory >> 30))
@@ -179,7 +222,7 @@ impl Model {
                 .help("this is a bug in wpk: please report it with the model")
                 .into());
         }
-        Ok(Compiled { program, blob, graphs, remarks, choices, files: source.files.borrow().clone() })
+        Ok(Compiled { program, blob, graphs, remarks, choices, refused, files: source.files.borrow().clone() })
     }
 }
 

@@ -44,12 +44,14 @@ struct Declaration {
     path: LitStr,
     lists: Vec<(String, String, Vec<usize>)>,
     precision: wpk_build::Precision,
+    gpus: Vec<String>,
 }
 
 impl Declaration {
     fn model(&self) -> wpk_build::Model {
         let base = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
         let model = wpk_build::Model::new(base.join(self.path.value())).name(&self.name.to_string()).precision(self.precision);
+        let model = self.gpus.iter().fold(model, |model, arch| model.gpu(arch));
         self.lists.iter().fold(model, |model, (option, key, values)| match option.as_str() {
             "dims" => model.dim(key, values.iter().copied()),
             _ => model.shape(key, values),
@@ -66,7 +68,7 @@ impl Parse for Declaration {
         input.parse::<Token![=]>()?;
         let path = input.parse()?;
         input.parse::<Token![;]>()?;
-        let mut declaration = Self { attributes, visibility, name, path, lists: vec![], precision: wpk_build::Precision::default() };
+        let mut declaration = Self { attributes, visibility, name, path, lists: vec![], precision: wpk_build::Precision::default(), gpus: vec![] };
         while !input.is_empty() {
             declaration.option(input)?;
             input.parse::<Token![;]>()?;
@@ -90,6 +92,11 @@ impl Declaration {
                     _ => return Err(syn::Error::new(value.span(), "expected fp32, tf32, fp16 or bf16")),
                 };
             }
+            "gpu" => {
+                let list;
+                bracketed!(list in input);
+                self.gpus = list.parse_terminated(Ident::parse, Token![,])?.iter().map(Ident::to_string).collect();
+            }
             name @ ("dims" | "shapes") => {
                 let body;
                 braced!(body in input);
@@ -106,7 +113,7 @@ impl Declaration {
                     }
                 }
             }
-            _ => return Err(syn::Error::new(option.span(), "expected precision, dims or shapes")),
+            _ => return Err(syn::Error::new(option.span(), "expected precision, gpu, dims or shapes")),
         }
         Ok(())
     }

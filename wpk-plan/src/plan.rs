@@ -4,7 +4,7 @@ use crate::codec::{Codec, DecodeError, Reader, codec_enum, codec_struct, unit_en
 use crate::{DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,12 +13,42 @@ pub struct Program {
     pub name: String,
     /// The symbolic dimensions, in the order of the buckets' sizes.
     pub dims: Vec<String>,
-    /// One plan per combination of declared sizes.
+    /// One plan for the CPU per combination of declared sizes.
     pub buckets: Vec<(Vec<usize>, Plan)>,
+    /// Plans for GPUs.
+    pub gpus: Vec<GpuPlans>,
     /// The weights that all buckets share, in one blob.
     pub sections: Vec<Section>,
 }
-codec_struct!(Program { name, dims, buckets, sections });
+codec_struct!(Program { name, dims, buckets, gpus, sections });
+
+/// The plans for one GPU architecture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GpuPlans {
+    /// The architecture, as `sm_80`.
+    pub arch: String,
+    /// One plan per bucket.
+    pub plans: Vec<Plan>,
+    /// The kernels that the plans launch.
+    pub modules: Vec<Module>,
+}
+codec_struct!(GpuPlans { arch, plans, modules });
+
+/// A generated kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Module {
+    /// The name of its entry.
+    pub entry: String,
+    /// PTX.
+    pub text: String,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Blocks of the grid.
+    pub blocks: u32,
+    /// Bytes of shared memory of a block.
+    pub shared: u32,
+}
+codec_struct!(Module { entry, text, threads, blocks, shared });
 
 /// One weight tensor in the blob.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,10 +87,12 @@ pub struct Plan {
     pub outputs: Vec<Port>,
     /// Bytes of the arena that holds every intermediate.
     pub arena: usize,
+    /// Bytes at the arena's end that are zero before the first step, and that every launch leaves zero.
+    pub zeroed: usize,
     /// What runs.
     pub body: Body,
 }
-codec_struct!(Plan { target, inputs, outputs, arena, body });
+codec_struct!(Plan { target, inputs, outputs, arena, zeroed, body });
 
 /// A named tensor at the border.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,14 +154,24 @@ codec_struct!(Step { kernel, args, after, origin, why });
 pub enum Kernel {
     /// A CPU kernel of the runtime; a contraction's second factor has the given layout.
     Cpu(Problem, WeightLayout),
+    /// The launch of a module by number. Behind its operands it takes memory of its own where it needs any.
+    Gpu(Problem, WeightLayout, u32),
 }
-codec_enum!(Kernel { 0 => Cpu(problem, layout) });
+codec_enum!(Kernel { 0 => Cpu(problem, layout), 1 => Gpu(problem, layout, module) });
 
 impl Kernel {
     /// What is computed.
     pub fn problem(&self) -> &Problem {
-        let Self::Cpu(problem, _) = self;
-        problem
+        match self {
+            Self::Cpu(problem, _) | Self::Gpu(problem, ..) => problem,
+        }
+    }
+
+    /// How the second factor of a contraction lies.
+    pub fn layout(&self) -> WeightLayout {
+        match self {
+            Self::Cpu(_, layout) | Self::Gpu(_, layout, _) => *layout,
+        }
     }
 }
 

@@ -60,8 +60,7 @@ impl Display for Arg {
 impl Display for Step {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let problem = self.kernel.problem();
-        let outputs = problem.outputs().len().min(self.args.len());
-        let (reads, writes) = self.args.split_at(self.args.len() - outputs);
+        let (reads, writes) = self.args.split_at(problem.inputs().len().min(self.args.len()));
         let list = |args: &[Arg]| args.iter().map(Arg::to_string).collect::<Vec<_>>().join(", ");
         write!(f, "{} = {} {}({})", list(writes), problem.family(), problem.describe(), list(reads))?;
         if !self.after.is_empty() {
@@ -120,6 +119,13 @@ impl Display for Program {
             let sizes: Vec<String> = self.dims.iter().zip(sizes).map(|(d, n)| format!(" {d}={n}")).collect();
             writeln!(f, "plan for {}{}", plan.target, sizes.concat())?;
             write!(f, "{plan}")?;
+        }
+        for gpu in &self.gpus {
+            for ((sizes, _), plan) in self.buckets.iter().zip(&gpu.plans) {
+                let sizes: Vec<String> = self.dims.iter().zip(sizes).map(|(d, n)| format!(" {d}={n}")).collect();
+                writeln!(f, "plan for {}{}", plan.target, sizes.concat())?;
+                write!(f, "{plan}")?;
+            }
         }
         Ok(())
     }

@@ -29,6 +29,18 @@ impl Program {
             let check = Check { program: self, plan, bucket: i };
             check.body(&plan.body, &mut faults);
         }
+        for gpu in &self.gpus {
+            if gpu.plans.len() != self.buckets.len() {
+                faults.push(Fault { place: gpu.arch.clone(), message: "plans and buckets differ in number".to_owned() });
+            }
+            for (bucket, plan) in gpu.plans.iter().enumerate() {
+                Check { program: self, plan, bucket }.body(&plan.body, &mut faults);
+                let missing = |s: &&Step| !matches!(s.kernel, Kernel::Gpu(_, _, m) if (m as usize) < gpu.modules.len());
+                for step in plan.body.steps().into_iter().filter(missing) {
+                    faults.push(Fault { place: format!("{} ({})", gpu.arch, step.origin), message: "has no module".to_owned() });
+                }
+            }
+        }
         for (i, s) in self.sections.iter().enumerate().filter(|(_, s)| s.offset % 64 != 0) {
             faults.push(Fault { place: format!("section {i}"), message: format!("offset {} is not aligned", s.offset) });
         }
@@ -104,11 +116,18 @@ impl Check<'_> {
     }
 
     fn step(&self, step: &Step, say: &mut impl FnMut(String)) {
-        let Kernel::Cpu(problem, layout) = &step.kernel;
+        let (problem, layout) = (step.kernel.problem(), step.kernel.layout());
+        let own = matches!(step.kernel, Kernel::Gpu(..));
         problem.faults().into_iter().for_each(&mut *say);
         let (inputs, outputs) = (problem.inputs(), problem.outputs());
-        if step.args.len() != inputs.len() + outputs.len() {
+        let operands = inputs.len() + outputs.len();
+        if step.args.len() < operands || step.args.len() > operands + if own { 2 } else { 0 } {
             return say(format!("has {} arguments for {} operands", step.args.len(), inputs.len() + outputs.len()));
+        }
+        for arg in &step.args[operands..] {
+            if !matches!(arg.place, Place::Arena(_)) || self.capacity(arg.place).is_none_or(|c| arg.bytes > c) {
+                say("memory of its own leaves the arena".to_owned());
+            }
         }
         for (i, (arg, operand)) in step.args.iter().zip(inputs.iter().chain(&outputs)).enumerate() {
             if self.capacity(arg.place).is_none_or(|c| arg.bytes > c) {
@@ -132,12 +151,11 @@ impl Check<'_> {
 }
 
 fn conflict(a: &Step, b: &Step) -> bool {
-    let written = |s: &Step| s.kernel.problem().outputs().len().min(s.args.len());
     let overlaps = |x: &Arg, y: &Arg| match (x.place, y.place) {
         (Place::Arena(p), Place::Arena(q)) => p < q + y.bytes && q < p + x.bytes && x.bytes > 0 && y.bytes > 0,
         (p, q) => p == q,
     };
-    let split = |s: &Step| s.args.len() - written(s);
+    let split = |s: &Step| s.kernel.problem().inputs().len().min(s.args.len());
     let (ra, wa) = a.args.split_at(split(a));
     let (rb, wb) = b.args.split_at(split(b));
     let any = |x: &[Arg], y: &[Arg]| x.iter().any(|p| y.iter().any(|q| overlaps(p, q)));

@@ -2,6 +2,8 @@
 
 mod buffer;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod element;
 mod error;
 mod interop;

@@ -26,6 +26,8 @@ pub struct Model {
     program: Program,
     weights: Weights,
     plans: Vec<Bucket>,
+    #[cfg(feature = "cuda")]
+    gpu: Option<crate::cuda::Gpu>,
     recycler: Arc<Recycler>,
     pool: &'static Pool,
 }
@@ -86,9 +88,6 @@ impl Model {
     /// # Errors
     /// As for [`Model::load`].
     pub fn new(program: Program, weights: Weights, device: Device) -> Result<Self, Error> {
-        if let Device::Cuda(n) = device {
-            return Err(Error::Device(format!("CUDA device {n}: this program holds no GPU plan")));
-        }
         if let Some(fault) = program.verify().first() {
             return Err(Error::Invalid(fault.to_string()));
         }
@@ -96,13 +95,65 @@ impl Model {
             return Err(Error::Weights(format!("{} bytes instead of {}", weights.bytes().len(), program.weight_bytes())));
         }
         let pool = pool::global();
+        #[cfg(feature = "cuda")]
+        {
+            let gpu = match device {
+                Device::Cuda(n) => Some(crate::cuda::Gpu::new(&program, weights.bytes(), n)?),
+                // The CPU serves where no GPU does; `device()` tells.
+                Device::Auto if !program.gpus.is_empty() => crate::cuda::Gpu::new(&program, weights.bytes(), 0).ok(),
+                _ => None,
+            };
+            if gpu.is_some() {
+                return Ok(Self { program, weights, plans: vec![], gpu, recycler: Arc::default(), pool });
+            }
+        }
+        #[cfg(not(feature = "cuda"))]
+        if let Device::Cuda(n) = device {
+            return Err(Error::Device(format!("CUDA device {n}: wpk was built without its feature `cuda`")));
+        }
         let plans = program.buckets.iter().map(|(_, plan)| Bucket::new(plan, pool.threads())).collect::<Result<_, _>>()?;
-        Ok(Self { program, weights, plans, recycler: Arc::default(), pool })
+        Ok(Self {
+            program,
+            weights,
+            plans,
+            #[cfg(feature = "cuda")]
+            gpu: None,
+            recycler: Arc::default(),
+            pool,
+        })
     }
 
     /// The device the model runs on.
     pub fn device(&self) -> Device {
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &self.gpu {
+            return Device::Cuda(gpu.ordinal());
+        }
         Device::Cpu
+    }
+
+    /// The GPU plan that runs, where one does.
+    #[cfg(feature = "cuda")]
+    pub fn gpu_plan(&self, bucket: usize) -> Option<&Plan> {
+        self.gpu.as_ref().map(|g| g.plan(bucket))
+    }
+
+    /// On a GPU, nanoseconds of each of some replays of a bucket, copies excluded; else none.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    #[cfg(feature = "cuda")]
+    pub fn replays(&self, bucket: usize, count: usize) -> Result<Vec<f64>, Error> {
+        self.gpu.as_ref().map_or(Ok(vec![]), |g| g.replays(bucket, count))
+    }
+
+    /// On a GPU, median nanoseconds of each step launched by itself; else none.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    #[cfg(feature = "cuda")]
+    pub fn step_times(&self, bucket: usize, rounds: usize) -> Result<Vec<f64>, Error> {
+        self.gpu.as_ref().map_or(Ok(vec![]), |g| g.step_times(bucket, rounds))
     }
 
     /// The program being run.
@@ -149,6 +200,13 @@ impl Model {
         if (inputs.len(), outputs.len()) != (plan.inputs.len(), plan.outputs.len()) {
             let expected = format!("{} inputs and {} outputs", plan.inputs.len(), plan.outputs.len());
             return Err(Error::Mismatch { what: "call".to_owned(), expected, found: format!("{} and {}", inputs.len(), outputs.len()) });
+        }
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &self.gpu {
+            if observe.is_some() {
+                return Err(Error::Device("steps are only traced on the CPU".to_owned()));
+            }
+            return gpu.run(bucket, inputs, outputs);
         }
         let owner = &self.plans[bucket];
         let taken = owner.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();

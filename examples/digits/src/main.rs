@@ -8,6 +8,7 @@ wpk::model! {
     /// Scores of the ten digits for images of 8x8 pixels, 0 for paper and 1 for ink.
     pub struct Digits = "models/digits.onnx";
     dims = { batch: [1] };
+    gpu = [sm_80];
 }
 
 type Image = Tensor<f32, Shape4<1, 1, 8, 8>>;

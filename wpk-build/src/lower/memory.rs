@@ -9,8 +9,8 @@ use wpk_plan::{Arg, Edge, EdgeKind, Kernel, Place, Step};
 /// Bytes between the starts of intermediates.
 const ALIGN: usize = 64;
 
-/// Steps with edges and addresses, and the bytes of the arena.
-pub fn assign(drafts: Drafts) -> (Vec<Step>, usize) {
+/// Steps with edges and addresses, the bytes of the arena, and how many of them begin as zero.
+pub fn assign(drafts: Drafts) -> (Vec<Step>, usize, usize) {
     let order = Order::new(&drafts.steps);
     let offsets = place(&drafts, &order);
     let arena = offsets.iter().zip(&drafts.arena).map(|(o, n)| o + n).max().unwrap_or(0).next_multiple_of(ALIGN);
@@ -20,20 +20,28 @@ pub fn assign(drafts: Drafts) -> (Vec<Step>, usize) {
         Buffer::Input(i) => Arg { place: Place::Input(i as u32), dtype, bytes: drafts.inputs[i] },
         Buffer::Output(i) => Arg { place: Place::Output(i as u32), dtype, bytes: drafts.outputs[i] },
     };
-    let args: Vec<Vec<Arg>> = drafts.steps.iter().map(|d| d.args.iter().map(arg).collect()).collect();
+    let mut args: Vec<Vec<Arg>> = drafts.steps.iter().map(|d| d.args.iter().map(arg).collect()).collect();
+    // Counters are never shared: they lie behind everything else.
+    let mut end = arena;
+    for (args, d) in args.iter_mut().zip(&drafts.steps) {
+        if let Some(bytes) = d.launch.map(|l| l.zeroed).filter(|&n| n > 0) {
+            args.push(Arg { place: Place::Arena(end), dtype: wpk_plan::DType::U8, bytes });
+            end += bytes.next_multiple_of(ALIGN);
+        }
+    }
     let steps = drafts.steps.into_iter().zip(args).zip(order.edges).map(|((d, args), edges)| Step {
-        kernel: Kernel::Cpu(d.problem, d.layout),
+        kernel: match d.launch {
+            Some(launch) => Kernel::Gpu(d.problem, d.layout, launch.module),
+            None => Kernel::Cpu(d.problem, d.layout),
+        },
         args,
         after: edges.into_iter().map(|step| Edge { step, kind: EdgeKind::Full }).collect(),
         origin: d.origin,
         why: d.why,
     });
-    (steps.collect(), arena)
+    (steps.collect(), end, end - arena)
 }
 
-fn outputs(d: &Draft) -> usize {
-    d.problem.outputs().len()
-}
 
 /// The partial order of steps.
 struct Order {
@@ -50,7 +58,7 @@ impl Order {
         let mut order = Self { edges: vec![], before: vec![] };
         let (mut writers, mut readers): (BTreeMap<Buffer, Vec<usize>>, BTreeMap<Buffer, Vec<usize>>) = Default::default();
         for (i, step) in steps.iter().enumerate() {
-            let (reads, writes) = step.args.split_at(step.args.len() - outputs(step));
+            let (reads, writes) = step.args.split_at(step.problem.inputs().len());
             let mut wanted: Vec<usize> = vec![];
             for (b, _) in reads {
                 wanted.extend(writers.get(b).into_iter().flatten());

@@ -1,32 +1,39 @@
 //! From the graph to the plan: one problem per step, operands as views, memory by lifetime.
 
 pub mod cost;
+mod gpu;
 mod memory;
 mod placement;
 mod problem;
 mod steps;
 mod weights;
 
+pub use gpu::{Modules, lower as lower_gpu};
 pub use problem::problem;
 pub use weights::{Blob, Weights};
 
 use crate::graph::Graph;
-use wpk_plan::{Block, Body, Plan, Port};
+use wpk_plan::{Block, Body, Plan, Port, Step};
 
 /// The CPU plan of an optimized graph; its weights join those of other buckets.
 pub fn lower(graph: &Graph, weights: &mut Weights) -> Plan {
     let steps = steps::lower(graph, weights);
-    let (steps, arena) = memory::assign(steps);
+    let (steps, arena, zeroed) = memory::assign(steps);
+    plan(graph, "cpu", steps, (arena, zeroed))
+}
+
+fn plan(graph: &Graph, target: &str, steps: Vec<Step>, (arena, zeroed): (usize, usize)) -> Plan {
     let port = |(name, id): &(String, crate::graph::ValueId)| Port {
         name: name.clone(),
         dtype: graph.dtype(*id),
         shape: graph.shape(*id).to_vec(),
     };
     Plan {
-        target: "cpu".to_owned(),
+        target: target.to_owned(),
         inputs: graph.inputs.iter().map(port).collect(),
         outputs: graph.outputs.iter().map(port).collect(),
         arena,
+        zeroed,
         body: Body { blocks: vec![Block::Run(steps)] },
     }
 }

@@ -20,6 +20,7 @@ pub enum Buffer {
 }
 
 /// A step before memory is assigned.
+#[derive(Clone)]
 pub struct Draft {
     pub problem: Problem,
     pub layout: WeightLayout,
@@ -27,6 +28,16 @@ pub struct Draft {
     pub args: Vec<(Buffer, DType)>,
     pub origin: String,
     pub why: String,
+    /// What runs on a GPU instead of the runtime's own kernel.
+    pub launch: Option<Launch>,
+}
+
+/// A generated kernel.
+#[derive(Clone, Copy)]
+pub struct Launch {
+    pub module: u32,
+    /// Bytes of its own that are zero before it and after it.
+    pub zeroed: usize,
 }
 
 /// All steps, with the bytes of every intermediate and other buffer they name.
@@ -122,6 +133,7 @@ impl Lowering<'_> {
             args,
             origin,
             why: "copied: its reader takes no such strides".to_owned(),
+            launch: None,
         });
     }
 
@@ -188,7 +200,7 @@ impl Lowering<'_> {
                 return;
             }
         }
-        self.steps.push(Draft { problem, layout, args, origin, why });
+        self.steps.push(Draft { problem, layout, args, origin, why, launch: None });
     }
 
     /// A view of the input where strides can say it, else of a copy.

@@ -11,34 +11,12 @@ pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Res
         && conv.epilogue.is_none()
     {
         let rank = conv.out.len() + 2;
-        let mut x = cx.b.transpose(inputs[0], &last(rank))?;
-        let mut conv = Conv { channels_last: true, ..conv.clone() };
-        if let Some((before, after)) = explicit_padding(&conv, &cx.b.shape(x), &cx.b.shape(inputs[1])) {
-            x = cx.b.one(Op::Pad { before, after, fill: 0 }, &[x])?;
-            conv.pads.fill(0);
-        }
+        let x = cx.b.transpose(inputs[0], &last(rank))?;
+        let conv = Conv { channels_last: true, ..conv.clone() };
         let y = cx.b.one(Op::Conv(conv), &[x, inputs[1]])?;
         return cx.b.transpose(y, &first(rank)).map(|y| Some(vec![y]));
     }
     sink(cx, &node.op, inputs)
-}
-
-/// Channels per group up to which padding is written out, so that a row of the window is one run of memory.
-const FEW: usize = 4;
-
-/// Padding before and after each channels-last dimension of a convolution of few channels.
-fn explicit_padding(conv: &Conv, x: &[usize], w: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
-    let rank = conv.out.len();
-    if conv.transposed || conv.groups != 1 || x[rank + 1] > FEW || conv.pads.iter().any(|&p| p < 0) {
-        return None;
-    }
-    let (mut before, mut after) = (vec![0; rank + 2], vec![0; rank + 2]);
-    for d in 0..rank {
-        before[1 + d] = conv.pads[d] as usize;
-        let reach = (conv.out[d].max(1) - 1) * conv.strides[d] + w[2 + d].saturating_sub(1) * conv.dilations[d] + 1;
-        after[1 + d] = reach.saturating_sub(x[1 + d] + before[1 + d]);
-    }
-    Some((before, after))
 }
 
 /// Channels second to channels last.

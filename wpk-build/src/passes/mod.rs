@@ -7,6 +7,7 @@ mod attention;
 mod batch_norm;
 mod channels_last;
 mod epilogue;
+mod explicit_padding;
 mod fuse_maps;
 mod layer_norm;
 mod pattern;
@@ -34,6 +35,7 @@ pub const PIPELINE: &[Pass] = &[
     Pass { name: "attention", rule: attention::rule },
     Pass { name: "fuse_maps", rule: fuse_maps::rule },
     Pass { name: "channels_last", rule: channels_last::rule },
+    Pass { name: "explicit_padding", rule: explicit_padding::rule },
     Pass { name: "fuse_maps_again", rule: fuse_maps::rule },
     Pass { name: "epilogue", rule: epilogue::rule },
 ];

@@ -84,7 +84,7 @@ impl<'a> Args<'a> {
 
 /// Prepares a kernel, or says what it does not take.
 pub(crate) fn bind(kernel: &Kernel) -> Result<Box<dyn Bound>, String> {
-    let Kernel::Cpu(problem, layout) = kernel;
+    let Kernel::Cpu(problem, layout) = kernel else { return Err("a GPU kernel in a CPU plan".to_owned()) };
     match problem {
         Problem::Contraction(p) => contraction::bind(p, *layout),
         Problem::Map(p) => map::bind(p),

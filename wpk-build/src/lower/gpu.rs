@@ -1,0 +1,99 @@
+//! GPU plans: the same drafts, each launched as a generated kernel.
+
+use super::steps::{self, Buffer, Draft, Drafts, Launch};
+use super::{Weights, memory, plan};
+use crate::graph::Graph;
+use std::collections::BTreeMap;
+use wpk_kernels::arch::Arch;
+use wpk_kernels::family::heuristic;
+use wpk_plan::problem::{Map, Move, Operand, Problem};
+use wpk_plan::{Codec, DType, Module, Plan, ScalarFn, WeightLayout};
+
+/// The kernels of an architecture's plans; equal problems share one.
+pub struct Modules {
+    arch: &'static Arch,
+    /// All so far.
+    pub list: Vec<Module>,
+    known: BTreeMap<Vec<u8>, (u32, usize, usize, String)>,
+}
+
+impl Modules {
+    /// None so far.
+    pub fn new(arch: &'static Arch) -> Self {
+        Self { arch, list: vec![], known: BTreeMap::new() }
+    }
+
+    /// The module of a problem, bytes of its own, bytes that begin as zero, and its schedule.
+    fn generated(&mut self, problem: &Problem, layout: WeightLayout) -> Result<(u32, usize, usize, String), String> {
+        let mut key = vec![];
+        problem.encode(&mut key);
+        key.push(u8::from(layout == WeightLayout::Panels16));
+        if let Some(known) = self.known.get(&key) {
+            return Ok(known.clone());
+        }
+        let (kernel, schedule) = heuristic(problem, layout, self.arch).map_err(|e| e.to_string())?;
+        if let Some(fault) = kernel.verify().first() {
+            return Err(format!("the generated kernel is not valid: {fault}"));
+        }
+        let found = (self.list.len() as u32, kernel.workspace, kernel.zeroed, schedule);
+        self.list.push(Module {
+            entry: kernel.name.clone(),
+            text: kernel.text(self.arch),
+            threads: kernel.threads,
+            blocks: kernel.blocks,
+            shared: kernel.shared,
+        });
+        self.known.insert(key, found.clone());
+        Ok(found)
+    }
+}
+
+/// The plan of an optimized graph for a GPU.
+///
+/// # Errors
+/// Every step that has no kernel, with its ONNX nodes and the reason.
+pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules) -> Result<Plan, Vec<String>> {
+    let Drafts { steps, mut arena, inputs, outputs, weights } = steps::lower(graph, weights);
+    let (mut launched, mut refused) = (vec![], vec![]);
+    for draft in steps.into_iter().flat_map(apart) {
+        match modules.generated(&draft.problem, draft.layout) {
+            Err(reason) => refused.push(format!("{}: {reason}", draft.origin)),
+            Ok((module, workspace, zeroed, schedule)) => {
+                let mut draft = Draft { launch: Some(Launch { module, zeroed }), why: schedule, ..draft };
+                if workspace > 0 {
+                    draft.args.push((Buffer::Arena(arena.len()), DType::U8));
+                    arena.push(workspace);
+                }
+                launched.push(draft);
+            }
+        }
+    }
+    if !refused.is_empty() {
+        return Err(refused);
+    }
+    let (steps, arena, zeroed) = memory::assign(Drafts { steps: launched, arena, inputs, outputs, weights });
+    Ok(plan(graph, modules.arch.target, steps, (arena, zeroed)))
+}
+
+/// A move as maps, one for the fill and one for each part; anything else as it is.
+fn apart(draft: Draft) -> Vec<Draft> {
+    let Problem::Move(m) = &draft.problem else { return vec![draft] };
+    let Move { dtype, out, fill, parts } = m.clone();
+    let target = draft.args[draft.args.len() - 1];
+    let map = |inputs: Vec<Operand>, function: ScalarFn, to: wpk_plan::View| {
+        let outputs = vec![Operand { dtype, view: to }];
+        Problem::Map(Map { shape: outputs[0].view.shape.clone(), inputs, function, outputs })
+    };
+    let mut maps = vec![];
+    if let Some(bits) = fill {
+        let mut function = ScalarFn::default();
+        let value = function.push(wpk_plan::Expr::Const(bits), dtype);
+        function.outputs = vec![value];
+        maps.push((map(vec![], function, out), vec![target]));
+    }
+    for (part, arg) in parts.into_iter().zip(&draft.args) {
+        let from = Operand { dtype, view: part.from };
+        maps.push((map(vec![from], ScalarFn::identity(dtype), part.to), vec![*arg, target]));
+    }
+    maps.into_iter().map(|(problem, args)| Draft { problem, args, ..draft.clone() }).collect()
+}

@@ -1,0 +1,342 @@
+//! The driver behind small safe types: a call that fails is an error with the call's name and the driver's words.
+
+use crate::Error;
+use cudarc::driver::sys;
+use std::ffi::{CStr, CString, c_void};
+use std::ptr::null_mut;
+use std::sync::Arc;
+
+/// The oldest driver whose interface is used: CUDA 12.0.
+const OLDEST: i32 = 12000;
+
+fn check(call: &str, result: sys::CUresult) -> Result<(), Error> {
+    if result == sys::CUresult::CUDA_SUCCESS {
+        return Ok(());
+    }
+    let mut text = std::ptr::null();
+    // SAFETY: the driver writes a static string or leaves null.
+    let known = unsafe { sys::cuGetErrorString(result, &raw mut text) } == sys::CUresult::CUDA_SUCCESS && !text.is_null();
+    // SAFETY: as above.
+    let words = if known { unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned() } else { format!("{result:?}") };
+    Err(Error::Device(format!("{call}: {words}")))
+}
+
+/// `check` of a driver call by its name.
+macro_rules! cu {
+    ($name:ident($($arg:expr),* $(,)?)) => {
+        // SAFETY: the arguments are valid for this call, by the types around it; the library was found before.
+        check(stringify!($name), unsafe { sys::$name($($arg),*) })
+    };
+}
+
+/// A device with its primary context.
+pub struct Context {
+    device: sys::CUdevice,
+    raw: sys::CUcontext,
+    ordinal: usize,
+}
+
+// SAFETY: contexts may be used from any thread that makes them current, which every method does.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+impl Context {
+    /// Opens a device by number.
+    pub fn new(ordinal: usize) -> Result<Arc<Self>, Error> {
+        // SAFETY: only tries to open the library.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(Error::Device("there is no NVIDIA driver (libcuda)".to_owned()));
+        }
+        let mut version = 0;
+        cu!(cuDriverGetVersion(&raw mut version))?;
+        if version < OLDEST {
+            return Err(Error::Device(format!("the NVIDIA driver is for CUDA {}.{}; 12.0 is needed", version / 1000, version % 1000 / 10)));
+        }
+        cu!(cuInit(0))?;
+        let mut count = 0;
+        cu!(cuDeviceGetCount(&raw mut count))?;
+        if ordinal >= count as usize {
+            return Err(Error::Device(format!("there is no CUDA device {ordinal}: the driver shows {count}")));
+        }
+        let (mut device, mut raw) = (0, null_mut());
+        cu!(cuDeviceGet(&raw mut device, ordinal as i32))?;
+        cu!(cuDevicePrimaryCtxRetain(&raw mut raw, device))?;
+        let context = Self { device, raw, ordinal };
+        context.enter()?;
+        Ok(Arc::new(context))
+    }
+
+    /// Makes it current for this thread.
+    pub fn enter(&self) -> Result<(), Error> {
+        cu!(cuCtxSetCurrent(self.raw))
+    }
+
+    /// The device's number.
+    pub fn ordinal(&self) -> usize {
+        self.ordinal
+    }
+
+    fn attribute(&self, which: sys::CUdevice_attribute) -> Result<i32, Error> {
+        let mut value = 0;
+        cu!(cuDeviceGetAttribute(&raw mut value, which, self.device))?;
+        Ok(value)
+    }
+
+    /// The compute capability, as 90 for 9.0.
+    pub fn capability(&self) -> Result<u32, Error> {
+        use sys::CUdevice_attribute::{CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR};
+        let major = self.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        Ok((10 * major + self.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?) as u32)
+    }
+
+    /// Bytes of shared memory that a block may have.
+    pub fn shared(&self) -> Result<u32, Error> {
+        Ok(self.attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as u32)
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // What fails while the process ends cannot be told to anyone.
+        let _ = cu!(cuDevicePrimaryCtxRelease_v2(self.device));
+    }
+}
+
+/// Device memory.
+pub struct Buffer {
+    pub pointer: sys::CUdeviceptr,
+    pub bytes: usize,
+    context: Arc<Context>,
+}
+
+impl Buffer {
+    /// Zeros, at least one byte of them.
+    pub fn new(context: &Arc<Context>, bytes: usize) -> Result<Self, Error> {
+        context.enter()?;
+        let mut pointer = 0;
+        let size = bytes.max(16);
+        cu!(cuMemAlloc_v2(&raw mut pointer, size)).map_err(|e| Error::Device(format!("{bytes} bytes of device memory: {e}")))?;
+        let buffer = Self { pointer, bytes, context: context.clone() };
+        cu!(cuMemsetD8_v2(pointer, 0, size))?;
+        Ok(buffer)
+    }
+
+    /// A copy of host memory.
+    pub fn of(context: &Arc<Context>, data: &[u8]) -> Result<Self, Error> {
+        let buffer = Self::new(context, data.len())?;
+        if !data.is_empty() {
+            cu!(cuMemcpyHtoD_v2(buffer.pointer, data.as_ptr().cast(), data.len()))?;
+        }
+        Ok(buffer)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let _ = self.context.enter().and_then(|()| cu!(cuMemFree_v2(self.pointer)));
+    }
+}
+
+/// Page-locked host memory, which copies need to be asynchronous.
+pub struct Pinned {
+    pointer: *mut u8,
+    bytes: usize,
+    context: Arc<Context>,
+}
+
+// SAFETY: plain memory, owned.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    pub fn new(context: &Arc<Context>, bytes: usize) -> Result<Self, Error> {
+        context.enter()?;
+        let mut pointer: *mut c_void = null_mut();
+        cu!(cuMemHostAlloc(&raw mut pointer, bytes.max(16), 0))?;
+        let pointer = pointer.cast::<u8>();
+        // SAFETY: just allocated with this size.
+        unsafe { pointer.write_bytes(0, bytes.max(16)) };
+        Ok(Self { pointer, bytes, context: context.clone() })
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: initialized, and owned by `self`; copies into it are waited for before a call ends.
+        unsafe { std::slice::from_raw_parts(self.pointer, self.bytes) }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for `bytes`.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer, self.bytes) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = self.context.enter().and_then(|()| cu!(cuMemFreeHost(self.pointer.cast())));
+    }
+}
+
+/// A loaded kernel.
+#[derive(Clone, Copy)]
+pub struct Function {
+    raw: sys::CUfunction,
+    pub threads: u32,
+    pub blocks: u32,
+    /// Bytes of shared memory given at launch, beyond what it declares.
+    dynamic: u32,
+}
+
+// SAFETY: handles of a loaded module, valid in its context from any thread.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
+
+/// Bytes of shared memory that a kernel declares itself; see `wpk_kernels::ptx::STATIC_SHARED`.
+const STATIC_SHARED: u32 = 48 << 10;
+
+impl Function {
+    /// Compiles PTX; modules live as long as the process's context.
+    pub fn load(context: &Context, module: &wpk_plan::Module) -> Result<Self, Error> {
+        context.enter()?;
+        let (text, entry) = (CString::new(module.text.as_str()), CString::new(module.entry.as_str()));
+        let (Ok(text), Ok(entry)) = (text, entry) else { return Err(Error::Invalid(format!("module {:?}", module.entry))) };
+        let mut log = vec![0u8; 8192];
+        let mut options = [sys::CUjit_option_enum::CU_JIT_ERROR_LOG_BUFFER, sys::CUjit_option_enum::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+        let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), log.len() as *mut c_void];
+        let mut raw = null_mut();
+        let loaded = cu!(cuModuleLoadDataEx(&raw mut raw, text.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr()));
+        loaded.map_err(|e| {
+            let log = String::from_utf8_lossy(&log);
+            Error::Device(format!("{e}: {}", log.trim_end_matches('\0')))
+        })?;
+        let mut function = null_mut();
+        cu!(cuModuleGetFunction(&raw mut function, raw, entry.as_ptr()))?;
+        let dynamic = if module.shared > STATIC_SHARED { module.shared } else { 0 };
+        if dynamic > 0 {
+            let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            cu!(cuFuncSetAttribute(function, which, dynamic as i32))?;
+        }
+        Ok(Self { raw: function, threads: module.threads, blocks: module.blocks, dynamic })
+    }
+}
+
+/// A stream.
+pub struct Stream {
+    raw: sys::CUstream,
+    context: Arc<Context>,
+}
+
+// SAFETY: used by one session at a time.
+unsafe impl Send for Stream {}
+
+impl Stream {
+    pub fn new(context: &Arc<Context>) -> Result<Self, Error> {
+        context.enter()?;
+        let mut raw = null_mut();
+        cu!(cuStreamCreate(&raw mut raw, sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32))?;
+        Ok(Self { raw, context: context.clone() })
+    }
+
+    /// Starts a copy to the device; the source must stay until the stream was waited for.
+    pub fn upload(&self, to: &Buffer, from: &Pinned) -> Result<(), Error> {
+        if to.bytes == 0 { Ok(()) } else { cu!(cuMemcpyHtoDAsync_v2(to.pointer, from.pointer.cast(), to.bytes, self.raw)) }
+    }
+
+    /// Starts a copy from the device; the target must stay until the stream was waited for.
+    pub fn download(&self, to: &mut Pinned, from: &Buffer) -> Result<(), Error> {
+        if from.bytes == 0 { Ok(()) } else { cu!(cuMemcpyDtoHAsync_v2(to.pointer.cast(), from.pointer, from.bytes, self.raw)) }
+    }
+
+    pub fn launch(&self, graph: &Graph) -> Result<(), Error> {
+        cu!(cuGraphLaunch(graph.exec, self.raw))
+    }
+
+    /// Launches one kernel.
+    pub fn run(&self, f: &Function, pointers: &[u64]) -> Result<(), Error> {
+        let mut pointers = pointers.to_vec();
+        let mut params: Vec<*mut c_void> = pointers.iter_mut().map(|p| (&raw mut *p).cast()).collect();
+        // SAFETY: zero is valid for every field: no attributes.
+        let mut config: sys::CUlaunchConfig = unsafe { std::mem::zeroed() };
+        (config.gridDimX, config.gridDimY, config.gridDimZ) = (f.blocks, 1, 1);
+        (config.blockDimX, config.blockDimY, config.blockDimZ) = (f.threads, 1, 1);
+        (config.sharedMemBytes, config.hStream) = (f.dynamic, self.raw);
+        cu!(cuLaunchKernelEx(&raw const config, f.raw, params.as_mut_ptr(), null_mut()))
+    }
+
+    pub fn wait(&self) -> Result<(), Error> {
+        cu!(cuStreamSynchronize(self.raw))
+    }
+
+    /// Nanoseconds that each of some pieces of work takes on the device.
+    pub fn time(&self, count: usize, mut work: impl FnMut(usize) -> Result<(), Error>) -> Result<Vec<f64>, Error> {
+        let event = || {
+            let mut raw = null_mut();
+            cu!(cuEventCreate(&raw mut raw, 0)).map(|()| raw)
+        };
+        let events = (0..=count).map(|_| event()).collect::<Result<Vec<_>, _>>()?;
+        cu!(cuEventRecord(events[0], self.raw))?;
+        for (i, &event) in events[1..].iter().enumerate() {
+            work(i)?;
+            cu!(cuEventRecord(event, self.raw))?;
+        }
+        self.wait()?;
+        let mut times = vec![];
+        for pair in events.windows(2) {
+            let mut ms = 0.0;
+            cu!(cuEventElapsedTime(&raw mut ms, pair[0], pair[1]))?;
+            times.push(f64::from(ms) * 1e6);
+        }
+        events.into_iter().try_for_each(|e| cu!(cuEventDestroy_v2(e)))?;
+        Ok(times)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _ = self.context.enter().and_then(|()| cu!(cuStreamDestroy_v2(self.raw)));
+    }
+}
+
+/// An instantiated graph of launches.
+pub struct Graph {
+    exec: sys::CUgraphExec,
+    context: Arc<Context>,
+}
+
+// SAFETY: used by one session at a time.
+unsafe impl Send for Graph {}
+
+/// One launch: the function, its pointers, and the numbers of the launches it waits for.
+pub type Launch<'a> = (&'a Function, Vec<u64>, Vec<usize>);
+
+impl Graph {
+    pub fn new(context: &Arc<Context>, launches: &[Launch<'_>]) -> Result<Self, Error> {
+        context.enter()?;
+        let mut graph = null_mut();
+        cu!(cuGraphCreate(&raw mut graph, 0))?;
+        let mut nodes: Vec<sys::CUgraphNode> = vec![];
+        for (f, pointers, after) in launches {
+            let mut pointers = pointers.clone();
+            let mut params: Vec<*mut c_void> = pointers.iter_mut().map(|p| (&raw mut *p).cast()).collect();
+            let before: Vec<sys::CUgraphNode> = after.iter().map(|&i| nodes[i]).collect();
+            // SAFETY: zero is valid for every field: null pointers and no extras.
+            let mut node: sys::CUDA_KERNEL_NODE_PARAMS = unsafe { std::mem::zeroed() };
+            (node.func, node.sharedMemBytes, node.kernelParams) = (f.raw, f.dynamic, params.as_mut_ptr());
+            (node.gridDimX, node.gridDimY, node.gridDimZ) = (f.blocks, 1, 1);
+            (node.blockDimX, node.blockDimY, node.blockDimZ) = (f.threads, 1, 1);
+            let mut made = null_mut();
+            cu!(cuGraphAddKernelNode_v2(&raw mut made, graph, before.as_ptr(), before.len(), &raw const node))?;
+            nodes.push(made);
+        }
+        let mut exec = null_mut();
+        let instantiated = cu!(cuGraphInstantiateWithFlags(&raw mut exec, graph, 0));
+        cu!(cuGraphDestroy(graph))?;
+        instantiated.map(|()| Self { exec, context: context.clone() })
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        let _ = self.context.enter().and_then(|()| cu!(cuGraphExecDestroy(self.exec)));
+    }
+}

@@ -1,0 +1,192 @@
+//! GPU plans: kernels loaded once, weights on the device, and sessions that replay a graph of launches.
+
+mod driver;
+
+use crate::Error;
+use driver::{Buffer, Context, Function, Graph, Pinned, Stream};
+use std::sync::{Arc, Mutex};
+use wpk_plan::{Block, GpuPlans, Kernel, Place, Plan, Program, Step};
+
+/// The GPU side of a model.
+pub struct Gpu {
+    context: Arc<Context>,
+    functions: Vec<Function>,
+    weights: Buffer,
+    sections: Vec<usize>,
+    plans: Vec<Plan>,
+    idle: Vec<Mutex<Vec<Session>>>,
+}
+
+/// The memory and the graph of one call.
+struct Session {
+    stream: Stream,
+    graph: Graph,
+    inputs: Vec<(Pinned, Buffer)>,
+    outputs: Vec<(Pinned, Buffer)>,
+    /// By step, its launch.
+    launches: Vec<(usize, Vec<u64>)>,
+    _arena: Buffer,
+}
+
+/// The steps of a plan without control flow.
+fn steps(plan: &Plan) -> Result<&[Step], Error> {
+    match plan.body.blocks.as_slice() {
+        [] => Ok(&[]),
+        [Block::Run(steps)] => Ok(steps),
+        _ => Err(Error::Invalid("control flow in a GPU plan".to_owned())),
+    }
+}
+
+/// Whether a plan for an architecture runs on a compute capability.
+fn runs(arch: &str, capability: u32) -> bool {
+    let number = arch.trim_start_matches("sm_");
+    match number.strip_suffix('a') {
+        Some(exact) => exact.parse() == Ok(capability),
+        None => number.parse::<u32>().is_ok_and(|n| n <= capability),
+    }
+}
+
+impl Gpu {
+    /// Loads the plans for a device.
+    pub fn new(program: &Program, weights: &[u8], ordinal: usize) -> Result<Self, Error> {
+        if program.gpus.is_empty() {
+            return Err(Error::Device(format!("CUDA device {ordinal}: this program holds no GPU plan")));
+        }
+        let context = Context::new(ordinal)?;
+        let capability = context.capability()?;
+        let fits = |g: &&GpuPlans| runs(&g.arch, capability);
+        let Some(chosen) = program.gpus.iter().filter(fits).max_by_key(|g| g.arch.clone()) else {
+            let had: Vec<&str> = program.gpus.iter().map(|g| g.arch.as_str()).collect();
+            return Err(Error::Device(format!("CUDA device {ordinal} is sm_{capability}; there are plans for {}", had.join(", "))));
+        };
+        let limit = context.shared()?;
+        if let Some(m) = chosen.modules.iter().find(|m| m.shared > limit) {
+            return Err(Error::Device(format!("{} takes {} bytes of shared memory, the device has {limit}", m.entry, m.shared)));
+        }
+        let functions = functions(&context, chosen)?;
+        let gpu = Self {
+            weights: Buffer::of(&context, weights)?,
+            sections: program.sections.iter().map(|s| s.offset).collect(),
+            plans: chosen.plans.clone(),
+            idle: chosen.plans.iter().map(|_| Mutex::default()).collect(),
+            context,
+            functions,
+        };
+        for (bucket, idle) in gpu.idle.iter().enumerate() {
+            idle.lock().unwrap_or_else(|e| e.into_inner()).push(gpu.session(bucket)?);
+        }
+        Ok(gpu)
+    }
+
+    /// The device's number.
+    pub fn ordinal(&self) -> usize {
+        self.context.ordinal()
+    }
+
+    /// The plan of a bucket.
+    pub fn plan(&self, bucket: usize) -> &Plan {
+        &self.plans[bucket]
+    }
+
+    fn session(&self, bucket: usize) -> Result<Session, Error> {
+        let plan = &self.plans[bucket];
+        let arena = Buffer::new(&self.context, plan.arena)?;
+        let pair = |p: &wpk_plan::Port| Ok((Pinned::new(&self.context, p.bytes())?, Buffer::new(&self.context, p.bytes())?));
+        let inputs = plan.inputs.iter().map(pair).collect::<Result<Vec<_>, Error>>()?;
+        let outputs = plan.outputs.iter().map(pair).collect::<Result<Vec<_>, Error>>()?;
+        let pointer = |place: Place| match place {
+            Place::Arena(offset) => Ok(arena.pointer + offset as u64),
+            Place::Weight(i) => Ok(self.weights.pointer + self.sections[i as usize] as u64),
+            Place::Input(i) => Ok(inputs[i as usize].1.pointer),
+            Place::Output(i) => Ok(outputs[i as usize].1.pointer),
+            other => Err(Error::Invalid(format!("argument {other}"))),
+        };
+        let mut launches = vec![];
+        let mut nodes = vec![];
+        for step in steps(plan)? {
+            let Kernel::Gpu(_, _, module) = step.kernel else {
+                return Err(Error::Invalid(format!("a CPU kernel in a GPU plan ({})", step.origin)));
+            };
+            let pointers = step.args.iter().map(|a| pointer(a.place)).collect::<Result<Vec<_>, _>>()?;
+            launches.push((module as usize, pointers.clone()));
+            nodes.push((&self.functions[module as usize], pointers, step.after.iter().map(|e| e.step as usize).collect()));
+        }
+        let graph = Graph::new(&self.context, &nodes)?;
+        Ok(Session { stream: Stream::new(&self.context)?, graph, inputs, outputs, launches, _arena: arena })
+    }
+
+    /// Runs something in an idle session, or in a new one.
+    fn with<T>(&self, bucket: usize, f: impl FnOnce(&mut Session) -> Result<T, Error>) -> Result<T, Error> {
+        self.context.enter()?;
+        let taken = self.idle[bucket].lock().unwrap_or_else(|e| e.into_inner()).pop();
+        let mut session = match taken {
+            Some(session) => session,
+            None => self.session(bucket)?,
+        };
+        // After a failure the session's state is unknown: it is not used again.
+        let result = f(&mut session)?;
+        self.idle[bucket].lock().unwrap_or_else(|e| e.into_inner()).push(session);
+        Ok(result)
+    }
+
+    /// Runs a bucket on host memory of the ports' lengths.
+    pub fn run(&self, bucket: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), Error> {
+        self.with(bucket, |s| {
+            for ((pinned, buffer), data) in s.inputs.iter_mut().zip(inputs) {
+                pinned.bytes_mut().copy_from_slice(data);
+                s.stream.upload(buffer, pinned)?;
+            }
+            s.stream.launch(&s.graph)?;
+            for (pinned, buffer) in &mut s.outputs {
+                s.stream.download(pinned, buffer)?;
+            }
+            s.stream.wait()?;
+            for ((pinned, _), data) in s.outputs.iter().zip(outputs) {
+                data.copy_from_slice(pinned.bytes());
+            }
+            Ok(())
+        })
+    }
+
+    /// Nanoseconds of each of some replays of the whole plan, on what the session's inputs hold.
+    pub fn replays(&self, bucket: usize, count: usize) -> Result<Vec<f64>, Error> {
+        self.with(bucket, |s| s.stream.time(count, |_| s.stream.launch(&s.graph)))
+    }
+
+    /// Nanoseconds of each step when launched by itself, the median of some rounds.
+    pub fn step_times(&self, bucket: usize, rounds: usize) -> Result<Vec<f64>, Error> {
+        self.with(bucket, |s| {
+            let mut all: Vec<Vec<f64>> = vec![vec![]; s.launches.len()];
+            for _ in 0..rounds {
+                let once = s.stream.time(s.launches.len(), |i| {
+                    let (module, pointers) = &s.launches[i];
+                    s.stream.run(&self.functions[*module], pointers)
+                })?;
+                all.iter_mut().zip(once).for_each(|(list, t)| list.push(t));
+            }
+            Ok(all
+                .into_iter()
+                .map(|mut list| {
+                    list.sort_by(f64::total_cmp);
+                    list[list.len() / 2]
+                })
+                .collect())
+        })
+    }
+}
+
+/// Loads every module, several at a time: the driver compiles each by itself.
+fn functions(context: &Context, plans: &GpuPlans) -> Result<Vec<Function>, Error> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(16);
+    let size = plans.modules.len().div_ceil(threads).max(1);
+    let load = |part: &[wpk_plan::Module]| part.iter().map(|m| Function::load(context, m)).collect::<Result<Vec<_>, _>>();
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = plans.modules.chunks(size).map(|part| scope.spawn(move || load(part))).collect();
+        let mut all = vec![];
+        for part in parts {
+            let loaded = part.join().unwrap_or_else(|_| Err(Error::Device("a thread that loads kernels ended".to_owned())));
+            all.extend(loaded?);
+        }
+        Ok(all)
+    })
+}
