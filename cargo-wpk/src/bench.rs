@@ -71,7 +71,15 @@ fn gpu(args: &BenchArgs, model: &wpk_rt::Model) -> Outcome {
     let mut times = model.replays(0, 200)?;
     times.sort_by(f64::total_cmp);
     let at = |q: usize| times[(times.len() - 1) * q / 100] / 1e6;
-    println!("replays: median {:.4} ms, p90 {:.4} ms, best {:.4} ms", at(50), at(90), at(0));
+    let mut host = model.host_times(0, 200)?;
+    host.sort_by(f64::total_cmp);
+    println!(
+        "replays: median {:.4} ms, p90 {:.4} ms, best {:.4} ms; the host takes {:.1} us to start one",
+        at(50),
+        at(90),
+        at(0),
+        host[host.len() / 2] / 1e3
+    );
     if args.profile {
         let steps = plan.body.steps();
         let times = model.step_times(0, 30)?;

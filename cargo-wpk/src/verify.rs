@@ -17,6 +17,9 @@ pub struct VerifyArgs {
     /// Compares results only, with MODEL.out64.npy beside the model where there is one
     #[arg(long)]
     outputs: bool,
+    /// Runs the model so often, and checks that every run gives the same bits
+    #[arg(long, default_value_t = 1)]
+    runs: usize,
 }
 
 pub fn verify(args: &VerifyArgs) -> Outcome {
@@ -31,6 +34,14 @@ pub fn verify(args: &VerifyArgs) -> Outcome {
     let mut first = None;
     if args.outputs || args.model.device.is_some() {
         model.run(0, &slices, &mut targets)?;
+        for run in 1..args.runs {
+            let mut again: Vec<Vec<u8>> = plan.outputs.iter().map(|p| vec![0; p.bytes()]).collect();
+            model.run(0, &slices, &mut again.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
+            if !again.iter().zip(&targets).all(|(a, b)| a.as_slice() == &**b) {
+                return Err(format!("run {run} gives other bits than run 0").into());
+            }
+        }
+        println!("{} runs give the same bits", args.runs);
     } else {
         let mut reference = Reference::new(&compiled.program, &compiled.blob.to_bytes(), &given);
         let steps = plan.body.steps();

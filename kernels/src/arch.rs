@@ -42,6 +42,6 @@ impl Arch {
     pub fn resident(&self, threads: u32, registers: u32, shared: u32) -> u32 {
         let by_registers = 65536 / (registers.next_multiple_of(8) * threads).max(1);
         let by_shared = (self.shared as u32 + 1024) / (shared + 1024);
-        by_registers.min(by_shared).min(self.threads / threads.max(1)).min(32).max(1)
+        by_registers.min(by_shared).min(self.threads / threads.max(1)).clamp(1, 32)
     }
 }

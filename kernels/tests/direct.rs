@@ -7,9 +7,7 @@ use wpk_kernels::arch::{ARCHES, Arch};
 use wpk_kernels::family::{Direct, Folded, Reduction, direct, reduction};
 use wpk_kernels::ptx::Kernel;
 use wpk_kernels::schedule::Schedule;
-use wpk_plan::problem::{
-    Access, Affine, Contraction, Operand, Problem, Reduce, ReduceKind, Window, WindowDim, WindowKind,
-};
+use wpk_plan::problem::{Access, Affine, Contraction, Operand, Problem, Reduce, ReduceKind, Window, WindowDim, WindowKind};
 use wpk_plan::{DType, ScalarFn, View};
 
 /// A depthwise convolution with channels last.

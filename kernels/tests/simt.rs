@@ -4,8 +4,8 @@ mod support;
 
 use support::{Random, assemble, check};
 use wpk_kernels::arch::ARCHES;
-use wpk_kernels::ptx::Kernel;
 use wpk_kernels::family::{Simt, simt};
+use wpk_kernels::ptx::Kernel;
 use wpk_kernels::schedule::Schedule;
 use wpk_plan::problem::{Access, Affine, Contraction, Operand, Problem};
 use wpk_plan::{Binary, DType, ScalarFn, View, WeightLayout};

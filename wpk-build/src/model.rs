@@ -176,7 +176,9 @@ impl Model {
         }
         if let Some(arch) = self.unknown.first() {
             let known: Vec<&str> = ARCHES.iter().map(|a| a.target).collect();
-            return Err(Diag::new(format!("there is no GPU architecture {arch:?}")).help(format!("choose one of {}", known.join(", "))).into());
+            return Err(Diag::new(format!("there is no GPU architecture {arch:?}"))
+                .help(format!("choose one of {}", known.join(", ")))
+                .into());
         }
         let mut weights = Weights::default();
         let (mut buckets, mut graphs, mut remarks, mut choices) = (vec![], vec![], vec![], vec![]);

@@ -68,7 +68,8 @@ impl Parse for Declaration {
         input.parse::<Token![=]>()?;
         let path = input.parse()?;
         input.parse::<Token![;]>()?;
-        let mut declaration = Self { attributes, visibility, name, path, lists: vec![], precision: wpk_build::Precision::default(), gpus: vec![] };
+        let mut declaration =
+            Self { attributes, visibility, name, path, lists: vec![], precision: wpk_build::Precision::default(), gpus: vec![] };
         while !input.is_empty() {
             declaration.option(input)?;
             input.parse::<Token![;]>()?;

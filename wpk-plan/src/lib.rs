@@ -19,7 +19,9 @@ mod walk;
 
 pub use codec::{Codec, DecodeError, Reader};
 pub use dtype::DType;
-pub use plan::{Arg, Block, Body, Edge, EdgeKind, GpuPlans, Kernel, Module, Place, Plan, Port, Program, Section, Step, VERSION, WeightLayout};
+pub use plan::{
+    Arg, Block, Body, Edge, EdgeKind, GpuPlans, Kernel, Module, Place, Plan, Port, Program, Section, Step, VERSION, WeightLayout,
+};
 pub use problem::{Operand, Problem};
 pub use scalar::{Binary, Expr, Inst, ScalarFn, Unary};
 pub use verify::Fault;

@@ -147,6 +147,15 @@ impl Model {
         self.gpu.as_ref().map_or(Ok(vec![]), |g| g.replays(bucket, count))
     }
 
+    /// On a GPU, nanoseconds that the host takes to start each of some replays; else none.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    #[cfg(feature = "cuda")]
+    pub fn host_times(&self, bucket: usize, count: usize) -> Result<Vec<f64>, Error> {
+        self.gpu.as_ref().map_or(Ok(vec![]), |g| g.host_times(bucket, count))
+    }
+
     /// On a GPU, median nanoseconds of each step launched by itself; else none.
     ///
     /// # Errors

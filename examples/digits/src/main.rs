@@ -15,6 +15,7 @@ type Image = Tensor<f32, Shape4<1, 1, 8, 8>>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let digits = Digits::load()?;
+    println!("on {:?}", digits.device());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("images");
     let mut files: Vec<_> = std::fs::read_dir(&folder)?.collect::<Result<Vec<_>, _>>()?.iter().map(std::fs::DirEntry::path).collect();
     files.sort();

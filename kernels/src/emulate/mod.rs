@@ -108,8 +108,7 @@ impl Block<'_, '_> {
         for stmt in body {
             match stmt {
                 Stmt::If { condition, then } => {
-                    let inner: Vec<bool> =
-                        (0..self.threads).map(|t| active[t] && self.value(Operand::Reg(*condition), t) != 0).collect();
+                    let inner: Vec<bool> = (0..self.threads).map(|t| active[t] && self.value(Operand::Reg(*condition), t) != 0).collect();
                     if inner.contains(&true) {
                         self.body(then, &inner)?;
                     }

@@ -129,7 +129,15 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
 }
 
 /// A factor's elements at `n` neighbouring points, zero outside.
-fn load(k: &mut Writer, c: &Contraction, param: u32, linear: &Linear, term: &super::affine::Term, outer: &[usize], (point, n): (Val, usize)) -> Vec<Val> {
+fn load(
+    k: &mut Writer,
+    c: &Contraction,
+    param: u32,
+    linear: &Linear,
+    term: &super::affine::Term,
+    outer: &[usize],
+    (point, n): (Val, usize),
+) -> Vec<Val> {
     let ty = scalar::register(c.dtype);
     let (mem, raw) = scalar::memory(c.dtype);
     let size = c.dtype.bytes();

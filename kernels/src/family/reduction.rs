@@ -38,9 +38,12 @@ impl Folded {
     pub fn window(w: &Window) -> Option<Self> {
         let rank = w.dims.len();
         let out = &w.output.view.shape;
-        let beyond = w.dims.iter().zip(&w.input.view.shape).zip(out).any(|((d, &n), &o)| {
-            (o.max(1) - 1) * d.stride + (d.size - 1) * d.dilation >= n + d.pad + d.pad_end
-        });
+        let beyond = w
+            .dims
+            .iter()
+            .zip(&w.input.view.shape)
+            .zip(out)
+            .any(|((d, &n), &o)| (o.max(1) - 1) * d.stride + (d.size - 1) * d.dilation >= n + d.pad + d.pad_end);
         if w.indices.is_some() || w.kind == WindowKind::Mean && w.count_pad && beyond {
             return None;
         }

@@ -2,10 +2,10 @@
 //! rectangle of sums. Products, convolutions and their transposes are one family (implicit GEMM); what lies outside reads as
 //! zero. The depth may be split between blocks, whose partial sums the last of them adds in a fixed order.
 
+use super::Unsupported;
 use super::affine::Linear;
 use super::output::{self, Rectangle};
-use super::tile::{Along, Layout, Loader, Source};
-use super::Unsupported;
+use super::tile::{Along, Corner, Layout, Loader, Source};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Kernel, MemTy, Op, Special, Ty};
@@ -188,8 +188,8 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
     let start_a = k.shared(s.stages * stage_bytes);
     let start_b = k.plus(start_a, i64::from(layouts[0].bytes()));
     let loaders = [
-        Loader::new(&mut k, &sources[0], layouts[0], arch, (thread, threads), start_a, batch, firsts[0]),
-        Loader::new(&mut k, &sources[1], layouts[1], arch, (thread, threads), start_b, batch, firsts[1]),
+        Loader::new(&mut k, &sources[0], layouts[0], arch, (thread, threads), Corner { start: start_a, batch, first: firsts[0] }),
+        Loader::new(&mut k, &sources[1], layouts[1], arch, (thread, threads), Corner { start: start_b, batch, first: firsts[1] }),
     ];
 
     let asynchronous = loaders.iter().any(Loader::is_asynchronous);

@@ -124,9 +124,7 @@ impl Layout {
         let offset = |line: u32, d: u32| (4 * (line * line_stride + d * depth_stride)) as i32;
         match self.along {
             Along::Depth => {
-                let lines: Vec<Vec<Val>> = (0..n)
-                    .map(|i| k.load_at(MemTy::F32, Ty::F32, at, offset(self.line(i, n), depth), 4))
-                    .collect();
+                let lines: Vec<Vec<Val>> = (0..n).map(|i| k.load_at(MemTy::F32, Ty::F32, at, offset(self.line(i, n), depth), 4)).collect();
                 (0..4).map(|d| lines.iter().map(|l| l[d]).collect()).collect()
             }
             Along::Lines => {
@@ -147,6 +145,13 @@ impl Layout {
     }
 }
 
+/// Where a block's tiles begin: in shared memory, and among batches and lines.
+pub struct Corner {
+    pub start: Val,
+    pub batch: Val,
+    pub first: Val,
+}
+
 /// What one thread copies in every stage.
 pub struct Loader<'a> {
     source: &'a Source,
@@ -163,7 +168,14 @@ pub struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     /// `thread` of `threads`, for the tile that begins at `first` of the lines of which `limit` exist.
-    pub fn new(k: &mut Writer, source: &'a Source, layout: Layout, arch: &Arch, (thread, threads): (Val, u32), start: Val, batch: Val, first: Val) -> Self {
+    pub fn new(
+        k: &mut Writer,
+        source: &'a Source,
+        layout: Layout,
+        arch: &Arch,
+        (thread, threads): (Val, u32),
+        Corner { start, batch, first }: Corner,
+    ) -> Self {
         let (side, rounds) = layout.rounds(threads).unwrap_or((1, 0));
         let (across, chunk) = k.div_rem(thread, side);
         let neighbour = k.scaled(chunk, i64::from(layout.vector));

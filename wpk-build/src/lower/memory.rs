@@ -42,7 +42,6 @@ pub fn assign(drafts: Drafts) -> (Vec<Step>, usize, usize) {
     (steps.collect(), end, end - arena)
 }
 
-
 /// The partial order of steps.
 struct Order {
     /// The steps each one waits for directly.

@@ -37,13 +37,15 @@ fn steps(plan: &Plan) -> Result<&[Step], Error> {
     }
 }
 
+/// The compute capability of an architecture, and whether it serves that one alone.
+fn number(arch: &str) -> Option<(u32, bool)> {
+    let digits = arch.strip_prefix("sm_")?;
+    Some((digits.trim_end_matches('a').parse().ok()?, digits.ends_with('a')))
+}
+
 /// Whether a plan for an architecture runs on a compute capability.
 fn runs(arch: &str, capability: u32) -> bool {
-    let number = arch.trim_start_matches("sm_");
-    match number.strip_suffix('a') {
-        Some(exact) => exact.parse() == Ok(capability),
-        None => number.parse::<u32>().is_ok_and(|n| n <= capability),
-    }
+    number(arch).is_some_and(|(n, alone)| n == capability || !alone && n < capability)
 }
 
 impl Gpu {
@@ -55,7 +57,7 @@ impl Gpu {
         let context = Context::new(ordinal)?;
         let capability = context.capability()?;
         let fits = |g: &&GpuPlans| runs(&g.arch, capability);
-        let Some(chosen) = program.gpus.iter().filter(fits).max_by_key(|g| g.arch.clone()) else {
+        let Some(chosen) = program.gpus.iter().filter(fits).max_by_key(|g| number(&g.arch)) else {
             let had: Vec<&str> = program.gpus.iter().map(|g| g.arch.as_str()).collect();
             return Err(Error::Device(format!("CUDA device {ordinal} is sm_{capability}; there are plans for {}", had.join(", "))));
         };
@@ -151,6 +153,19 @@ impl Gpu {
     /// Nanoseconds of each of some replays of the whole plan, on what the session's inputs hold.
     pub fn replays(&self, bucket: usize, count: usize) -> Result<Vec<f64>, Error> {
         self.with(bucket, |s| s.stream.time(count, |_| s.stream.launch(&s.graph)))
+    }
+
+    /// Nanoseconds that the host takes to start a replay while the device is idle, of each of some.
+    pub fn host_times(&self, bucket: usize, count: usize) -> Result<Vec<f64>, Error> {
+        self.with(bucket, |s| {
+            let one = |_| {
+                let start = std::time::Instant::now();
+                s.stream.launch(&s.graph)?;
+                let time = start.elapsed().as_secs_f64() * 1e9;
+                s.stream.wait().map(|()| time)
+            };
+            (0..count).map(one).collect()
+        })
     }
 
     /// Nanoseconds of each step when launched by itself, the median of some rounds.
