@@ -1,4 +1,7 @@
 //! What the tests of all families share.
+#![allow(dead_code, reason = "no test uses all of it")]
+
+mod gpu;
 
 use std::process::Command;
 use wpk_kernels::arch::Arch;
@@ -26,7 +29,16 @@ impl Random {
 /// Verifies a kernel, runs it in the emulator on random operands, and compares with the evaluator.
 #[track_caller]
 pub fn check(problem: &Problem, kernel: &Kernel, seed: u64) {
-    assert_eq!(kernel.verify(), Vec::<String>::new(), "seed {seed}");
+    if let Err(fault) = outcome(problem, kernel, seed) {
+        panic!("seed {seed}: {fault}\n{}\n{:?}", problem.describe(), problem.inputs());
+    }
+}
+
+/// The first fault that verifier, emulator or evaluator find in a kernel, and the GPU where there is one.
+pub fn outcome(problem: &Problem, kernel: &Kernel, seed: u64) -> Result<(), String> {
+    if let Some(fault) = kernel.verify().first() {
+        return Err(fault.clone());
+    }
     let r = &mut Random(seed ^ 0x5555);
     let tensors: Vec<Tensor> = problem
         .inputs()
@@ -48,9 +60,20 @@ pub fn check(problem: &Problem, kernel: &Kernel, seed: u64) {
     buffers.extend(problem.outputs().iter().map(|o| vec![0xa5; o.view.span().map_or(0, |s| s.1) * o.dtype.bytes()]));
     buffers.extend([kernel.workspace, kernel.zeroed].iter().filter(|&&n| n > 0).map(|&n| vec![0; n]));
     let moment = if seed.is_multiple_of(2) { Moment::Earliest } else { Moment::Latest };
-    emulate::run_with(kernel, &mut buffers, moment, seed).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{}", problem.describe()));
-    assert!(buffers.iter().skip(tensors.len() + problem.outputs().len() + 1).flatten().all(|&b| b == 0), "seed {seed}: not left zero");
-    for ((operand, bytes), expected) in problem.outputs().iter().zip(&buffers[tensors.len()..]).zip(&expected) {
+    emulate::run_with(kernel, &mut buffers, moment, seed)?;
+    if buffers.iter().skip(tensors.len() + problem.outputs().len() + 1).flatten().any(|&b| b != 0) {
+        return Err("memory is not left zero".to_owned());
+    }
+    let first = tensors.len();
+    compare(problem, &buffers[first..], &expected)?;
+    if let Some(found) = gpu::run(problem, kernel, &buffers[..first]) {
+        compare(problem, &found.map_err(|e| format!("on the GPU: {e}"))?, &expected).map_err(|e| format!("on the GPU: {e}"))?;
+    }
+    Ok(())
+}
+
+fn compare(problem: &Problem, found: &[Vec<u8>], expected: &[Tensor]) -> Result<(), String> {
+    for ((operand, bytes), expected) in problem.outputs().iter().zip(found).zip(expected) {
         let found = Tensor::from_bytes(operand.dtype, bytes);
         // One rounding of the output type, and a few of the arithmetic.
         let relative = match operand.dtype.bytes() {
@@ -61,9 +84,12 @@ pub fn check(problem: &Problem, kernel: &Kernel, seed: u64) {
         for at in operand.view.offsets() {
             let (x, y) = (found.f(at), expected.f(at));
             let close = x == y || x.is_nan() && y.is_nan() || operand.dtype.is_float() && (x - y).abs() <= relative * y.abs() + 1e-6;
-            assert!(close, "seed {seed}: element {at} is {x} instead of {y}\n{}\n{:?}", problem.describe(), problem.inputs());
+            if !close {
+                return Err(format!("element {at} is {x} instead of {y}"));
+            }
         }
     }
+    Ok(())
 }
 
 /// Assembles a kernel with the `ptxas` that `WPK_PTXAS` names, and fails on spills.

@@ -1,0 +1,94 @@
+//! Every wait, fence and barrier is needed: without any single one the checks fail.
+
+mod support;
+
+use support::outcome;
+use wpk_kernels::arch::Arch;
+use wpk_kernels::family::{Folded, Reduction, Simt, reduction, simt};
+use wpk_kernels::ptx::{Kernel, Stmt};
+use wpk_plan::problem::{Access, Affine, Contraction, Operand, Problem, Reduce, ReduceKind};
+use wpk_plan::{DType, ScalarFn, View, WeightLayout};
+
+/// What a statement orders, if anything.
+fn order(s: &Stmt) -> Option<&'static str> {
+    match s {
+        Stmt::Barrier => Some("barrier"),
+        Stmt::WaitCopies(_) => Some("wait"),
+        Stmt::CommitCopies => Some("commit"),
+        Stmt::Fence => Some("fence"),
+        _ => None,
+    }
+}
+
+/// Removes ordering statement number `n` in the order of the text; what it was.
+fn remove(body: &mut Vec<Stmt>, n: &mut usize) -> Option<&'static str> {
+    for i in 0..body.len() {
+        if let Some(kind) = order(&body[i]) {
+            if *n == 0 {
+                body.remove(i);
+                return Some(kind);
+            }
+            *n -= 1;
+        }
+        if let Stmt::Loop { body, .. } | Stmt::If { then: body, .. } = &mut body[i]
+            && let Some(kind) = remove(body, n)
+        {
+            return Some(kind);
+        }
+    }
+    None
+}
+
+fn product() -> Contraction {
+    let (m, n, k) = (40, 36, 128);
+    Contraction {
+        space: vec![m, n, k],
+        outer: 2,
+        dtype: DType::F32,
+        a: Access::new(&View::dense(&[m, k]), [0, 2].map(Affine::of).to_vec()),
+        b: Access::new(&View::dense(&[k, n]), [2, 1].map(Affine::of).to_vec()),
+        sum: DType::F32,
+        extras: vec![],
+        epilogue: ScalarFn::identity(DType::F32),
+        out: Operand::dense(DType::F32, &[m, n]),
+    }
+}
+
+/// A line of the table: the kernel, what was removed, how it was found.
+fn mutate(name: &str, problem: &Problem, kernel: &Kernel) -> Vec<String> {
+    assert_eq!(outcome(problem, kernel, 1), Ok(()), "{name} unchanged");
+    let mut lines = vec![];
+    for n in 0.. {
+        let mut mutant = kernel.clone();
+        let mut left = n;
+        let Some(kind) = remove(&mut mutant.body, &mut left) else { break };
+        // Copies at their earliest and at their latest moment, blocks in two orders.
+        let fault = (0..4).find_map(|seed| outcome(problem, &mutant, seed).err());
+        let fault = fault.unwrap_or_else(|| panic!("{name} without {kind} {n} passes"));
+        lines.push(format!("{name:40} {kind:8} {}", fault.lines().next().unwrap_or_default()));
+    }
+    lines
+}
+
+#[test]
+fn nothing_that_orders_can_be_left_out() {
+    let arch = Arch::named("sm_80").expect("an architecture");
+    let mut table = vec![];
+    let c = product();
+    for (stages, split) in [(2, 1), (2, 2), (3, 1), (3, 2), (4, 2)] {
+        let s = Simt { bm: 32, bn: 32, bk: 16, tm: 4, tn: 4, stages, split };
+        let kernel = simt(&c, WeightLayout::Dense, &s, arch).unwrap_or_else(|e| panic!("{e}"));
+        table.extend(mutate(&s.to_string(), &Problem::Contraction(c.clone()), &kernel));
+    }
+    let reduce = Reduce {
+        kind: ReduceKind::Sum,
+        input: Operand::dense(DType::F32, &[4, 50]),
+        axes: vec![false, true],
+        output: Operand::dense(DType::F32, &[4, 1]),
+    };
+    let s = Reduction { results: 8, parts: 8 };
+    let kernel = reduction(&Folded::from(&reduce), &s, arch).unwrap_or_else(|e| panic!("{e}"));
+    table.extend(mutate(&s.to_string(), &Problem::Reduce(reduce), &kernel));
+    println!("{}", table.join("\n"));
+    assert!(table.len() > 30, "{} mutants", table.len());
+}

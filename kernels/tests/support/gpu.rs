@@ -1,0 +1,65 @@
+//! A kernel on the GPU of this machine, as a plan of one step.
+
+use std::sync::OnceLock;
+use wpk_kernels::arch::Arch;
+use wpk_kernels::ptx::Kernel;
+use wpk_plan::problem::{Operand, Problem};
+use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Module, Place, Plan, Port, Program, Step, WeightLayout};
+use wpk_rt::{Device, Model, Weights};
+
+/// The outputs of a kernel that was made for sm_75 or sm_80; nothing where there is no GPU, or `WPK_GPU=off`.
+pub fn run(problem: &Problem, kernel: &Kernel, inputs: &[Vec<u8>]) -> Option<Result<Vec<Vec<u8>>, String>> {
+    static PRESENT: OnceLock<bool> = OnceLock::new();
+    let there = || std::env::var("WPK_GPU").is_ok_and(|v| v == "on");
+    PRESENT.get_or_init(there).then(|| execute(problem, kernel, inputs).map_err(|e| e.to_string()))
+}
+
+fn execute(problem: &Problem, kernel: &Kernel, inputs: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, wpk_rt::Error> {
+    let port = |o: &Operand| Port { name: String::new(), dtype: o.dtype, shape: vec![o.view.span().map_or(0, |s| s.1)] };
+    let (reads, writes): (Vec<Port>, Vec<Port>) =
+        (problem.inputs().iter().map(port).collect(), problem.outputs().iter().map(port).collect());
+    let mut args: Vec<Arg> = vec![];
+    args.extend(reads.iter().zip(0..).map(|(p, i)| Arg { place: Place::Input(i), dtype: p.dtype, bytes: p.bytes() }));
+    args.extend(writes.iter().zip(0..).map(|(p, i)| Arg { place: Place::Output(i), dtype: p.dtype, bytes: p.bytes() }));
+    let own = [(0, kernel.workspace), (kernel.workspace.next_multiple_of(64), kernel.zeroed)];
+    let own = own.into_iter().filter(|o| o.1 > 0);
+    args.extend(own.map(|(at, bytes)| Arg { place: Place::Arena(at), dtype: DType::U8, bytes }));
+    let step = |kernel: wpk_plan::Kernel, args: &[Arg]| Step {
+        kernel,
+        args: args.to_vec(),
+        after: vec![],
+        origin: "a test".to_owned(),
+        why: String::new(),
+    };
+    let plan = |target: &str, step: Step| Plan {
+        target: target.to_owned(),
+        inputs: reads.clone(),
+        outputs: writes.clone(),
+        arena: kernel.workspace.next_multiple_of(64) + kernel.zeroed,
+        zeroed: kernel.zeroed,
+        body: Body { blocks: vec![Block::Run(vec![step])] },
+    };
+    let arch = Arch::named("sm_80").expect("an architecture");
+    let module = Module {
+        entry: kernel.name.clone(),
+        text: kernel.text(arch),
+        threads: kernel.threads,
+        blocks: kernel.blocks,
+        shared: kernel.shared,
+    };
+    let dense = WeightLayout::Dense;
+    let gpu = plan(arch.target, step(wpk_plan::Kernel::Gpu(problem.clone(), dense, 0), &args));
+    let cpu = plan("cpu", step(wpk_plan::Kernel::Cpu(problem.clone(), dense), &args[..reads.len() + writes.len()]));
+    let program = Program {
+        name: "test".to_owned(),
+        dims: vec![],
+        buckets: vec![(vec![], cpu)],
+        gpus: vec![GpuPlans { arch: arch.target.to_owned(), plans: vec![gpu], modules: vec![module] }],
+        sections: vec![],
+    };
+    let model = Model::new(program, Weights::Static(&[]), Device::Cuda(0))?;
+    let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+    let mut results: Vec<Vec<u8>> = writes.iter().map(|p| vec![0; p.bytes()]).collect();
+    model.run(0, &slices, &mut results.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
+    Ok(results)
+}
