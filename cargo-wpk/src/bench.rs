@@ -56,17 +56,16 @@ pub fn bench(args: &BenchArgs) -> Outcome {
         ms(loaded)
     );
     if args.model.device.is_some() {
-        return gpu(args, &model);
+        gpu(&model)?;
     }
     if args.profile {
-        profile(&model, &compiled, &slices, &mut targets)?;
+        print!("{}", model.profile(0, &slices, &mut targets)?);
     }
     Ok(())
 }
 
-/// Replays of the whole plan, copies excluded, and where they spend their time.
-fn gpu(args: &BenchArgs, model: &wpk_rt::Model) -> Outcome {
-    let Some(plan) = model.gpu_plan(0) else { return Err("no GPU plan runs".into()) };
+/// Replays of the whole plan, copies excluded.
+fn gpu(model: &wpk_rt::Model) -> Outcome {
     model.replays(0, 20)?;
     let mut times = model.replays(0, 200)?;
     times.sort_by(f64::total_cmp);
@@ -80,48 +79,5 @@ fn gpu(args: &BenchArgs, model: &wpk_rt::Model) -> Outcome {
         at(0),
         host[host.len() / 2] / 1e3
     );
-    if args.profile {
-        let steps = plan.body.steps();
-        let times = model.step_times(0, 30)?;
-        let total: f64 = times.iter().sum();
-        for (i, (step, ns)) in steps.iter().zip(&times).enumerate() {
-            let problem = step.kernel.problem();
-            let rate = problem.operations() as f64 / ns / 1e3;
-            println!(
-                "{:5.1} % {:8.2} us {rate:7.3} TFLOP/s  {i:3} {} {} [{}]  ; {}",
-                ns / total * 100.0,
-                ns / 1e3,
-                problem.family(),
-                problem.describe(),
-                step.why,
-                step.origin
-            );
-        }
-        println!("sum of steps {:.4} ms, not accounted for in a replay {:.4} ms", total / 1e6, at(50) - total / 1e6);
-    }
-    Ok(())
-}
-
-fn profile(model: &wpk_rt::Model, compiled: &wpk_build::Compiled, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Outcome {
-    let steps = compiled.program.buckets[0].1.body.steps();
-    let mut best = vec![Duration::MAX; steps.len()];
-    for _ in 0..20 {
-        model.run_traced(0, inputs, outputs, &mut |t| best[t.step] = best[t.step].min(t.time))?;
-    }
-    let total: Duration = best.iter().sum();
-    let mut order: Vec<usize> = (0..steps.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(best[i]));
-    for i in order {
-        let problem = steps[i].kernel.problem();
-        let (us, rate) = (best[i].as_secs_f64() * 1e6, problem.operations() as f64 / best[i].as_secs_f64() / 1e9);
-        println!(
-            "{:5.1} % {us:9.1} us {rate:7.1} GFLOP/s  {i:3} {} {}  ; {}",
-            best[i].as_secs_f64() / total.as_secs_f64() * 100.0,
-            problem.family(),
-            problem.describe(),
-            steps[i].origin
-        );
-    }
-    println!("sum of steps {:.3} ms", total.as_secs_f64() * 1e3);
     Ok(())
 }

@@ -1,9 +1,20 @@
 //! The plan as text.
 
 use crate::{ModelArgs, Outcome};
+use clap::Args;
+use std::path::PathBuf;
 
-pub fn explain(args: &ModelArgs) -> Outcome {
-    let compiled = args.model().build()?;
+#[derive(Args)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Writes the PTX of every generated kernel into this folder
+    #[arg(long, requires = "gpu")]
+    ptx: Option<PathBuf>,
+}
+
+pub fn explain(args: &ExplainArgs) -> Outcome {
+    let compiled = args.model.model().build()?;
     print!("{}", compiled.program);
     for choice in &compiled.choices {
         let mark = if choice.chosen { "chosen" } else { "considered" };
@@ -11,6 +22,18 @@ pub fn explain(args: &ModelArgs) -> Outcome {
     }
     for remark in &compiled.remarks {
         println!("note: {remark}");
+    }
+    for (arch, steps) in &compiled.refused {
+        println!("no plan for {arch}:");
+        steps.iter().for_each(|s| println!("  {s}"));
+    }
+    if let Some(folder) = &args.ptx {
+        std::fs::create_dir_all(folder)?;
+        for gpu in &compiled.program.gpus {
+            for (i, module) in gpu.modules.iter().enumerate() {
+                std::fs::write(folder.join(format!("{}-{i:03}-{}.ptx", gpu.arch, module.entry)), &module.text)?;
+            }
+        }
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ enum Command {
     /// Prints inputs, outputs, parameters, operations, operators and every unsupported node
     Inspect(ModelArgs),
     /// Prints the plan: every step, why it is as it is, and what was not fused
-    Explain(ModelArgs),
+    Explain(explain::ExplainArgs),
     /// Runs the plan beside the float64 evaluator and names the first step that diverges
     Verify(verify::VerifyArgs),
     /// Times the plan

@@ -9,6 +9,7 @@ mod error;
 mod interop;
 mod model;
 mod pool;
+mod profile;
 mod tensor;
 mod weights;
 
@@ -23,4 +24,5 @@ pub use wpk_plan as plan;
 /// Times and intermediate results of single steps, for the command line.
 pub mod trace {
     pub use crate::model::Trace;
+    pub use crate::profile::table;
 }

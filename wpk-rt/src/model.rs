@@ -3,7 +3,9 @@
 use crate::buffer::{Memory, Recycler};
 use crate::cpu::{self, Bound, Cx};
 use crate::pool::{self, Pool};
+use crate::profile;
 use crate::{Element, Error, Shape, Tensor, Weights};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wpk_plan::{Arg, Block, Body, Place, Plan, Port, Program};
@@ -28,6 +30,8 @@ pub struct Model {
     plans: Vec<Bucket>,
     #[cfg(feature = "cuda")]
     gpu: Option<crate::cuda::Gpu>,
+    /// Whether the next run prints its profile.
+    profile: AtomicBool,
     recycler: Arc<Recycler>,
     pool: &'static Pool,
 }
@@ -95,6 +99,7 @@ impl Model {
             return Err(Error::Weights(format!("{} bytes instead of {}", weights.bytes().len(), program.weight_bytes())));
         }
         let pool = pool::global();
+        let profile = AtomicBool::new(std::env::var_os("WPK_PROFILE").is_some_and(|v| v == "1"));
         #[cfg(feature = "cuda")]
         {
             let gpu = match device {
@@ -104,7 +109,7 @@ impl Model {
                 _ => None,
             };
             if gpu.is_some() {
-                return Ok(Self { program, weights, plans: vec![], gpu, recycler: Arc::default(), pool });
+                return Ok(Self { program, weights, plans: vec![], gpu, profile, recycler: Arc::default(), pool });
             }
         }
         #[cfg(not(feature = "cuda"))]
@@ -118,6 +123,7 @@ impl Model {
             plans,
             #[cfg(feature = "cuda")]
             gpu: None,
+            profile,
             recycler: Arc::default(),
             pool,
         })
@@ -175,7 +181,37 @@ impl Model {
     /// # Errors
     /// Where a slice has another length than its tensor.
     pub fn run(&self, bucket: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), Error> {
-        self.execute(bucket, inputs, outputs, None)
+        self.execute(bucket, inputs, outputs, None)?;
+        if self.profile.swap(false, Ordering::Relaxed) {
+            eprint!("{}", self.profile(bucket, inputs, outputs)?);
+        }
+        Ok(())
+    }
+
+    /// Where the time goes, as a table; `WPK_PROFILE=1` prints it to stderr after a model's first run.
+    ///
+    /// # Errors
+    /// As for [`Model::run`].
+    pub fn profile(&self, bucket: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<String, Error> {
+        const ROUNDS: usize = 20;
+        let median = |mut times: Vec<f64>| {
+            times.sort_by(f64::total_cmp);
+            times.get(times.len() / 2).copied().unwrap_or(0.0)
+        };
+        #[cfg(feature = "cuda")]
+        if let Some(plan) = self.gpu_plan(bucket) {
+            let whole = median(self.replays(bucket, ROUNDS)?);
+            return Ok(profile::table(plan, &self.step_times(bucket, ROUNDS)?, whole));
+        }
+        let plan = &self.program.buckets.get(bucket).ok_or_else(|| Error::Invalid(format!("there is no bucket {bucket}")))?.1;
+        let (mut times, mut whole) = (vec![f64::INFINITY; plan.body.steps().len()], vec![]);
+        for _ in 0..ROUNDS {
+            self.execute(bucket, inputs, outputs, Some(&mut |t| times[t.step] = times[t.step].min(t.time.as_secs_f64() * 1e9)))?;
+            let start = Instant::now();
+            self.execute(bucket, inputs, outputs, None)?;
+            whole.push(start.elapsed().as_secs_f64() * 1e9);
+        }
+        Ok(profile::table(plan, &times, median(whole)))
     }
 
     /// The same, telling an observer of every step.
