@@ -171,3 +171,30 @@ fn the_verifier_finds_what_would_be_unsafe() {
     check(&|p| steps(p)[0].after = vec![wpk_plan::Edge { step: 2, kind: wpk_plan::EdgeKind::Full }], "which is not earlier");
     check(&|p| p.sections[0].bytes = 16, "leaves its memory");
 }
+
+#[test]
+fn the_text_of_a_gpu_plan() {
+    let source = parse(text::bytes(BLOCK)).expect("the model is read");
+    let compiled = Model::new("m.onnx").gpu("sm_80").build_from(&source).unwrap_or_else(|d| panic!("{d}"));
+    assert_eq!((compiled.program.verify(), &compiled.refused), (vec![], &vec![]));
+    let gpu = &compiled.program.gpus[0];
+    let families: Vec<&str> = gpu.modules.iter().map(|m| m.entry.as_str()).collect();
+    assert_eq!(families, ["contraction", "contraction", "reduction"]);
+    assert!(gpu.modules.iter().all(|m| m.text.starts_with(".version 7.0\n.target sm_80\n")));
+    let text = compiled.program.to_string();
+    let plan = text.split("plan for sm_80\n").nth(1).expect("the plan");
+    let steps: Vec<&str> = plan.lines().filter(|l| l.contains(" = ")).collect();
+    assert_eq!(steps.len(), 3, "{plan}");
+    assert!(steps.iter().zip(["simt bm=", "simt bm=", "reduction results="]).all(|(s, why)| s.contains(why)), "{plan}");
+    assert_eq!(Program::from_bytes(&compiled.program.to_bytes()), Ok(compiled.program));
+}
+
+#[test]
+fn steps_without_a_gpu_kernel_are_named() {
+    let source = parse(text::bytes("input x f32 4x8\ny = Softmax(x)\noutput y")).expect("the model is read");
+    let compiled = Model::new("m.onnx").gpu("sm_80").build_from(&source).unwrap_or_else(|d| panic!("{d}"));
+    let expected = vec!["Softmax#0: no kernel: softmax has no kernel family yet".to_owned()];
+    assert_eq!((compiled.program.gpus, compiled.refused), (vec![], vec![("sm_80", expected)]));
+    let wrong = Model::new("m.onnx").gpu("sm_99").build_from(&source).err().expect("an error").to_string();
+    assert!(wrong.contains("there is no GPU architecture \"sm_99\"") && wrong.contains("sm_90a"), "{wrong}");
+}

@@ -176,10 +176,11 @@ impl Drop for Pinned {
     }
 }
 
-/// A loaded kernel.
-#[derive(Clone, Copy)]
+/// A loaded kernel, with the module it is in.
 pub struct Function {
     raw: sys::CUfunction,
+    module: sys::CUmodule,
+    context: Arc<Context>,
     pub threads: u32,
     pub blocks: u32,
     /// Bytes of shared memory given at launch, beyond what it declares.
@@ -195,8 +196,8 @@ unsafe impl Sync for Function {}
 const STATIC_SHARED: u32 = 48 << 10;
 
 impl Function {
-    /// Compiles PTX; modules live as long as the process's context.
-    pub fn load(context: &Context, module: &wpk_plan::Module) -> Result<Self, Error> {
+    /// Compiles PTX.
+    pub fn load(context: &Arc<Context>, module: &wpk_plan::Module) -> Result<Self, Error> {
         context.enter()?;
         let (text, entry) = (CString::new(module.text.as_str()), CString::new(module.entry.as_str()));
         let (Ok(text), Ok(entry)) = (text, entry) else { return Err(Error::Invalid(format!("module {:?}", module.entry))) };
@@ -209,14 +210,21 @@ impl Function {
             let log = String::from_utf8_lossy(&log);
             Error::Device(format!("{e}: {}", log.trim_end_matches('\0')))
         })?;
-        let mut function = null_mut();
-        cu!(cuModuleGetFunction(&raw mut function, raw, entry.as_ptr()))?;
         let dynamic = if module.shared > STATIC_SHARED { module.shared } else { 0 };
+        let context = context.clone();
+        let mut function = Self { raw: null_mut(), module: raw, context, threads: module.threads, blocks: module.blocks, dynamic };
+        cu!(cuModuleGetFunction(&raw mut function.raw, raw, entry.as_ptr()))?;
         if dynamic > 0 {
             let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            cu!(cuFuncSetAttribute(function, which, dynamic as i32))?;
+            cu!(cuFuncSetAttribute(function.raw, which, dynamic as i32))?;
         }
-        Ok(Self { raw: function, threads: module.threads, blocks: module.blocks, dynamic })
+        Ok(function)
+    }
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        let _ = self.context.enter().and_then(|()| cu!(cuModuleUnload(self.module)));
     }
 }
 

@@ -9,12 +9,13 @@ use wpk_plan::{Block, GpuPlans, Kernel, Place, Plan, Program, Step};
 
 /// The GPU side of a model.
 pub struct Gpu {
+    /// Before the functions, which their graphs launch: fields are dropped in order.
+    idle: Vec<Mutex<Vec<Session>>>,
     context: Arc<Context>,
     functions: Vec<Function>,
     weights: Buffer,
     sections: Vec<usize>,
     plans: Vec<Plan>,
-    idle: Vec<Mutex<Vec<Session>>>,
 }
 
 /// The memory and the graph of one call.
@@ -191,7 +192,7 @@ impl Gpu {
 }
 
 /// Loads every module, several at a time: the driver compiles each by itself.
-fn functions(context: &Context, plans: &GpuPlans) -> Result<Vec<Function>, Error> {
+fn functions(context: &Arc<Context>, plans: &GpuPlans) -> Result<Vec<Function>, Error> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(16);
     let size = plans.modules.len().div_ceil(threads).max(1);
     let load = |part: &[wpk_plan::Module]| part.iter().map(|m| Function::load(context, m)).collect::<Result<Vec<_>, _>>();
