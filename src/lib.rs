@@ -11,7 +11,9 @@
 //! Large models are compiled in `build.rs` with `wpk_build::Model` and included with [`include_model!`].
 
 pub use wpk_macros::{include_model, model};
-pub use wpk_rt::{Device, Element, Error, Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6, Tensor, set_threads};
+pub use wpk_rt::{
+    Device, Element, Error, Options, Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6, Tensor, WhenBusy, set_threads,
+};
 
 #[cfg(feature = "half")]
 pub use half::{bf16, f16};

@@ -46,7 +46,14 @@ pub fn module(program: &Program, name: &str, visibility: &TokenStream, docs: &To
             /// # Errors
             /// Where the weights cannot be found or the device cannot be used.
             #visibility fn load_on(device: ::wpk::Device) -> ::core::result::Result<Self, ::wpk::Error> {
-                ::core::result::Result::Ok(Self { model: ::wpk::__private::Model::load(#bytes, #weights?, device)? })
+                Self::load_with(::wpk::Options { device, ..::core::default::Default::default() })
+            }
+            /// Loads the model with all options: the device, and how many calls run at once.
+            ///
+            /// # Errors
+            /// Where the weights cannot be found or the device cannot be used.
+            #visibility fn load_with(options: ::wpk::Options) -> ::core::result::Result<Self, ::wpk::Error> {
+                ::core::result::Result::Ok(Self { model: ::wpk::__private::Model::load(#bytes, #weights?, options)? })
             }
             /// The device the model runs on.
             #visibility fn device(&self) -> ::wpk::Device {

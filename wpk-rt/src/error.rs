@@ -26,6 +26,12 @@ pub enum Error {
     /// The wanted device is not there.
     #[error("device: {0}")]
     Device(String),
+    /// Every session is busy, and the model was loaded with [`WhenBusy::Fail`](crate::WhenBusy).
+    #[error("all {sessions} sessions are busy")]
+    Busy {
+        /// How many there are.
+        sessions: usize,
+    },
     /// A tensor has another shape, type or number of elements than the model takes.
     #[error("{what}: expected {expected}, found {found}")]
     Mismatch {

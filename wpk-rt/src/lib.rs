@@ -10,6 +10,7 @@ mod interop;
 mod model;
 mod pool;
 mod profile;
+mod sessions;
 mod tensor;
 mod weights;
 
@@ -17,6 +18,7 @@ pub use element::Element;
 pub use error::Error;
 pub use model::{Device, Model};
 pub use pool::set_threads;
+pub use sessions::{Options, WhenBusy};
 pub use tensor::{Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6, Tensor};
 pub use weights::Weights;
 pub use wpk_plan as plan;

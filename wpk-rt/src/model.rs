@@ -4,9 +4,10 @@ use crate::buffer::{Memory, Recycler};
 use crate::cpu::{self, Bound, Cx};
 use crate::pool::{self, Pool};
 use crate::profile;
+use crate::sessions::{Options, Sessions};
 use crate::{Element, Error, Shape, Tensor, Weights};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wpk_plan::{Arg, Block, Body, Place, Plan, Port, Program};
 
@@ -39,9 +40,16 @@ pub struct Model {
 /// A bound plan with its idle sessions.
 struct Bucket {
     body: BoundBody,
+    sizes: Sizes,
+    sessions: Sessions<Session>,
+}
+
+/// Bytes of a session: arena, scratch of a step, scratch of each thread.
+#[derive(Clone, Copy)]
+struct Sizes {
     arena: usize,
-    scratch: (usize, usize),
-    idle: Mutex<Vec<Session>>,
+    shared: usize,
+    own: usize,
 }
 
 type BoundBody = Vec<BoundBlock>;
@@ -83,8 +91,8 @@ impl Model {
     /// # Errors
     /// Where the bytes are not a program of this version, the weights do not belong to it, a kernel refuses a step, or the
     /// device is not there.
-    pub fn load(program: &[u8], weights: Weights, device: Device) -> Result<Self, Error> {
-        Self::new(Program::from_bytes(program)?, weights, device)
+    pub fn load(program: &[u8], weights: Weights, options: Options) -> Result<Self, Error> {
+        Self::with_options(Program::from_bytes(program)?, weights, options)
     }
 
     /// Binds a program in memory.
@@ -92,6 +100,15 @@ impl Model {
     /// # Errors
     /// As for [`Model::load`].
     pub fn new(program: Program, weights: Weights, device: Device) -> Result<Self, Error> {
+        Self::with_options(program, weights, Options { device, ..Options::default() })
+    }
+
+    /// Binds a program in memory.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn with_options(program: Program, weights: Weights, options: Options) -> Result<Self, Error> {
+        let device = options.device;
         if let Some(fault) = program.verify().first() {
             return Err(Error::Invalid(fault.to_string()));
         }
@@ -103,9 +120,9 @@ impl Model {
         #[cfg(feature = "cuda")]
         {
             let gpu = match device {
-                Device::Cuda(n) => Some(crate::cuda::Gpu::new(&program, weights.bytes(), n)?),
+                Device::Cuda(n) => Some(crate::cuda::Gpu::new(&program, weights.bytes(), n, &options)?),
                 // The CPU serves where no GPU does; `device()` tells.
-                Device::Auto if !program.gpus.is_empty() => crate::cuda::Gpu::new(&program, weights.bytes(), 0).ok(),
+                Device::Auto if !program.gpus.is_empty() => crate::cuda::Gpu::new(&program, weights.bytes(), 0, &options).ok(),
                 _ => None,
             };
             if gpu.is_some() {
@@ -116,7 +133,7 @@ impl Model {
         if let Device::Cuda(n) = device {
             return Err(Error::Device(format!("CUDA device {n}: wpk was built without its feature `cuda`")));
         }
-        let plans = program.buckets.iter().map(|(_, plan)| Bucket::new(plan, pool.threads())).collect::<Result<_, _>>()?;
+        let plans = program.buckets.iter().map(|(_, plan)| Bucket::new(plan, pool.threads(), &options)).collect::<Result<_, _>>()?;
         Ok(Self {
             program,
             weights,
@@ -254,12 +271,12 @@ impl Model {
             return gpu.run(bucket, inputs, outputs);
         }
         let owner = &self.plans[bucket];
-        let taken = owner.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
-        let mut session = taken.unwrap_or_else(|| owner.session(self.pool.threads()));
         let mut run = Run { model: self, owner, plan, inputs, outputs, observe, step: 0 };
-        run.body(&owner.body, &mut session);
-        owner.idle.lock().unwrap_or_else(|e| e.into_inner()).push(session);
-        Ok(())
+        let make = || Ok(Session::new(owner.sizes, self.pool.threads()));
+        owner.sessions.with(make, |session| {
+            run.body(&owner.body, session);
+            Ok(())
+        })
     }
 
     /// A tensor for a result, in memory that an earlier one gave back where possible.
@@ -290,23 +307,19 @@ fn mismatch(port: &Port, found: usize) -> Error {
 }
 
 impl Bucket {
-    fn new(plan: &Plan, threads: usize) -> Result<Self, Error> {
+    fn new(plan: &Plan, threads: usize, options: &Options) -> Result<Self, Error> {
         let mut scratch = (0, 0);
         let mut step = 0;
         let body = bind(&plan.body, &mut step, &mut scratch)?;
         let aligned = |n: usize| n.next_multiple_of(64);
-        let bucket = Self { body, arena: plan.arena, scratch: (aligned(scratch.0), aligned(scratch.1)), idle: Mutex::default() };
-        let first = bucket.session(threads);
-        bucket.idle.lock().unwrap_or_else(|e| e.into_inner()).push(first);
-        Ok(bucket)
+        let sizes = Sizes { arena: plan.arena, shared: aligned(scratch.0), own: aligned(scratch.1) };
+        Ok(Self { body, sizes, sessions: Sessions::new(options, Session::new(sizes, threads)) })
     }
+}
 
-    fn session(&self, threads: usize) -> Session {
-        Session {
-            arena: Memory::new(self.arena),
-            scratch: Memory::new(self.scratch.0 + threads * self.scratch.1),
-            pointers: Vec::with_capacity(64),
-        }
+impl Session {
+    fn new(sizes: Sizes, threads: usize) -> Self {
+        Self { arena: Memory::new(sizes.arena), scratch: Memory::new(sizes.shared + threads * sizes.own), pointers: Vec::with_capacity(64) }
     }
 }
 
@@ -390,7 +403,7 @@ impl Run<'_, '_, '_, '_> {
             let p = self.pointer(place, session);
             pointers.push(p);
         }
-        let (shared, own) = self.owner.scratch;
+        let Sizes { shared, own, .. } = self.owner.sizes;
         let cx = Cx { pool: self.model.pool, shared: session.scratch.ptr(), own: (session.scratch.ptr().wrapping_add(shared), own) };
         let start = self.observe.is_some().then(Instant::now);
         // SAFETY: the program was verified, the slices have their ports' lengths, and the session belongs to this call.

@@ -3,14 +3,15 @@
 mod driver;
 
 use crate::Error;
+use crate::sessions::{Options, Sessions};
 use driver::{Buffer, Context, Function, Graph, Pinned, Stream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use wpk_plan::{Block, GpuPlans, Kernel, Place, Plan, Program, Step};
 
 /// The GPU side of a model.
 pub struct Gpu {
     /// Before the functions, which their graphs launch: fields are dropped in order.
-    idle: Vec<Mutex<Vec<Session>>>,
+    sessions: Vec<Sessions<Session>>,
     context: Arc<Context>,
     functions: Vec<Function>,
     weights: Buffer,
@@ -51,7 +52,7 @@ fn runs(arch: &str, capability: u32) -> bool {
 
 impl Gpu {
     /// Loads the plans for a device.
-    pub fn new(program: &Program, weights: &[u8], ordinal: usize) -> Result<Self, Error> {
+    pub fn new(program: &Program, weights: &[u8], ordinal: usize, options: &Options) -> Result<Self, Error> {
         if program.gpus.is_empty() {
             return Err(Error::Device(format!("CUDA device {ordinal}: this program holds no GPU plan")));
         }
@@ -67,17 +68,16 @@ impl Gpu {
             return Err(Error::Device(format!("{} takes {} bytes of shared memory, the device has {limit}", m.entry, m.shared)));
         }
         let functions = functions(&context, chosen)?;
-        let gpu = Self {
+        let mut gpu = Self {
             weights: Buffer::of(&context, weights)?,
             sections: program.sections.iter().map(|s| s.offset).collect(),
             plans: chosen.plans.clone(),
-            idle: chosen.plans.iter().map(|_| Mutex::default()).collect(),
+            sessions: vec![],
             context,
             functions,
         };
-        for (bucket, idle) in gpu.idle.iter().enumerate() {
-            idle.lock().unwrap_or_else(|e| e.into_inner()).push(gpu.session(bucket)?);
-        }
+        let firsts = (0..gpu.plans.len()).map(|bucket| gpu.session(bucket)).collect::<Result<Vec<_>, _>>()?;
+        gpu.sessions = firsts.into_iter().map(|first| Sessions::new(options, first)).collect();
         Ok(gpu)
     }
 
@@ -121,15 +121,7 @@ impl Gpu {
     /// Runs something in an idle session, or in a new one.
     fn with<T>(&self, bucket: usize, f: impl FnOnce(&mut Session) -> Result<T, Error>) -> Result<T, Error> {
         self.context.enter()?;
-        let taken = self.idle[bucket].lock().unwrap_or_else(|e| e.into_inner()).pop();
-        let mut session = match taken {
-            Some(session) => session,
-            None => self.session(bucket)?,
-        };
-        // After a failure the session's state is unknown: it is not used again.
-        let result = f(&mut session)?;
-        self.idle[bucket].lock().unwrap_or_else(|e| e.into_inner()).push(session);
-        Ok(result)
+        self.sessions[bucket].with(|| self.session(bucket), f)
     }
 
     /// Runs a bucket on host memory of the ports' lengths.
