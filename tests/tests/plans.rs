@@ -192,9 +192,9 @@ fn the_text_of_a_gpu_plan() {
 
 #[test]
 fn steps_without_a_gpu_kernel_are_named() {
-    let source = parse(text::bytes("input x f32 4x8\ny = Softmax(x)\noutput y")).expect("the model is read");
+    let source = parse(text::bytes("input x f32 4x8\ny = LogSoftmax(x)\noutput y")).expect("the model is read");
     let compiled = Model::new("m.onnx").gpu("sm_80").build_from(&source).unwrap_or_else(|d| panic!("{d}"));
-    let expected = vec!["Softmax#0: no kernel: softmax has no kernel family yet".to_owned()];
+    let expected = vec!["LogSoftmax#0: no kernel: the logarithm of a softmax".to_owned()];
     assert_eq!((compiled.program.gpus, compiled.refused), (vec![], vec![("sm_80", expected)]));
     let wrong = Model::new("m.onnx").gpu("sm_99").build_from(&source).err().expect("an error").to_string();
     assert!(wrong.contains("there is no GPU architecture \"sm_99\"") && wrong.contains("sm_90a"), "{wrong}");

@@ -6,6 +6,7 @@ mod math;
 mod output;
 mod pointwise;
 mod reduction;
+mod rows;
 mod scalar;
 mod simt;
 mod tile;
@@ -13,6 +14,7 @@ mod tile;
 pub use direct::{Direct, direct};
 pub use pointwise::{Pointwise, pointwise};
 pub use reduction::{Folded, Reduction, reduction};
+pub use rows::{RowProblem, Rows, rows};
 pub use simt::{Simt, simt};
 
 use crate::arch::Arch;
@@ -53,8 +55,15 @@ pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result
             let s = chosen::<Reduction>(&folded, arch)?;
             Ok((reduction(&folded, &s, arch)?, s.to_string()))
         }
+        Problem::Softmax(p) => by_rows(&RowProblem::Softmax(p.clone()), arch),
+        Problem::Normalize(p) => by_rows(&RowProblem::Normalize(p.clone()), arch),
         other => Err(Unsupported(format!("{} has no kernel family yet", other.family()))),
     }
+}
+
+fn by_rows(p: &RowProblem, arch: &Arch) -> Result<(Kernel, String), Unsupported> {
+    let s = chosen::<Rows>(p, arch)?;
+    Ok((rows(p, &s, arch)?, s.to_string()))
 }
 
 fn chosen<S: Schedule>(problem: &S::Problem, arch: &Arch) -> Result<S, Unsupported> {

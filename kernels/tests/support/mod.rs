@@ -45,7 +45,7 @@ pub fn outcome(problem: &Problem, kernel: &Kernel, seed: u64) -> Result<(), Stri
         .iter()
         .map(|o| {
             let n = o.view.span().map_or(0, |s| s.1);
-            let mut number = || r.next() as f64 / f64::from(1 << 31) * 8.0 - 4.0;
+            let mut number = || r.next() as f64 / f64::from(1u32 << 31) * 8.0 - 4.0;
             let data = if o.dtype.is_float() {
                 Data::Float((0..n).map(|_| number()).collect())
             } else {
@@ -65,14 +65,39 @@ pub fn outcome(problem: &Problem, kernel: &Kernel, seed: u64) -> Result<(), Stri
         return Err("memory is not left zero".to_owned());
     }
     let first = tensors.len();
-    compare(problem, &buffers[first..], &expected)?;
+    let bounds = bounds(problem, &tensors);
+    compare(problem, &buffers[first..], &expected, &bounds)?;
     if let Some(found) = gpu::run(problem, kernel, &buffers[..first]) {
-        compare(problem, &found.map_err(|e| format!("on the GPU: {e}"))?, &expected).map_err(|e| format!("on the GPU: {e}"))?;
+        compare(problem, &found.map_err(|e| format!("on the GPU: {e}"))?, &expected, &bounds).map_err(|e| format!("on the GPU: {e}"))?;
     }
     Ok(())
 }
 
-fn compare(problem: &Problem, found: &[Vec<u8>], expected: &[Tensor]) -> Result<(), String> {
+/// What rounding may add to each element of the first output: a unit in the last place for every term of its sum, as large
+/// as the sum of the terms' absolute values.
+fn bounds(problem: &Problem, inputs: &[Tensor]) -> Option<(Tensor, f64)> {
+    let terms: usize = match problem {
+        Problem::Contraction(c) => c.inner().iter().product(),
+        Problem::Reduce(r) => r.input.view.len() / r.output.view.len().max(1),
+        Problem::Window(w) => w.dims.iter().map(|d| d.size).product(),
+        _ => return None,
+    };
+    let absolute = |t: &Tensor| match &t.data {
+        Data::Float(x) => Tensor { dtype: t.dtype, data: Data::Float(x.iter().map(|x| x.abs()).collect()) },
+        Data::Int(x) => Tensor { dtype: t.dtype, data: Data::Int(x.iter().map(|x| x.abs()).collect()) },
+    };
+    let inputs: Vec<Tensor> = inputs.iter().map(absolute).collect();
+    let sums = eval(problem, &inputs.iter().collect::<Vec<_>>(), Rounding::Never).remove(0);
+    Some((sums, (terms + 3) as f64 * f64::from(f32::EPSILON) / 2.0))
+}
+
+fn compare(problem: &Problem, found: &[Vec<u8>], expected: &[Tensor], bounds: &Option<(Tensor, f64)>) -> Result<(), String> {
+    let absolute = |at: usize| match (bounds, problem) {
+        (Some((sums, unit)), _) => sums.f(at) * unit,
+        // Scaled values and biases of up to 12 cancel: five roundings of that size.
+        (None, Problem::Normalize(_)) => 12.0 * 5.0 * f64::from(f32::EPSILON) / 2.0,
+        _ => 1e-6,
+    };
     for ((operand, bytes), expected) in problem.outputs().iter().zip(found).zip(expected) {
         let found = Tensor::from_bytes(operand.dtype, bytes);
         // One rounding of the output type, and a few of the arithmetic.
@@ -83,7 +108,8 @@ fn compare(problem: &Problem, found: &[Vec<u8>], expected: &[Tensor]) -> Result<
         };
         for at in operand.view.offsets() {
             let (x, y) = (found.f(at), expected.f(at));
-            let close = x == y || x.is_nan() && y.is_nan() || operand.dtype.is_float() && (x - y).abs() <= relative * y.abs() + 1e-6;
+            let close =
+                x == y || x.is_nan() && y.is_nan() || operand.dtype.is_float() && (x - y).abs() <= relative * y.abs() + absolute(at);
             if !close {
                 return Err(format!("element {at} is {x} instead of {y}"));
             }

@@ -1,0 +1,60 @@
+//! Softmax and normalization: in the emulator against the naive evaluator, and through `ptxas`.
+
+mod support;
+
+use support::{Random, assemble, check};
+use wpk_kernels::arch::{ARCHES, Arch};
+use wpk_kernels::family::{RowProblem, Rows, rows};
+use wpk_kernels::ptx::Kernel;
+use wpk_kernels::schedule::Schedule;
+use wpk_plan::problem::{NormKind, Normalize, Operand, Problem, Softmax};
+use wpk_plan::{DType, View};
+
+/// A random problem, in both forms.
+fn random(seed: u64) -> (Problem, RowProblem) {
+    let r = &mut Random(seed);
+    let dtype = if r.below(4) == 0 { DType::F16 } else { DType::F32 };
+    let shape = [r.within(1, 3), r.within(1, 4), r.within(1, 300)];
+    let dense = Operand::dense(dtype, &shape);
+    if r.below(2) == 0 {
+        let softmax = Softmax { log: false, input: dense.clone(), output: dense };
+        return (Problem::Softmax(softmax.clone()), RowProblem::Softmax(softmax));
+    }
+    let along = Operand { dtype, view: View { offset: 0, shape: shape.to_vec(), strides: vec![0, 0, 1] } };
+    let mut maybe = |o: &Operand| (r.below(2) == 0).then(|| o.clone());
+    let (residual, sum) = (maybe(&dense), maybe(&dense));
+    let normalize = Normalize {
+        kind: if seed.is_multiple_of(3) { NormKind::Rms } else { NormKind::Layer },
+        epsilon: 1e-5,
+        input: dense.clone(),
+        residual: residual.map(|o| (o, sum)),
+        scale: maybe(&along),
+        bias: maybe(&along),
+        output: dense,
+    };
+    (Problem::Normalize(normalize.clone()), RowProblem::Normalize(normalize))
+}
+
+fn generated(p: &RowProblem, arch: &Arch, seed: Option<u64>) -> Kernel {
+    let facts = Rows::facts(p, arch);
+    let legal: Vec<Rows> = Rows::space().filter(|s| s.legal(&facts)).collect();
+    let s = seed.map_or_else(|| Rows::heuristic(p, arch).expect("a schedule"), |seed| legal[Random(seed).below(legal.len())]);
+    rows(p, &s, arch).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn random_rows_agree_with_the_evaluator() {
+    for seed in 0..60 {
+        let (problem, p) = random(seed);
+        check(&problem, &generated(&p, &ARCHES[1], Some(seed + 3)), seed);
+    }
+}
+
+#[test]
+fn heuristic_schedules_are_assembled_without_spills() {
+    for arch in ARCHES {
+        for seed in 0..6 {
+            assemble(&generated(&random(seed).1, arch, None), arch);
+        }
+    }
+}
