@@ -32,7 +32,7 @@ fn random(seed: u64) -> (Problem, RowProblem) {
         bias: maybe(&along),
         output: dense,
     };
-    (Problem::Normalize(normalize.clone()), RowProblem::Normalize(normalize))
+    (Problem::Normalize(normalize.clone()), RowProblem::Normalize(Box::new(normalize)))
 }
 
 fn generated(p: &RowProblem, arch: &Arch, seed: Option<u64>) -> Kernel {

@@ -56,7 +56,7 @@ pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result
             Ok((reduction(&folded, &s, arch)?, s.to_string()))
         }
         Problem::Softmax(p) => by_rows(&RowProblem::Softmax(p.clone()), arch),
-        Problem::Normalize(p) => by_rows(&RowProblem::Normalize(p.clone()), arch),
+        Problem::Normalize(p) => by_rows(&RowProblem::Normalize(Box::new(p.clone())), arch),
         other => Err(Unsupported(format!("{} has no kernel family yet", other.family()))),
     }
 }

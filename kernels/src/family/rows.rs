@@ -13,7 +13,7 @@ pub enum RowProblem {
     /// Exponentials over their sum.
     Softmax(Softmax),
     /// Statistics, scale and bias.
-    Normalize(Normalize),
+    Normalize(Box<Normalize>),
 }
 
 impl RowProblem {
