@@ -50,6 +50,11 @@ pub struct Module {
 }
 codec_struct!(Module { entry, text, threads, blocks, shared });
 
+impl Module {
+    /// Bytes of shared memory that a kernel may declare; more is given at launch.
+    pub const STATIC_SHARED: u32 = 48 << 10;
+}
+
 /// One weight tensor in the blob.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {

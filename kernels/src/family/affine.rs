@@ -3,7 +3,13 @@
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Ty};
 use wpk_plan::View;
-use wpk_plan::problem::{Access, Roles};
+use wpk_plan::problem::{Access, Contraction, Roles};
+
+/// Whether every offset of a contraction fits registers of 32 bits.
+pub fn small(c: &Contraction) -> bool {
+    let views = [c.a.view(), c.b.view(), c.out.view.clone()];
+    views.iter().chain(c.extras.iter().map(|e| &e.view)).all(|v| v.span().is_some_and(|s| s.1 < 1 << 30))
+}
 
 /// An index that may leave its dimension.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! Contractions without reuse between threads, as depthwise convolutions are: every thread sums its own elements.
 
-use super::affine::{Linear, split, weighted};
+use super::affine::{Linear, small, split, weighted};
 use super::{Unsupported, scalar};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
@@ -33,7 +33,6 @@ pub struct Facts {
 impl Facts {
     fn of(c: &Contraction, arch: &Arch) -> Self {
         let views = [c.a.view(), c.b.view(), c.out.view.clone()];
-        let reach = views.iter().chain(c.extras.iter().map(|e| &e.view)).all(|v| v.span().is_some_and(|s| s.1 < 1 << 30));
         let count = |n: &[usize]| n.iter().map(|&n| n as u64).product();
         let outer: Vec<usize> = (0..c.outer).collect();
         let together = |n: usize| Linear::view(&c.out.view, &c.space).together(&outer, n);
@@ -41,7 +40,7 @@ impl Facts {
         Self {
             points: count(&c.space[..c.outer]),
             depth: count(c.inner()),
-            small: reach,
+            small: small(c),
             together: [4, 2].into_iter().find(|&n| together(n)).unwrap_or(1),
             bytes,
             arch: *arch,

@@ -3,7 +3,7 @@
 //! zero. The depth may be split between blocks, whose partial sums the last of them adds in a fixed order.
 
 use super::Unsupported;
-use super::affine::Linear;
+use super::affine::{Linear, small};
 use super::output::{self, Rectangle};
 use super::tile::{Along, Corner, Layout, Loader, Source};
 use crate::arch::Arch;
@@ -61,15 +61,13 @@ pub struct Facts {
 
 impl Facts {
     fn of(c: &Contraction, arch: &Arch) -> Self {
-        let views = [c.a.view(), c.b.view(), c.out.view.clone()];
-        let reach = views.iter().chain(c.extras.iter().map(|e| &e.view)).all(|v| v.span().is_some_and(|s| s.1 < 1 << 30));
         let points = c.space.iter().try_fold(1usize, |n, &d| n.checked_mul(d).filter(|&n| n < 1 << 40));
         let elements = c.a.view().len() + c.b.view().len() + c.out.view.len();
         let [a, b] = sources(c, WeightLayout::Dense);
         let panels = &sources(c, WeightLayout::Panels16)[1];
         Self {
             size: Size::of(&c.roles()),
-            small: reach && points.is_some() && c.roles().packed_len() < 1 << 30,
+            small: small(c) && points.is_some() && c.roles().packed_len() < 1 << 30,
             directions: [a.direction(), b.direction(), panels.direction()],
             bytes: 4.0 * elements as f64,
             arch: *arch,

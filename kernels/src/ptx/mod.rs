@@ -5,6 +5,3 @@ mod print;
 mod verify;
 
 pub use ast::{Cmp, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
-
-/// Bytes of shared memory that a kernel may declare; more is given at launch.
-pub const STATIC_SHARED: u32 = 48 << 10;

@@ -4,6 +4,7 @@ use super::{Cmp, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
 use crate::arch::Arch;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use wpk_plan::Module;
 
 impl Kernel {
     /// The text for an architecture.
@@ -13,7 +14,7 @@ impl Kernel {
         let params: Vec<String> = (0..self.params).map(|i| format!("    .param .u64 p{i}")).collect();
         let mut out = format!(".version {}\n.target {}\n.address_size 64\n\n", arch.version, arch.target);
         // Writing to text cannot fail.
-        if self.shared > super::STATIC_SHARED {
+        if self.shared > Module::STATIC_SHARED {
             out += ".extern .shared .align 16 .b8 tile[];\n\n";
         }
         let _ = write!(
@@ -27,7 +28,7 @@ impl Kernel {
             let _ = writeln!(out, "    .reg .{} %{}<{}>;", class.0, class.1, count + 1);
         }
         // More than this is only given at launch, to a kernel that declares no size.
-        if (1..=super::STATIC_SHARED).contains(&self.shared) {
+        if (1..=Module::STATIC_SHARED).contains(&self.shared) {
             let _ = writeln!(out, "    .shared .align 16 .b8 tile[{}];", self.shared);
         }
         out + &printer.lines.concat() + "    ret;\n}\n"

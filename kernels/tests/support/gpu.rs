@@ -7,7 +7,7 @@ use wpk_plan::problem::{Operand, Problem};
 use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Module, Place, Plan, Port, Program, Step, WeightLayout};
 use wpk_rt::{Device, Model, Weights};
 
-/// The outputs of a kernel that was made for sm_75 or sm_80; nothing where there is no GPU, or `WPK_GPU=off`.
+/// The outputs of a kernel that was made for sm_75 or sm_80; nothing unless `WPK_GPU=on` asks for it.
 pub fn run(problem: &Problem, kernel: &Kernel, inputs: &[Vec<u8>]) -> Option<Result<Vec<Vec<u8>>, String>> {
     static PRESENT: OnceLock<bool> = OnceLock::new();
     let there = || std::env::var("WPK_GPU").is_ok_and(|v| v == "on");

@@ -192,9 +192,6 @@ unsafe impl Send for Function {}
 // SAFETY: as above.
 unsafe impl Sync for Function {}
 
-/// Bytes of shared memory that a kernel declares itself; see `wpk_kernels::ptx::STATIC_SHARED`.
-const STATIC_SHARED: u32 = 48 << 10;
-
 impl Function {
     /// Compiles PTX.
     pub fn load(context: &Arc<Context>, module: &wpk_plan::Module) -> Result<Self, Error> {
@@ -210,7 +207,7 @@ impl Function {
             let log = String::from_utf8_lossy(&log);
             Error::Device(format!("{e}: {}", log.trim_end_matches('\0')))
         })?;
-        let dynamic = if module.shared > STATIC_SHARED { module.shared } else { 0 };
+        let dynamic = if module.shared > wpk_plan::Module::STATIC_SHARED { module.shared } else { 0 };
         let context = context.clone();
         let mut function = Self { raw: null_mut(), module: raw, context, threads: module.threads, blocks: module.blocks, dynamic };
         cu!(cuModuleGetFunction(&raw mut function.raw, raw, entry.as_ptr()))?;
