@@ -12,7 +12,7 @@
 
 pub use wpk_macros::{include_model, model};
 pub use wpk_rt::{
-    Device, Element, Error, Options, Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6, Tensor, WhenBusy, set_threads,
+    Device, Element, Error, Options, Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6, Tensor, Text, WhenBusy, set_threads,
 };
 
 #[cfg(feature = "half")]

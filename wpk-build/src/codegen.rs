@@ -108,6 +108,7 @@ fn element(t: DType) -> TokenStream {
     match t {
         DType::F16 => quote!(::wpk::f16),
         DType::BF16 => quote!(::wpk::bf16),
+        DType::Text => quote!(::wpk::Text),
         other => {
             let ident = Ident::new(other.name(), Span::call_site());
             quote!(#ident)

@@ -119,6 +119,9 @@ impl<'a> Importer<'a> {
             return Err(fail("only tensors are supported, not sequences, maps or optional values".to_owned()));
         };
         let dtype = dtype(tensor.elem_type).map_err(|t| fail(format!("elements of {t} type are not supported")))?;
+        if dtype == DType::Text {
+            return Err(fail("text cannot be given at run time".to_owned()).help("make it a constant: `.bind(input, Literal::text(...))`"));
+        }
         let shape = match (self.options.shapes.get(name), &tensor.shape) {
             (Some(shape), _) => shape.clone(),
             (None, Some(shape)) => shape.dim.iter().enumerate().map(|(d, dim)| self.dim(name, d, dim)).collect::<Result<_, _>>()?,
@@ -152,9 +155,8 @@ impl<'a> Importer<'a> {
         let poison = |s: &mut Self| s.broken.extend(node.output.iter().map(String::as_str));
         let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
         let origin = Origin::node(&node.name, &node.op_type, index);
-        let op = if domain.is_empty() { ops::find(&node.op_type) } else { None };
-        let Some(op) = op else {
-            let name = if domain.is_empty() { node.op_type.clone() } else { format!("{domain}::{}", node.op_type) };
+        let name = if domain.is_empty() { node.op_type.clone() } else { format!("{domain}::{}", node.op_type) };
+        let Some(op) = ops::find(&name) else {
             self.unsupported.entry(name).or_default().push(origin.to_string());
             return poison(self);
         };
@@ -183,7 +185,8 @@ impl<'a> Importer<'a> {
         }
         self.b.origin = origin;
         let wanted = node.output.iter().map(|o| !o.is_empty()).collect();
-        let mut cx = Context { b: &mut self.b, attrs: Attributes::new(node), opset: version, inputs, wanted, source: self.source };
+        let (attrs, names) = (Attributes::new(node), &self.names);
+        let mut cx = Context { b: &mut self.b, attrs, opset: version, inputs, wanted, names, source: self.source };
         let result = (op.import)(&mut cx);
         match result {
             Ok(outputs) => {

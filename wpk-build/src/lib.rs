@@ -13,6 +13,7 @@ pub mod covers;
 pub mod diag;
 mod emit;
 mod env;
+pub mod gradient;
 pub mod graph;
 pub mod hash;
 pub mod import;

@@ -31,6 +31,8 @@ unit_enum! {
         U8 = "u8",
         /// One byte, 0 or 1.
         Bool = "bool",
+        /// UTF-8 of at most 63 bytes, followed by zeros: only in constants and results.
+        Text = "text",
     }
 }
 
@@ -38,6 +40,7 @@ impl DType {
     /// Bytes of one element.
     pub const fn bytes(self) -> usize {
         match self {
+            Self::Text => 64,
             Self::F64 | Self::I64 | Self::U64 => 8,
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F16 | Self::BF16 | Self::I16 | Self::U16 => 2,
@@ -52,7 +55,7 @@ impl DType {
 
     /// Whether it is an integer type; `Bool` is not.
     pub const fn is_int(self) -> bool {
-        !self.is_float() && !matches!(self, Self::Bool)
+        !self.is_float() && !matches!(self, Self::Bool | Self::Text)
     }
 
     /// Wraps a 64-bit integer to the range of an integer type or `Bool`, as a cast in two's complement does.

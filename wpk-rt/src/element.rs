@@ -21,7 +21,20 @@ macro_rules! elements {
     )*};
 }
 
-elements!(f32 = F32, f64 = F64, i64 = I64, i32 = I32, i16 = I16, i8 = I8, u64 = U64, u32 = U32, u16 = U16, u8 = U8, bool = Bool);
+elements!(
+    f32 = F32,
+    f64 = F64,
+    i64 = I64,
+    i32 = I32,
+    i16 = I16,
+    i8 = I8,
+    u64 = U64,
+    u32 = U32,
+    u16 = U16,
+    u8 = U8,
+    bool = Bool,
+    crate::Text = Text
+);
 
 #[cfg(feature = "half")]
 elements!(half::f16 = F16, half::bf16 = BF16);

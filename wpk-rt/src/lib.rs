@@ -12,6 +12,7 @@ mod pool;
 mod profile;
 mod sessions;
 mod tensor;
+mod text;
 mod weights;
 
 pub use element::Element;
@@ -20,6 +21,7 @@ pub use model::{Device, Model};
 pub use pool::set_threads;
 pub use sessions::{Options, WhenBusy};
 pub use tensor::{Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6, Tensor};
+pub use text::Text;
 pub use weights::Weights;
 pub use wpk_plan as plan;
 

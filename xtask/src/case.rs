@@ -98,8 +98,12 @@ impl Case {
     /// Compiles for the inputs' extents. Where an input decides a shape, small integer inputs become constants.
     pub fn compile(&self, inputs: &[(String, Literal)]) -> Result<(Compiled, Vec<String>), Diags> {
         let shaped = inputs.iter().fold(Model::new(&self.model), |m, (name, l)| m.shape(name, &l.shape));
+        // Text is only supported as a constant.
+        let text: Vec<&(String, Literal)> = inputs.iter().filter(|i| i.1.dtype == DType::Text).collect();
+        let shaped = text.iter().fold(shaped, |m, (name, l)| m.bind(name, l.clone()));
+        let text: Vec<String> = text.iter().map(|i| i.0.clone()).collect();
         let first = shaped.build();
-        let Err(diags) = first else { return first.map(|c| (c, vec![])) };
+        let Err(diags) = first else { return first.map(|c| (c, text)) };
         if !diags.to_string().contains("is computed at run time") {
             return Err(diags);
         }
@@ -110,7 +114,7 @@ impl Case {
             let chosen: Vec<&(String, Literal)> = inputs.iter().filter(|(_, l)| candidate(l, integers(l))).collect();
             let model = chosen.iter().fold(shaped.clone(), |m, (name, l)| m.bind(name, l.clone()));
             match model.build() {
-                Ok(compiled) => return Ok((compiled, chosen.iter().map(|c| c.0.clone()).collect())),
+                Ok(compiled) => return Ok((compiled, chosen.iter().map(|c| c.0.clone()).chain(text).collect())),
                 Err(diags) => last = diags,
             }
         }

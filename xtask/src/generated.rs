@@ -125,6 +125,15 @@ macro_rules! halves {
     )*};
 }
 halves!(wpk::f16, wpk::bf16);
+impl Value for wpk::Text {
+    fn from_le(bytes: &[u8]) -> Self {
+        Self::from_le_bytes(bytes.try_into().expect("whole elements"))
+    }
+    // Equal texts have equal numbers.
+    fn number(self) -> f64 {
+        self.as_str().bytes().fold(7.0, |n, b| (n * 257.0 + f64::from(b)) % 1e12)
+    }
+}
 impl Value for bool {
     fn from_le(bytes: &[u8]) -> Self {
         bytes[0] != 0

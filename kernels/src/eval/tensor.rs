@@ -111,6 +111,8 @@ impl Tensor {
             DType::I8 => Data::Int(each(bytes, |b| i64::from(i8::from_le_bytes(b)))),
             DType::U8 => Data::Int(each(bytes, |b| i64::from(u8::from_le_bytes(b)))),
             DType::Bool => Data::Int(each(bytes, |b: [u8; 1]| i64::from(b[0] != 0))),
+            // Text is only copied and compared: its bytes one by one.
+            DType::Text => Data::Int(each(bytes, |b: [u8; 1]| i64::from(b[0]))),
         };
         Self { dtype, data }
     }
@@ -125,6 +127,7 @@ impl Tensor {
                 DType::F64 => out.extend(x.to_le_bytes()),
                 _ => out.extend((x as f32).to_le_bytes()),
             }),
+            Data::Int(x) if self.dtype == DType::Text => out.extend(x.iter().map(|&x| x as u8)),
             Data::Int(x) => x.iter().for_each(|x| out.extend(&x.to_le_bytes()[..self.dtype.bytes()])),
         }
         out

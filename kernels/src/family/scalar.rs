@@ -29,7 +29,7 @@ pub fn memory(t: DType) -> (MemTy, Ty) {
         DType::I16 => (MemTy::S16, Ty::S32),
         DType::U16 => (MemTy::U16, Ty::S32),
         DType::I8 => (MemTy::S8, Ty::S32),
-        DType::U8 | DType::Bool => (MemTy::U8, Ty::S32),
+        DType::U8 | DType::Bool | DType::Text => (MemTy::U8, Ty::S32),
     }
 }
 

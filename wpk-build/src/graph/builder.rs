@@ -65,6 +65,9 @@ impl Builder {
     /// Adds a node and returns its results.
     pub fn add(&mut self, op: Op, inputs: &[ValueId]) -> Outcome<Vec<ValueId>> {
         let types: Vec<_> = inputs.iter().map(|&i| (self.graph.dtype(i), self.graph.shape(i).to_vec())).collect();
+        if !matches!(op, Op::Reshape(_)) && types.iter().any(|t| t.0 == DType::Text) {
+            return Err("text is only supported where everything computed from it is constant".to_owned());
+        }
         let results = shape::infer(&op, &types)?;
         if let Some(simpler) = fold::simplify(self, &op, inputs)? {
             return Ok(simpler);

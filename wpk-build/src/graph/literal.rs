@@ -31,6 +31,29 @@ impl Literal {
         Self::new(&Tensor::floats(dtype, data.to_vec()), shape)
     }
 
+    /// Text.
+    ///
+    /// # Errors
+    /// Where an element is longer than 63 bytes, or holds a zero byte.
+    pub fn text(shape: &[usize], data: &[&str]) -> Result<Self, String> {
+        let size = DType::Text.bytes();
+        let mut bytes = vec![];
+        for (i, s) in data.iter().enumerate() {
+            if s.len() >= size || s.contains('\0') {
+                return Err(format!("{s:?} is no text of at most {} bytes", size - 1));
+            }
+            bytes.extend_from_slice(s.as_bytes());
+            bytes.resize((i + 1) * size, 0);
+        }
+        Ok(Self { dtype: DType::Text, shape: shape.to_vec(), bytes: Bytes::from(bytes) })
+    }
+
+    /// The elements of text.
+    pub fn to_texts(&self) -> Vec<String> {
+        let elements = self.bytes.chunks(DType::Text.bytes());
+        elements.map(|e| String::from_utf8_lossy(e).trim_end_matches('\0').to_owned()).collect()
+    }
+
     /// The elements, widened.
     pub fn tensor(&self) -> Tensor {
         Tensor::from_bytes(self.dtype, &self.bytes)

@@ -122,10 +122,21 @@ impl Lowering<'_> {
         }
     }
 
-    fn copy(&mut self, v: ValueId, to: Buffer, out: View, origin: String) {
-        let dtype = self.graph.dtype(v);
-        let from = self.home(v).1;
-        let args = vec![self.argument(v), (to, dtype)];
+    fn copy(&mut self, v: ValueId, to: Buffer, mut out: View, origin: String) {
+        let mut dtype = self.graph.dtype(v);
+        let mut from = self.home(v).1;
+        if dtype == DType::Text {
+            // Kernels copy numbers: the words of every element.
+            let words = (DType::Text.bytes() / DType::U64.bytes()) as i64;
+            for view in [&mut from, &mut out] {
+                view.offset *= words as usize;
+                view.strides.iter_mut().for_each(|s| *s *= words);
+                view.shape.push(words as usize);
+                view.strides.push(1);
+            }
+            dtype = DType::U64;
+        }
+        let args = vec![(self.argument(v).0, dtype), (to, dtype)];
         let problem = Problem::Move(Move { dtype, parts: vec![Part { from, to: out.clone() }], out, fill: None });
         self.steps.push(Draft {
             problem,

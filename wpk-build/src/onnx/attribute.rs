@@ -43,6 +43,11 @@ impl<'a> Attributes<'a> {
         self.get(name).map(|a| a.floats.iter().map(|&f| f64::from(f)).collect())
     }
 
+    /// Several texts.
+    pub fn texts(&self, name: &str) -> Vec<String> {
+        self.get(name).iter().flat_map(|a| &a.strings).map(|s| String::from_utf8_lossy(s).into_owned()).collect()
+    }
+
     /// Text.
     pub fn text(&self, name: &str) -> Option<String> {
         self.get(name).map(|a| String::from_utf8_lossy(&a.s).into_owned())

@@ -22,7 +22,7 @@ pub fn dtype(number: i32) -> Result<DType, String> {
         12 => DType::U32,
         13 => DType::U64,
         16 => DType::BF16,
-        8 => return Err("string".to_owned()),
+        8 => DType::Text,
         14 | 15 => return Err("complex".to_owned()),
         17..=20 | 24 => return Err("8-bit floating".to_owned()),
         21..=23 | 25 | 26 => return Err("sub-byte".to_owned()),
@@ -45,6 +45,9 @@ pub fn literal(source: &Source, tensor: &proto::Tensor) -> Result<Literal, Diag>
     let len: usize = shape.iter().product();
     let bytes = if tensor.data_location == 1 {
         external::read(source, tensor)?
+    } else if dtype == DType::Text {
+        let strings: Vec<_> = tensor.string_data.iter().map(|s| String::from_utf8_lossy(s)).collect();
+        Literal::text(&shape, &strings.iter().map(AsRef::as_ref).collect::<Vec<_>>()).map_err(refuse)?.bytes
     } else if !tensor.raw_data.is_empty() {
         tensor.raw_data.clone()
     } else {

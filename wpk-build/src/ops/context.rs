@@ -2,6 +2,7 @@
 
 use crate::graph::{Builder, Def, Literal, ValueId};
 use crate::onnx::{Attributes, Source};
+use std::collections::BTreeMap;
 use wpk_plan::DType;
 
 /// Why a node cannot be imported.
@@ -40,6 +41,8 @@ pub struct Context<'a> {
     pub inputs: Vec<Option<ValueId>>,
     /// Whether each output is wanted.
     pub wanted: Vec<bool>,
+    /// The values before it by name, for attributes that name tensors.
+    pub names: &'a BTreeMap<&'a str, ValueId>,
     /// The file, for tensors in attributes.
     pub source: &'a Source,
 }

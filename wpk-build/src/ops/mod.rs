@@ -58,6 +58,7 @@ mod gemm;
 mod global_average_pool;
 mod global_lp_pool;
 mod global_max_pool;
+mod gradient;
 mod greater;
 mod greater_or_equal;
 mod group_normalization;
@@ -137,6 +138,7 @@ mod split;
 mod split_to_sequence;
 mod sqrt;
 mod squeeze;
+mod string_normalizer;
 mod sub;
 mod sum;
 mod swish;
@@ -154,9 +156,9 @@ mod xor;
 
 pub use context::{Context, Imported, Refusal};
 
-/// An ONNX operator of the default domain.
+/// An ONNX operator.
 pub struct OpDef {
-    /// Its name.
+    /// Its name, behind `domain::` where that is not the default.
     pub name: &'static str,
     /// Builds core operations for one node.
     pub import: fn(&mut Context<'_>) -> Imported,
@@ -223,6 +225,7 @@ op_table! {
     global_average_pool,
     global_lp_pool,
     global_max_pool,
+    gradient,
     greater,
     greater_or_equal,
     group_normalization,
@@ -298,6 +301,7 @@ op_table! {
     split_to_sequence,
     sqrt,
     squeeze,
+    string_normalizer,
     sub,
     sum,
     swish,

@@ -134,7 +134,8 @@ pub(super) unsafe fn load(t: DType, p: *const u8, step: isize, to: Register, n: 
         DType::I16 => each!(i16, i64),
         DType::U16 => each!(u16, i64),
         DType::I8 => each!(i8, i64),
-        DType::U8 | DType::Bool => each!(u8, i64),
+        // Text is copied as numbers; no function reads it.
+        DType::U8 | DType::Bool | DType::Text => each!(u8, i64),
         DType::F16 | DType::BF16 => {
             let (p, to) = (p.cast::<u16>(), to.cast::<f32>());
             let widen = if t == DType::F16 { f16_to_f32 } else { |x: u16| f32::from_bits(u32::from(x) << 16) };
@@ -161,7 +162,7 @@ pub(super) unsafe fn store(t: DType, from: Register, p: *mut u8, step: isize, n:
         DType::I64 | DType::U64 => each!(i64, i64),
         DType::I32 | DType::U32 => each!(i64, i32),
         DType::I16 | DType::U16 => each!(i64, i16),
-        DType::I8 | DType::U8 | DType::Bool => each!(i64, u8),
+        DType::I8 | DType::U8 | DType::Bool | DType::Text => each!(i64, u8),
         DType::F16 | DType::BF16 => {
             let (from, p) = (from.cast::<f32>(), p.cast::<u16>());
             let narrow = if t == DType::F16 { f32_to_f16 } else { f32_to_bf16 };
