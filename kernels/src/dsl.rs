@@ -2,7 +2,8 @@
 //!
 //! Values are typed; what is constant is folded as it is said, since nothing behind the tree but `ptxas` would do it.
 
-use crate::ptx::{Cmp, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
+use crate::arch::Arch;
+use crate::ptx::{Cmp, Factor, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
 
 /// A value: a register or a constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,12 +30,23 @@ pub struct Writer {
     blocks: Vec<Vec<Stmt>>,
     next: u32,
     shared: u32,
+    packs: bool,
 }
 
 impl Writer {
     /// An empty kernel.
     pub fn new() -> Self {
-        Self { blocks: vec![vec![]], next: 0, shared: 0 }
+        Self { blocks: vec![vec![]], ..Self::default() }
+    }
+
+    /// An empty kernel for an architecture.
+    pub fn for_arch(arch: &Arch) -> Self {
+        Self { packs: arch.copies, ..Self::new() }
+    }
+
+    /// Whether two floats become halves of one register by one instruction.
+    pub fn packs(&self) -> bool {
+        self.packs
     }
 
     /// Ends the kernel.
@@ -213,6 +225,38 @@ impl Writer {
     /// Waits until at most `n` groups of copies are under way.
     pub fn wait_copies(&mut self, n: u32) {
         self.say(Stmt::WaitCopies(n));
+    }
+
+    /// Matrices of 8 rows by 16 bytes in shared memory, one per register: see [`Stmt::LoadMatrix`].
+    pub fn load_matrix(&mut self, address: Val, offset: i32, n: usize, transposed: bool) -> Vec<Val> {
+        let Operand::Reg(address) = address.operand else { return vec![] };
+        let to: Vec<Reg> = (0..n).map(|_| self.fresh(Ty::U32)).collect();
+        self.say(Stmt::LoadMatrix { to: to.clone(), address, offset, transposed });
+        to.into_iter().map(|r| Val { ty: Ty::U32, operand: Operand::Reg(r) }).collect()
+    }
+
+    /// `sum += a * b` on tensor cores, the sums being variables: see [`Stmt::Mma`].
+    pub fn mma(&mut self, factor: Factor, sum: &[Val], a: &[Val], b: &[Val]) {
+        fn registers<const N: usize>(k: &mut Writer, values: &[Val]) -> Option<[Reg; N]> {
+            let list: Vec<Reg> = values.iter().map(|&v| k.register(v)).collect();
+            list.try_into().ok()
+        }
+        let (sum, a, b) = (registers(self, sum), registers(self, a), registers(self, b));
+        if let (Some(sum), Some(a), Some(b)) = (sum, a, b) {
+            self.say(Stmt::Mma { factor, sum, a, b });
+        }
+    }
+
+    /// The register of a value; constants get one.
+    fn register(&mut self, v: Val) -> Reg {
+        match v.operand {
+            Operand::Reg(r) => r,
+            Operand::Imm(_) => {
+                let to = self.fresh(v.ty);
+                self.say(Stmt::Op { to, op: Op::Mov, args: vec![v.operand] });
+                to
+            }
+        }
     }
 
     /// Orders accesses to global memory before and after, for the whole device.

@@ -13,6 +13,7 @@ pub mod dsl;
 pub mod emulate;
 mod eval;
 pub mod family;
+pub mod layout;
 pub mod ptx;
 pub mod schedule;
 

@@ -4,7 +4,7 @@ mod support;
 
 use support::outcome;
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{Folded, Reduction, Simt, reduction, simt};
+use wpk_kernels::family::{Folded, Mma, Product, Reduction, Simt, mma, reduction, simt};
 use wpk_kernels::ptx::{Kernel, Stmt};
 use wpk_plan::problem::{Access, Affine, Contraction, Operand, Problem, Reduce, ReduceKind};
 use wpk_plan::{DType, ScalarFn, View, WeightLayout};
@@ -45,6 +45,7 @@ fn product() -> Contraction {
         space: vec![m, n, k],
         outer: 2,
         dtype: DType::F32,
+        tf32: false,
         a: Access::new(&View::dense(&[m, k]), [0, 2].map(Affine::of).to_vec()),
         b: Access::new(&View::dense(&[k, n]), [2, 1].map(Affine::of).to_vec()),
         sum: DType::F32,
@@ -80,6 +81,13 @@ fn nothing_that_orders_can_be_left_out() {
         let kernel = simt(&c, WeightLayout::Dense, &s, arch).unwrap_or_else(|e| panic!("{e}"));
         table.extend(mutate(&s.to_string(), &Problem::Contraction(c.clone()), &kernel));
     }
+    for (dtype, bk, stages, split) in [(DType::F16, 64, 2, 1), (DType::F16, 32, 3, 2), (DType::F32, 64, 4, 2)] {
+        let s = Mma { bm: 32, bn: 32, bk, wm: 16, wn: 16, stages, split };
+        let contraction = Contraction { dtype, ..product() };
+        let kernel =
+            mma(&Product { contraction: contraction.clone(), layout: WeightLayout::Dense }, &s, arch).unwrap_or_else(|e| panic!("{e}"));
+        table.extend(mutate(&s.to_string(), &Problem::Contraction(contraction), &kernel));
+    }
     let reduce = Reduce {
         kind: ReduceKind::Sum,
         input: Operand::dense(DType::F32, &[4, 50]),
@@ -90,5 +98,5 @@ fn nothing_that_orders_can_be_left_out() {
     let kernel = reduction(&Folded::from(&reduce), &s, arch).unwrap_or_else(|e| panic!("{e}"));
     table.extend(mutate(&s.to_string(), &Problem::Reduce(reduce), &kernel));
     println!("{}", table.join("\n"));
-    assert!(table.len() > 30, "{} mutants", table.len());
+    assert!(table.len() > 45, "{} mutants", table.len());
 }

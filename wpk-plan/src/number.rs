@@ -22,6 +22,11 @@ pub fn erf(x: f64) -> f64 {
     (1.0 - (-a * a).exp() / (fraction * std::f64::consts::PI.sqrt())).copysign(x)
 }
 
+/// A number rounded to the 11 significant bits of TF32, to nearest with ties away from zero, as `cvt.rna.tf32.f32` does.
+pub fn tf32(x: f32) -> f32 {
+    if x.is_finite() { f32::from_bits(x.to_bits().wrapping_add(0x1000) & !0x1fff) } else { x }
+}
+
 /// `x` to the power of `y`, wrapping; 0 for the fraction that a negative power is.
 pub fn power(x: i64, y: i64) -> i64 {
     match (x, u64::try_from(y)) {

@@ -4,7 +4,7 @@ use crate::codec::{Codec, DecodeError, Reader, codec_enum, codec_struct, unit_en
 use crate::{DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +78,8 @@ unit_enum! {
         Dense = "dense",
         /// The second factor of a contraction as `[batch][n / 16][k][16]`, zero-padded: see [`crate::problem::Roles`].
         Panels16 = "panels16",
+        /// The second factor of a contraction as `[batch][n][k]`, `k` zero-padded to 16 bytes: see [`crate::problem::Roles`].
+        Columns = "columns",
     }
 }
 

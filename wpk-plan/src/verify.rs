@@ -137,6 +137,11 @@ impl Check<'_> {
                 say(format!("argument {i} is {}, the kernel takes {}", arg.dtype, operand.dtype));
             }
             let bytes = match (problem, layout) {
+                (Problem::Contraction(c), WeightLayout::Columns) if i == 1 => {
+                    let (roles, size) = (c.roles(), c.dtype.bytes());
+                    let columns = roles.count(&roles.batch).saturating_mul(roles.count(&roles.n));
+                    Some(columns.saturating_mul(roles.column_len(size)).saturating_mul(size))
+                }
                 (Problem::Contraction(c), WeightLayout::Panels16) if i == 1 => Some(c.roles().packed_len().saturating_mul(4)),
                 _ => operand.view.span().map(|s| s.1.saturating_mul(operand.dtype.bytes())),
             };

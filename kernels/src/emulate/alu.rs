@@ -1,7 +1,7 @@
 //! Operations on bits.
 
-use crate::ptx::{Cmp, Op, Ty};
-use half::f16;
+use crate::ptx::{Cmp, Half, Op, Ty};
+use half::{bf16, f16};
 
 /// The result of an operation on bits.
 pub fn compute(op: Op, ty: Ty, a: &[u64]) -> u64 {
@@ -14,6 +14,11 @@ pub fn compute(op: Op, ty: Ty, a: &[u64]) -> u64 {
         (Op::FromHalf, Ty::F64) => f16::from_bits(a[0] as u16).to_f64().to_bits(),
         (Op::FromHalf, _) => single(f16::from_bits(a[0] as u16).to_f32()),
         (Op::ToHalf, _) => u64::from(f16::from_f32(f(0)).to_bits()),
+        (Op::Pack(h), _) => u64::from(narrow(h, f(0))) << 16 | u64::from(narrow(h, f(1))),
+        (Op::LowHalf, _) => a[0] & 0xffff,
+        (Op::ToTf32, _) => single(wpk_plan::number::tf32(f(0))),
+        (Op::Exp2, _) => single(flushed(f(0).exp2())),
+        (Op::Recip, _) => single(flushed(1.0 / f(0))),
         (Op::Select, _) => {
             if a[2] != 0 {
                 a[0]
@@ -56,6 +61,18 @@ pub fn compute(op: Op, ty: Ty, a: &[u64]) -> u64 {
         .to_bits(),
         (op, ty) => integer(op, ty, a),
     }
+}
+
+fn narrow(h: Half, x: f32) -> u16 {
+    match h {
+        Half::F16 => f16::from_f32(x).to_bits(),
+        Half::Bf16 => bf16::from_f32(x).to_bits(),
+    }
+}
+
+/// Subnormal results are zero.
+fn flushed(x: f32) -> f32 {
+    if x.abs() < f32::MIN_POSITIVE { 0.0 } else { x }
 }
 
 /// A value of an integer type, with its sign.

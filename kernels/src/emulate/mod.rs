@@ -7,6 +7,7 @@
 
 mod alu;
 mod global;
+mod matrix;
 mod shared;
 
 use crate::ptx::{Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt};
@@ -71,7 +72,7 @@ fn has_atomics(body: &[Stmt]) -> bool {
 fn count(body: &[Stmt]) -> u32 {
     let of = |s: &Stmt| match s {
         Stmt::Op { to, .. } | Stmt::AtomicInc { to, .. } => to.id,
-        Stmt::Load { to, .. } => to.iter().map(|r| r.id).max().unwrap_or(0),
+        Stmt::Load { to, .. } | Stmt::LoadMatrix { to, .. } => to.iter().map(|r| r.id).max().unwrap_or(0),
         Stmt::Loop { counter, test, body, .. } => counter.id.max(test.id).max(count(body)),
         Stmt::If { then, .. } => count(then),
         _ => 0,
@@ -126,6 +127,14 @@ impl Block<'_, '_> {
                         self.body(body, active)?;
                     }
                 }
+                Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {
+                    if active.contains(&false) {
+                        return Err(format!("block {}: a matrix instruction that not all threads reach", self.block));
+                    }
+                    for warp in 0..self.threads / 32 {
+                        self.matrix(stmt, 32 * warp).map_err(|e| format!("block {} warp {warp}: {e}", self.block))?;
+                    }
+                }
                 _ => {
                     for thread in (0..self.threads).filter(|&t| active[t]) {
                         self.step(stmt, thread).map_err(|e| format!("block {} thread {thread}: {e}", self.block))?;
@@ -144,6 +153,10 @@ impl Block<'_, '_> {
                     Op::Special(Special::Block) => u64::from(self.block),
                     Op::Special(Special::Shared) => u64::from(shared::BASE),
                     Op::Param(n) => u64::from(*n + 1) * SPAN,
+                    Op::Ballot => {
+                        let first = thread / 32 * 32;
+                        (0..32).fold(0, |bits, lane| bits | (self.value(args[0], first + lane) & 1) << lane)
+                    }
                     Op::ShuffleXor(mask) => self.value(args[0], thread ^ *mask as usize),
                     op => {
                         let mut bits = [0; 3];
@@ -193,7 +206,7 @@ impl Block<'_, '_> {
                 let old = self.global.atomic_inc(address, *limit, thread)?;
                 self.set(*to, thread, u64::from(old));
             }
-            Stmt::If { .. } | Stmt::Barrier | Stmt::Loop { .. } => {}
+            Stmt::If { .. } | Stmt::Barrier | Stmt::Loop { .. } | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {}
         }
         Ok(())
     }

@@ -82,6 +82,17 @@ impl Linear {
         }
     }
 
+    /// The second factor of a contraction as [`Roles::columns`] lays it out, over loops of its own: batch, column, depth.
+    pub fn columns(roles: &Roles, size: usize) -> Self {
+        let (columns, depth) = (roles.count(&roles.n), roles.column_len(size));
+        Self {
+            base: 0,
+            per_loop: [columns * depth, depth, 1].map(|n| n as i64).to_vec(),
+            checks: vec![],
+            space: vec![roles.count(&roles.batch), columns, depth],
+        }
+    }
+
     /// Whether some of the loops move it or its checks.
     pub fn uses(&self, loops: &[usize]) -> bool {
         loops.iter().any(|&l| self.space[l] > 1 && (self.per_loop[l] != 0 || self.checks.iter().any(|c| c.per_loop[l] != 0)))

@@ -80,7 +80,7 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
     let points: usize = c.space[..c.outer].iter().product();
     let depth: usize = c.inner().iter().product();
     let threads = points / n;
-    let mut k = Writer::new();
+    let mut k = Writer::for_arch(arch);
     let thread = k.thread(s.threads);
     let mut result = Ok(());
     let mut body = |k: &mut Writer| {

@@ -2,8 +2,12 @@
 
 mod affine;
 mod direct;
+mod factors;
+mod fragments;
 mod math;
+mod mma;
 mod output;
+mod partial;
 mod pointwise;
 mod reduction;
 mod rows;
@@ -12,6 +16,7 @@ mod simt;
 mod tile;
 
 pub use direct::{Direct, direct};
+pub use mma::{Mma, Product, mma};
 pub use pointwise::{Pointwise, pointwise};
 pub use reduction::{Folded, Reduction, reduction};
 pub use rows::{RowProblem, Rows, rows};

@@ -57,7 +57,7 @@ pub fn store(k: &mut Writer, c: &Contraction, roles: &Roles, r: &Rectangle, sums
                                 point[d]
                             };
                             match scalar::emit(k, &c.epilogue, &inputs, &mut coordinate) {
-                                Ok(v) => values.push(scalar::narrow(k, v[0], c.out.dtype)),
+                                Ok(v) => values.push(v[0]),
                                 Err(e) => result = Err(e),
                             }
                         }
@@ -111,39 +111,38 @@ impl<'a> Line<'a> {
         let start = row.map_or(self.start, |i| self.rows[i]);
         let moved = weighted(k, column, &self.columns, &self.linear.space, &self.linear.per_loop);
         let at = k.add(start, moved);
-        let wide = n > 1 && n * self.operand.dtype.bytes() <= 16 && self.linear.together(&self.columns, n);
+        let wide = n > 1 && self.linear.together(&self.columns, n);
         (k.element(self.param, at, self.operand.dtype.bytes()), wide)
     }
 
     fn load(&self, k: &mut Writer, row: Option<usize>, column: Val, n: usize) -> Vec<Val> {
-        let (mem, ty) = scalar::memory(self.operand.dtype);
+        let dtype = self.operand.dtype;
         let (address, wide) = self.place(k, row, column, n);
-        let loaded = if wide {
-            k.load(mem, ty, address, n)
-        } else if !self.linear.uses(&self.columns) {
-            vec![k.load(mem, ty, address, 1)[0]; n]
-        } else {
-            (0..n)
-                .map(|j| {
-                    let column = k.plus(column, j as i64);
-                    let (address, _) = self.place(k, row, column, 1);
-                    k.load(mem, ty, address, 1)[0]
-                })
-                .collect()
-        };
-        loaded.into_iter().map(|v| scalar::widen(k, v, self.operand.dtype)).collect()
+        if wide {
+            return scalar::load_neighbours(k, dtype, address, 0, n);
+        }
+        if !self.linear.uses(&self.columns) {
+            return vec![scalar::load_neighbours(k, dtype, address, 0, 1)[0]; n];
+        }
+        (0..n)
+            .map(|j| {
+                let column = k.plus(column, j as i64);
+                let (address, _) = self.place(k, row, column, 1);
+                scalar::load_neighbours(k, dtype, address, 0, 1)[0]
+            })
+            .collect()
     }
 
     fn store(&self, k: &mut Writer, row: usize, column: Val, values: &[Val]) {
-        let mem = scalar::memory(self.operand.dtype).0;
+        let dtype = self.operand.dtype;
         let (address, wide) = self.place(k, Some(row), column, values.len());
         if wide {
-            return k.store(mem, address, values);
+            return scalar::store_neighbours(k, dtype, address, 0, values);
         }
         for (j, &value) in values.iter().enumerate() {
             let column = k.plus(column, j as i64);
             let (address, _) = self.place(k, Some(row), column, 1);
-            k.store(mem, address, &[value]);
+            scalar::store_neighbours(k, dtype, address, 0, &[value]);
         }
     }
 }

@@ -63,7 +63,7 @@ pub fn pointwise(p: &Map, schedule: &Pointwise, arch: &Arch) -> Result<Kernel, U
     let walk = walk(p);
     let n = schedule.vector as usize;
     let total = walk.rows() * walk.inner() / n;
-    let mut k = Writer::new();
+    let mut k = Writer::for_arch(arch);
     let thread = k.thread(schedule.threads);
     let blocks = (total as u32).div_ceil(schedule.threads);
     let mut result = Ok(());

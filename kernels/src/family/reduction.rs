@@ -139,7 +139,7 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
     let depth: usize = f.space[f.outer..].iter().product();
     let linear = Linear::access(&f.access, &f.space);
     let ty = scalar::register(f.dtype);
-    let mut k = Writer::new();
+    let mut k = Writer::for_arch(arch);
     let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
     let (part, own) = if Facts::of(f, arch).coalesced {

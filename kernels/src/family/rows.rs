@@ -79,7 +79,7 @@ pub fn rows(p: &RowProblem, s: &Rows, arch: &Arch) -> Result<Kernel, Unsupported
     if matches!(p, RowProblem::Softmax(p) if p.log) {
         return Err(Unsupported("the logarithm of a softmax".to_owned()));
     }
-    let mut k = Writer::new();
+    let mut k = Writer::for_arch(arch);
     let row = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
     let b = Block { row, thread, threads: s.threads, n: facts.n };

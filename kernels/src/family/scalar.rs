@@ -2,7 +2,7 @@
 
 use super::{Unsupported, math};
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Cmp, MemTy, Op, Ty};
+use crate::ptx::{Cmp, Half, MemTy, Op, Ty};
 use wpk_plan::{Binary, DType, Expr, ScalarFn, Unary};
 
 /// The register type that computes values of an element type.
@@ -64,6 +64,72 @@ pub fn narrow(k: &mut Writer, v: Val, t: DType) -> Val {
         }
         _ => v,
     }
+}
+
+fn half(t: DType) -> Option<Half> {
+    match t {
+        DType::F16 => Some(Half::F16),
+        DType::BF16 => Some(Half::Bf16),
+        _ => None,
+    }
+}
+
+/// `n` neighbouring elements some bytes behind an address that is a multiple of all their bytes, or of 16, as values to
+/// compute with.
+pub fn load_neighbours(k: &mut Writer, t: DType, address: Val, offset: i32, n: usize) -> Vec<Val> {
+    let (mem, raw) = memory(t);
+    let size = t.bytes();
+    let mut values = vec![];
+    if half(t).is_some() && n.is_multiple_of(2) {
+        let words = n / 2;
+        let at_once = [4, 2, 1].into_iter().find(|w| words.is_multiple_of(*w)).unwrap_or(1);
+        for first in (0..words).step_by(at_once) {
+            let loaded = k.load_at(MemTy::B32, Ty::U32, address, offset + 4 * first as i32, at_once);
+            values.extend(loaded.into_iter().flat_map(|w| halves(k, w, t)).collect::<Vec<_>>());
+        }
+        return values;
+    }
+    let at_once = [4, 2, 1].into_iter().find(|c| n.is_multiple_of(*c) && c * size <= 16).unwrap_or(1);
+    for first in (0..n).step_by(at_once) {
+        let loaded = k.load_at(mem, raw, address, offset + (first * size) as i32, at_once);
+        values.extend(loaded.into_iter().map(|v| widen(k, v, t)).collect::<Vec<_>>());
+    }
+    values
+}
+
+/// Stores neighbouring values where [`load_neighbours`] would read them.
+pub fn store_neighbours(k: &mut Writer, t: DType, address: Val, offset: i32, values: &[Val]) {
+    let (mem, _) = memory(t);
+    let (n, size) = (values.len(), t.bytes());
+    if let (Some(h), true, true) = (half(t), n.is_multiple_of(2), k.packs()) {
+        let words: Vec<Val> = values.chunks(2).map(|pair| k.op(Ty::U32, Op::Pack(h), &[pair[1], pair[0]])).collect();
+        let at_once = [4, 2, 1].into_iter().find(|w| words.len().is_multiple_of(*w)).unwrap_or(1);
+        for (i, group) in words.chunks(at_once).enumerate() {
+            k.store_at(MemTy::B32, address, offset + (4 * i * at_once) as i32, group);
+        }
+        return;
+    }
+    let at_once = [4, 2, 1].into_iter().find(|c| n.is_multiple_of(*c) && c * size <= 16).unwrap_or(1);
+    let stored: Vec<Val> = values.iter().map(|&v| narrow(k, v, t)).collect();
+    for (i, group) in stored.chunks(at_once).enumerate() {
+        k.store_at(mem, address, offset + (i * at_once * size) as i32, group);
+    }
+}
+
+/// The two values in a word.
+fn halves(k: &mut Writer, word: Val, t: DType) -> [Val; 2] {
+    let sixteen = k.int(16, Ty::U32);
+    if t == DType::F16 {
+        let high = k.op(Ty::U32, Op::Shr, &[word, sixteen]);
+        return [word, high].map(|w| {
+            let h = k.op(Ty::B16, Op::LowHalf, &[w]);
+            k.op(Ty::F32, Op::FromHalf, &[h])
+        });
+    }
+    let mask = k.int(0xffff_0000, Ty::U32);
+    let low = k.op(Ty::U32, Op::Shl, &[word, sixteen]);
+    let high = k.op(Ty::U32, Op::And, &[word, mask]);
+    [low, high].map(|w| k.op(Ty::F32, Op::Bits(Ty::U32), &[w]))
 }
 
 /// Writes a function of inputs and coordinates; returns its results.

@@ -3,12 +3,14 @@
 //! zero. The depth may be split between blocks, whose partial sums the last of them adds in a fixed order.
 
 use super::Unsupported;
-use super::affine::{Linear, small};
+use super::affine::small;
+use super::factors::{Size, sources};
 use super::output::{self, Rectangle};
-use super::tile::{Along, Corner, Layout, Loader, Source};
+use super::partial::Partial;
+use super::tile::{Along, Corner, Layout, Loader};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Cmp, Kernel, MemTy, Op, Special, Ty};
+use crate::ptx::{Cmp, Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::problem::{Contraction, Roles};
 use wpk_plan::{DType, WeightLayout};
@@ -30,21 +32,6 @@ schedule! {
         stages: [2, 3, 4],
         /// Blocks that share the depth.
         split: [1, 2, 3, 4, 6, 8, 12, 16, 24, 32],
-    }
-}
-
-/// Extents of the matrix product that a contraction is.
-struct Size {
-    batch: u32,
-    m: u32,
-    n: u32,
-    k: u32,
-}
-
-impl Size {
-    fn of(roles: &Roles) -> Self {
-        let count = |loops: &[usize]| roles.count(loops) as u32;
-        Self { batch: count(&roles.batch), m: count(&roles.m), n: count(&roles.n), k: count(&roles.k()) }
     }
 }
 
@@ -134,29 +121,6 @@ impl Simt {
     }
 }
 
-/// The factors, as tiles are copied from them.
-fn sources(c: &Contraction, layout: WeightLayout) -> [Source; 2] {
-    let roles = c.roles();
-    let (batch, depth) = (roles.batch.clone(), roles.k());
-    let source = |param: u32, linear: Linear, lines: &[usize]| Source {
-        param,
-        dtype: c.dtype,
-        linear,
-        batch: batch.clone(),
-        lines: lines.to_vec(),
-        depth: depth.clone(),
-    };
-    let a = source(0, Linear::access(&c.a, &c.space), &roles.m);
-    let b = match layout {
-        WeightLayout::Dense => source(1, Linear::access(&c.b, &c.space), &roles.n),
-        WeightLayout::Panels16 => {
-            let linear = Linear::panels(&roles);
-            Source { param: 1, dtype: c.dtype, linear, batch: vec![0], lines: vec![1, 2], depth: vec![3] }
-        }
-    };
-    [a, b]
-}
-
 /// The kernel of a contraction; its parameters are the factors, the extra operands, then the output.
 ///
 /// # Errors
@@ -175,7 +139,7 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
         return Err(Unsupported(format!("{s} does not share out the copies of {:?}", c.space)));
     }
     let (tiles_m, tiles_n) = (size.m.div_ceil(s.bm), size.n.div_ceil(s.bn));
-    let mut k = Writer::new();
+    let mut k = Writer::for_arch(arch);
     let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
     let (tile, part) = k.div_rem(block, s.split);
@@ -298,65 +262,5 @@ impl Grid<'_> {
         };
         let rows: Vec<Vec<Val>> = sums.chunks(s.tn as usize).map(<[Val]>::to_vec).collect();
         output::store(k, self.c, self.roles, &rectangle, &rows)
-    }
-}
-
-/// Partial sums of the blocks that share a tile, in memory of the kernel's own.
-struct Partial {
-    split: u32,
-    threads: u32,
-    operands: u32,
-}
-
-impl Partial {
-    /// The address of a thread's sums of one part; groups of four lie `threads` apart.
-    fn address(&self, k: &mut Writer, (tile, part, thread): (Val, Val, Val), groups: u32) -> Val {
-        let first = k.scaled(tile, i64::from(self.split));
-        let first = k.add(first, part);
-        let first = k.scaled(first, i64::from(groups * self.threads));
-        let first = k.add(first, thread);
-        k.element(self.operands, Val { ty: Ty::S32, ..first }, 16)
-    }
-
-    /// Writes this block's sums; whether it is the last of its tile.
-    fn meet(&self, k: &mut Writer, sums: &[Val], at: (Val, Val, Val)) -> Val {
-        let width = 4.min(sums.len());
-        let to = self.address(k, at, (sums.len() / width) as u32);
-        for (i, group) in sums.chunks(width).enumerate() {
-            k.store_at(MemTy::F32, to, (i as u32 * self.threads * 16) as i32, group);
-        }
-        k.fence();
-        let flag = k.shared(4);
-        k.barrier();
-        let zero = k.int(0, Ty::U32);
-        let first = k.compare(Cmp::Eq, at.2, zero);
-        k.when(first, |k| {
-            let counter = k.element(self.operands + 1, Val { ty: Ty::S32, ..at.0 }, 4);
-            let before = k.atomic_inc(counter, self.split - 1);
-            k.store(MemTy::B32, flag, &[before]);
-        });
-        k.barrier();
-        let before = k.load(MemTy::B32, Ty::U32, flag, 1)[0];
-        k.fence();
-        let last = k.int(i64::from(self.split - 1), Ty::U32);
-        k.compare(Cmp::Eq, before, last)
-    }
-
-    /// The sums of all parts, in their order.
-    fn sum(&self, k: &mut Writer, n: usize, (tile, thread): (Val, Val)) -> Vec<Val> {
-        let width = 4.min(n);
-        let zero = k.float(0.0, Ty::F32);
-        let sums: Vec<Val> = (0..n).map(|_| k.variable(zero)).collect();
-        k.repeat(self.split, |k, part| {
-            let from = self.address(k, (tile, part, thread), (n / width) as u32);
-            for (i, group) in sums.chunks(width).enumerate() {
-                let loaded = k.load_at(MemTy::F32, Ty::F32, from, (i as u32 * self.threads * 16) as i32, width);
-                for (&sum, x) in group.iter().zip(loaded) {
-                    let next = k.add(sum, x);
-                    k.assign(sum, next);
-                }
-            }
-        });
-        sums
     }
 }

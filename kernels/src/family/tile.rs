@@ -4,6 +4,7 @@ use super::affine::{Linear, Term};
 use super::scalar;
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
+use crate::layout::Rows;
 use crate::ptx::{MemTy, Ty};
 use wpk_plan::DType;
 
@@ -16,8 +17,8 @@ pub enum Along {
     Lines,
 }
 
-/// Floats added to a line, so that lines begin at different banks.
-const PAD: u32 = 4;
+/// Bytes added to a line, so that lines begin at different banks.
+const PAD: u32 = 16;
 
 /// Where a factor's elements are.
 pub struct Source {
@@ -33,10 +34,14 @@ pub struct Source {
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
     pub along: Along,
-    /// Neighbours of one copy: 1 or 4.
+    /// Neighbours of one copy.
     pub vector: u32,
     pub lines: u32,
     pub depth: u32,
+    /// Bytes of an element in shared memory.
+    pub element: u32,
+    /// A row holds a line (`Along::Depth`) or a depth (`Along::Lines`).
+    pub rows: Rows,
 }
 
 impl Source {
@@ -44,58 +49,76 @@ impl Source {
         loops.iter().map(|&l| self.linear.space[l]).product()
     }
 
-    /// The direction in which neighbours lie together in global memory, and how many are copied at once.
+    /// The direction in which neighbours lie together in global memory, and how many are copied at once: 16 bytes, or fewer.
     pub fn direction(&self) -> (Along, u32) {
-        let single = self.dtype == DType::F32;
         let innermost = |loops: &[usize]| {
             let last = loops.iter().rev().find(|&&l| self.linear.space[l] > 1);
             last.map_or(i64::MAX, |&l| self.linear.per_loop[l].abs().max(1))
         };
-        if single && self.linear.together(&self.depth, 4) {
-            (Along::Depth, 4)
-        } else if single && self.linear.together(&self.lines, 4) {
-            (Along::Lines, 4)
-        } else if innermost(&self.depth) < innermost(&self.lines) {
-            (Along::Depth, 1)
-        } else {
-            (Along::Lines, 1)
-        }
+        let size = self.dtype.bytes();
+        let wide = [16, 8, 4].into_iter().map(|bytes| bytes / size).filter(|&n| n > 1);
+        let found = wide.flat_map(|n| [(Along::Depth, &self.depth, n), (Along::Lines, &self.lines, n)]);
+        let best = found.into_iter().find(|(_, loops, n)| self.linear.together(loops, *n)).map(|(along, _, n)| (along, n as u32));
+        let single = if innermost(&self.depth) < innermost(&self.lines) { Along::Depth } else { Along::Lines };
+        best.unwrap_or((single, 1))
     }
 }
 
 impl Layout {
+    /// For FP32 cores: floats, lines padded along the depth.
     pub fn new((along, vector): (Along, u32), lines: u32, depth: u32) -> Self {
-        Self { along, vector, lines, depth }
+        let rows = match along {
+            Along::Depth => Rows::padded(4 * depth, PAD),
+            Along::Lines => Rows::padded(4 * lines, 0),
+        };
+        Self { along, vector: vector.min(4), lines, depth, element: 4, rows }
+    }
+
+    /// For tensor cores: rows exchanged for loads of matrices; words across lines are read one by one, from padded rows.
+    pub fn for_matrices((along, vector): (Along, u32), lines: u32, depth: u32, element: u32) -> Self {
+        let rows = match along {
+            Along::Depth => Rows::swizzled(element * depth),
+            Along::Lines if element == 2 => Rows::swizzled(element * lines),
+            Along::Lines => Rows::padded(element * lines, 32),
+        };
+        Self { along, vector, lines, depth, element, rows }
     }
 
     /// Bytes of one stage.
     pub fn bytes(&self) -> u32 {
-        4 * match self.along {
-            Along::Depth => self.lines * (self.depth + PAD),
-            Along::Lines => self.depth * self.lines,
+        self.rows.pitch * self.sides().0
+    }
+
+    /// Rows, and elements of a row.
+    fn sides(&self) -> (u32, u32) {
+        match self.along {
+            Along::Depth => (self.lines, self.depth),
+            Along::Lines => (self.depth, self.lines),
         }
     }
 
-    /// Copies side by side, and how many of them each thread makes; `None` where the threads do not share them evenly.
-    fn rounds(&self, threads: u32) -> Option<(u32, u32)> {
-        let (across, along) = match self.along {
-            Along::Depth => (self.lines, self.depth),
-            Along::Lines => (self.depth, self.lines),
-        };
+    /// Copies side by side in a row, rows copied at once, and how often: the threads share them evenly, or one round leaves some
+    /// idle; `None` where they do neither.
+    fn rounds(&self, threads: u32) -> Option<(u32, u32, u32)> {
+        let (rows, along) = self.sides();
         let side = along / self.vector;
-        let even = along.is_multiple_of(self.vector) && threads.is_multiple_of(side) && across.is_multiple_of(threads / side);
-        even.then(|| (side, across / (threads / side)))
+        if !along.is_multiple_of(self.vector) || side == 0 || !threads.is_multiple_of(side) {
+            return None;
+        }
+        let at_once = (threads / side).min(rows);
+        let even = rows.is_multiple_of(at_once) && (at_once == rows || !self.rows.is_swizzled() || at_once.is_multiple_of(Rows::PERIOD));
+        even.then(|| (side, at_once, rows / at_once))
     }
 
     pub fn fits(&self, threads: u32) -> bool {
         self.rounds(threads).is_some()
     }
 
-    /// Floats from one line to the next, and from one depth to the next.
+    /// Bytes from one line to the next, and from one depth to the next, where nothing is exchanged.
     fn strides(&self) -> (u32, u32) {
         match self.along {
-            Along::Depth => (self.depth + PAD, 1),
-            Along::Lines => (1, self.lines),
+            Along::Depth => (self.rows.pitch, self.element),
+            Along::Lines => (self.element, self.rows.pitch),
         }
     }
 
@@ -121,7 +144,7 @@ impl Layout {
     /// Elements of `n` lines at four depths from `depth` on: `[depth][line]`. `at` is the shared address of the thread's first line.
     pub fn read(&self, k: &mut Writer, at: Val, depth: u32, n: u32) -> Vec<Vec<Val>> {
         let (line_stride, depth_stride) = self.strides();
-        let offset = |line: u32, d: u32| (4 * (line * line_stride + d * depth_stride)) as i32;
+        let offset = |line: u32, d: u32| (line * line_stride + d * depth_stride) as i32;
         match self.along {
             Along::Depth => {
                 let lines: Vec<Vec<Val>> = (0..n).map(|i| k.load_at(MemTy::F32, Ty::F32, at, offset(self.line(i, n), depth), 4)).collect();
@@ -140,7 +163,7 @@ impl Layout {
 
     /// The shared address of a thread's first line.
     pub fn address(&self, k: &mut Writer, start: Val, first_line: Val) -> Val {
-        let moved = k.scaled(first_line, 4 * i64::from(self.strides().0));
+        let moved = k.scaled(first_line, i64::from(self.strides().0));
         k.add(start, moved)
     }
 }
@@ -157,6 +180,8 @@ pub struct Loader<'a> {
     source: &'a Source,
     layout: Layout,
     asynchronous: bool,
+    /// Whether the thread copies at all, where not all do.
+    active: Option<Val>,
     /// The depth of its first copy in a tile.
     depth: Val,
     /// Its first copy's shared address in stage 0.
@@ -176,25 +201,24 @@ impl<'a> Loader<'a> {
         (thread, threads): (Val, u32),
         Corner { start, batch, first }: Corner,
     ) -> Self {
-        let (side, rounds) = layout.rounds(threads).unwrap_or((1, 0));
-        let (across, chunk) = k.div_rem(thread, side);
+        let (side, at_once, rounds) = layout.rounds(threads).unwrap_or((1, threads, 0));
+        let (row, chunk) = k.div_rem(thread, side);
+        let active = (threads / side > at_once).then(|| k.below(row, i64::from(at_once)));
         let neighbour = k.scaled(chunk, i64::from(layout.vector));
-        let (line_stride, depth_stride) = layout.strides();
         let (line, depth, step_line, step_depth) = match layout.along {
-            Along::Depth => (across, neighbour, threads / side, 0),
-            Along::Lines => (neighbour, across, 0, threads / side),
+            Along::Depth => (row, neighbour, at_once, 0),
+            Along::Lines => (neighbour, row, 0, at_once),
         };
-        let at_line = k.scaled(line, 4 * i64::from(line_stride));
-        let at_depth = k.scaled(depth, 4 * i64::from(depth_stride));
-        let to = k.add(start, at_line);
-        let to = k.add(to, at_depth);
+        let byte = k.scaled(neighbour, i64::from(layout.element));
+        let place = layout.rows.emit(k, row, byte);
+        let to = k.add(start, place);
         let mut base = source.linear.start(k);
         let outer = source.linear.term(k, batch, &source.batch);
         base = base.plus(k, &outer);
         let total = source.count(&source.lines) as u32;
         let mut copies: Vec<(i32, u32, Term, Option<Val>)> = vec![];
         for i in 0..rounds {
-            let offset = (4 * i * (step_line * line_stride + step_depth * depth_stride)) as i32;
+            let offset = (i * at_once * layout.rows.pitch) as i32;
             // Copies of the same line share what it contributes.
             if let (0, Some((_, _, term, valid))) = (step_line, copies.first()) {
                 let same = (offset, i * step_depth, term.clone(), *valid);
@@ -209,8 +233,9 @@ impl<'a> Loader<'a> {
             let (term, valid) = term.only_where(k, valid);
             copies.push((offset, i * step_depth, term, valid));
         }
-        let asynchronous = arch.copies && source.dtype == DType::F32;
-        Self { source, layout, asynchronous, depth, to, copies, total: source.count(&source.depth) as u32 }
+        let same = source.dtype.bytes() == layout.element as usize;
+        let asynchronous = arch.copies && same && layout.vector * layout.element >= 4;
+        Self { source, layout, asynchronous, active, depth, to, copies, total: source.count(&source.depth) as u32 }
     }
 
     /// Whether its copies have to be waited for.
@@ -221,6 +246,13 @@ impl<'a> Loader<'a> {
     /// Starts the copies of the tile at depth `first` into the stage that begins `stage` bytes behind the first.
     /// `whole` says that every tile of the grid is within the depth.
     pub fn copy(&self, k: &mut Writer, first: Val, stage: Val, whole: bool) {
+        match self.active {
+            Some(p) => k.when(p, |k| self.copies(k, first, stage, whole)),
+            None => self.copies(k, first, stage, whole),
+        }
+    }
+
+    fn copies(&self, k: &mut Writer, first: Val, stage: Val, whole: bool) {
         let linear = &self.source.linear;
         let to = k.add(self.to, stage);
         let mut known: Option<(Term, Option<Val>)> = None;
@@ -246,20 +278,29 @@ impl<'a> Loader<'a> {
 
     /// One copy of neighbours, or zeros where it is not valid.
     fn one(&self, k: &mut Writer, to: Val, offset: i32, place: Val, valid: Option<Val>) {
-        let (size, n) = (self.source.dtype.bytes(), self.layout.vector);
-        let from = k.element(self.source.param, place, size);
+        let (dtype, n) = (self.source.dtype, self.layout.vector);
+        let from = k.element(self.source.param, place, dtype.bytes());
+        let bytes = self.layout.element * n;
         if self.asynchronous {
-            let (all, none) = (k.int(i64::from(4 * n), Ty::U32), k.int(0, Ty::U32));
-            let bytes = valid.map_or(all, |p| k.select(p, all, none));
-            return k.copy_async(4 * n, to, offset, from, bytes);
+            let (all, none) = (k.int(i64::from(bytes), Ty::U32), k.int(0, Ty::U32));
+            let count = valid.map_or(all, |p| k.select(p, all, none));
+            return k.copy_async(bytes, to, offset, from, count);
         }
-        let zero = k.float(0.0, Ty::F32);
-        let values: Vec<Val> = (0..n).map(|_| k.variable(zero)).collect();
+        // Half types for tensor cores move by their bits; on FP32 cores they are widened.
+        let widened = self.layout.element as usize != dtype.bytes();
+        let (mem, ty, count) = match (widened, dtype.bytes(), bytes) {
+            (true, ..) | (_, 4, _) => (scalar::memory(dtype).0, scalar::memory(dtype).1, n),
+            (false, _, 2) => (MemTy::U16, Ty::U32, 1),
+            _ => (MemTy::B32, Ty::U32, bytes / 4),
+        };
+        let float = widened || ty == Ty::F32;
+        let zero = if float { k.float(0.0, Ty::F32) } else { k.int(0, ty) };
+        let values: Vec<Val> = (0..count).map(|_| k.variable(zero)).collect();
         let load = |k: &mut Writer| {
-            let (mem, ty) = scalar::memory(self.source.dtype);
-            let loaded = k.load(mem, ty, from, n as usize);
+            // Widened neighbours may be more bytes than one load reads, or fewer.
+            let loaded = k.load(mem, ty, from, count as usize);
             for (&v, x) in values.iter().zip(loaded) {
-                let x = scalar::widen(k, x, self.source.dtype);
+                let x = if widened { scalar::widen(k, x, dtype) } else { x };
                 k.assign(v, x);
             }
         };
@@ -267,6 +308,6 @@ impl<'a> Loader<'a> {
             Some(p) => k.when(p, load),
             None => load(k),
         }
-        k.store_at(MemTy::F32, to, offset, &values);
+        k.store_at(if float { MemTy::F32 } else { mem }, to, offset, &values);
     }
 }

@@ -149,6 +149,16 @@ pub enum Op {
     FromHalf,
     /// Conversion to binary16 in a `B16`, to nearest even.
     ToHalf,
+    /// Two `F32` as halves of one `U32`, the first in the high one, to nearest even.
+    Pack(Half),
+    /// The lower half of a `U32` as a `B16`.
+    LowHalf,
+    /// An `F32` rounded to the 11 significant bits that tensor cores read, to nearest with ties away from zero, in a `U32`.
+    ToTf32,
+    /// `2^a` to two units in the last place; results below 2^-126 are zero.
+    Exp2,
+    /// `1 / a` to one unit in the last place.
+    Recip,
     /// The same bits as another type of the same size.
     Bits(Ty),
     /// Nearest integral value, ties to even.
@@ -159,6 +169,41 @@ pub enum Op {
     Ceil,
     /// The value of the lane whose number differs in these bits; every lane of the warp takes part.
     ShuffleXor(u32),
+    /// By lane, a bit for whether the predicate holds there; every lane of the warp takes part.
+    Ballot,
+}
+
+/// A half-precision type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// IEEE binary16.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+/// The type of the factors of a product on tensor cores; sums are `F32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Factor {
+    /// Two halves in a register.
+    Half(Half),
+    /// [`Op::ToTf32`].
+    Tf32,
+}
+
+impl Factor {
+    /// Bytes of an element.
+    pub fn bytes(self) -> u32 {
+        match self {
+            Self::Half(_) => 2,
+            Self::Tf32 => 4,
+        }
+    }
+
+    /// Depth of one product of 16 rows by 8 columns: 32 bytes of every row.
+    pub fn depth(self) -> u32 {
+        32 / self.bytes()
+    }
 }
 
 /// A memory.
@@ -227,6 +272,33 @@ pub enum Stmt {
     CommitCopies,
     /// Waits until at most so many of the thread's latest groups are under way.
     WaitCopies(u32),
+    /// Reads matrices of 8 rows by 16 bytes from shared memory, one for each of up to four registers. Lanes 8i to 8i + 7 of the
+    /// warp give the addresses of the rows of matrix i; lane l gets word l % 4 of row l / 4, or where `transposed`, the
+    /// 16-bit elements 2 (l % 4) and 2 (l % 4) + 1 of column l / 4. Every lane takes part.
+    LoadMatrix {
+        /// The registers assigned, `U32`: 1, 2 or 4.
+        to: Vec<Reg>,
+        /// The shared address of the lane's row.
+        address: Reg,
+        /// Bytes added to it.
+        offset: i32,
+        /// Whether matrices of 16-bit elements are transposed.
+        transposed: bool,
+    },
+    /// `sum += a * b` on tensor cores, for 16 rows and 8 columns. Lane l holds, with g = l / 4 and t = l % 4: of the sums rows g and
+    /// g + 8 at columns 2t and 2t + 1; of `a` the words t and t + 4 of rows g and g + 8, in the order (g, t), (g + 8, t),
+    /// (g, t + 4), (g + 8, t + 4); of `b` the words t and t + 4 of column g. A word holds the elements of 4 bytes of depth.
+    /// Every lane takes part.
+    Mma {
+        /// The type of the factors.
+        factor: Factor,
+        /// The sums, variables of type `F32`.
+        sum: [Reg; 4],
+        /// The first factor, `U32`.
+        a: [Reg; 4],
+        /// The second factor, `U32`.
+        b: [Reg; 2],
+    },
     /// Orders the thread's accesses to global memory before and after it, for the whole device.
     Fence,
     /// Adds one to a `U32` in global memory, from `limit` back to zero; `to` is the value before.

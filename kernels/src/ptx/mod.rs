@@ -4,4 +4,4 @@ mod ast;
 mod print;
 mod verify;
 
-pub use ast::{Cmp, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
+pub use ast::{Cmp, Factor, Half, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};

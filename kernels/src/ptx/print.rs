@@ -1,6 +1,6 @@
 //! The tree as PTX text. Every string of PTX is made here.
 
-use super::{Cmp, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
+use super::{Cmp, Factor, Half, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
 use crate::arch::Arch;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -65,6 +65,13 @@ fn bits(ty: Ty) -> &'static str {
     match ty {
         Ty::F32 | Ty::F64 => name(ty),
         _ => class(ty).0,
+    }
+}
+
+fn half(h: Half) -> &'static str {
+    match h {
+        Half::F16 => "f16",
+        Half::Bf16 => "bf16",
     }
 }
 
@@ -152,6 +159,21 @@ impl Printer {
                 }
                 Stmt::CommitCopies => "cp.async.commit_group;".to_owned(),
                 Stmt::WaitCopies(n) => format!("cp.async.wait_group {n};"),
+                Stmt::LoadMatrix { to, address, offset, transposed } => {
+                    let regs: Vec<String> = to.iter().map(|r| self.reg(*r)).collect();
+                    let trans = if *transposed { ".trans" } else { "" };
+                    let address = self.reg(*address);
+                    format!("ldmatrix.sync.aligned.m8n8.x{}{trans}.shared.b16 {{{}}}, [{address}+{offset}];", regs.len(), regs.join(", "))
+                }
+                Stmt::Mma { factor, sum, a, b } => {
+                    let mut list = |regs: &[Reg]| format!("{{{}}}", regs.iter().map(|r| self.reg(*r)).collect::<Vec<_>>().join(", "));
+                    let (sum, a, b) = (list(sum), list(a), list(b));
+                    let (depth, ty) = match factor {
+                        Factor::Half(h) => (16, half(*h)),
+                        Factor::Tf32 => (8, "tf32"),
+                    };
+                    format!("mma.sync.aligned.m16n8k{depth}.row.col.f32.{ty}.{ty}.f32 {sum}, {a}, {b}, {sum};")
+                }
                 Stmt::Fence => "fence.acq_rel.gpu;".to_owned(),
                 Stmt::AtomicInc { to, address, limit } => {
                     format!("atom.relaxed.gpu.global.inc.u32 {}, [{}], {limit};", self.reg(*to), self.reg(*address))
@@ -236,6 +258,15 @@ impl Printer {
                 let x = self.operand(args[0], to.ty);
                 return format!("shfl.sync.bfly.b32 {}, {x}, {mask}, 31, 0xffffffff;", self.reg(to));
             }
+            Op::Ballot => {
+                let p = self.operand(args[0], Ty::Pred);
+                return format!("vote.sync.ballot.b32 {}, {p}, 0xffffffff;", self.reg(to));
+            }
+            Op::Pack(h) => (format!("cvt.rn.{}x2.f32", half(h)), Ty::F32),
+            Op::LowHalf => ("cvt.u16.u32".to_owned(), Ty::U32),
+            Op::ToTf32 => ("cvt.rna.tf32.f32".to_owned(), Ty::F32),
+            Op::Exp2 => ("ex2.approx.ftz.f32".to_owned(), Ty::F32),
+            Op::Recip => ("rcp.approx.ftz.f32".to_owned(), Ty::F32),
             Op::FromHalf => (format!("cvt.{t}.f16"), Ty::B16),
             Op::ToHalf => ("cvt.rn.f16.f32".to_owned(), Ty::F32),
             Op::Bits(from) => (format!("mov.b{}", if matches!(to.ty, Ty::S64 | Ty::U64 | Ty::F64) { 64 } else { 32 }), from),

@@ -64,6 +64,22 @@ impl Check<'_> {
                     self.typed(&Operand::Reg(*from), Ty::U64, "an address");
                     self.typed(valid, Ty::U32, "a count of bytes");
                 }
+                Stmt::LoadMatrix { to, address, .. } => {
+                    self.together("a load of matrices");
+                    if !matches!(to.len(), 1 | 2 | 4) {
+                        self.faults.push(format!("a load of {} matrices", to.len()));
+                    }
+                    self.typed(&Operand::Reg(*address), Ty::U32, "an address");
+                    for r in to {
+                        self.held(MemTy::B32, r.ty);
+                        self.define(*r, false);
+                    }
+                }
+                Stmt::Mma { sum, a, b, .. } => {
+                    self.together("a product on tensor cores");
+                    a.iter().chain(b).for_each(|r| self.typed(&Operand::Reg(*r), Ty::U32, "a factor"));
+                    sum.iter().for_each(|r| self.typed(&Operand::Reg(*r), Ty::F32, "a sum"));
+                }
                 Stmt::AtomicInc { to, address, .. } => {
                     self.typed(&Operand::Reg(*address), Ty::U64, "an address");
                     self.held(MemTy::B32, to.ty);
@@ -86,6 +102,13 @@ impl Check<'_> {
                     self.defined = outside;
                 }
             }
+        }
+    }
+
+    /// What whole warps do.
+    fn together(&mut self, what: &str) {
+        if self.divergent > 0 {
+            self.faults.push(format!("{what} that not all threads may reach"));
         }
     }
 
@@ -145,11 +168,17 @@ impl Check<'_> {
             Op::Convert(from) | Op::Bits(from) => vec![from],
             Op::ShuffleXor(_) => vec![t],
             Op::FromHalf => vec![Ty::B16],
-            Op::ToHalf => vec![Ty::F32],
+            Op::ToHalf | Op::ToTf32 | Op::Exp2 | Op::Recip => vec![Ty::F32],
+            Op::Pack(_) => vec![Ty::F32, Ty::F32],
+            Op::LowHalf => vec![Ty::U32],
+            Op::Ballot => vec![Ty::Pred],
         };
         let result = match op {
             Op::Compare(..) => t == Ty::Pred,
-            Op::ToHalf => t == Ty::B16,
+            Op::ToHalf | Op::LowHalf => t == Ty::B16,
+            Op::Ballot => t == Ty::U32 && self.divergent == 0,
+            Op::Pack(_) | Op::ToTf32 => t == Ty::U32,
+            Op::Exp2 | Op::Recip => t == Ty::F32,
             Op::Special(_) | Op::MulHi => t == Ty::U32,
             Op::ShuffleXor(mask) => matches!(t, Ty::F32 | Ty::S32 | Ty::U32) && (1..32).contains(&mask) && self.divergent == 0,
             Op::Param(_) => t == Ty::U64,

@@ -8,16 +8,17 @@ use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Module, Place, Plan, Port, Pro
 use wpk_rt::{Device, Model, Weights};
 
 /// The outputs of a kernel that was made for sm_75 or sm_80; nothing unless `WPK_GPU=on` asks for it.
-pub fn run(problem: &Problem, kernel: &Kernel, inputs: &[Vec<u8>]) -> Option<Result<Vec<Vec<u8>>, String>> {
+pub fn run(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[Vec<u8>]) -> Option<Result<Vec<Vec<u8>>, String>> {
     static PRESENT: OnceLock<bool> = OnceLock::new();
     let there = || std::env::var("WPK_GPU").is_ok_and(|v| v == "on");
-    PRESENT.get_or_init(there).then(|| execute(problem, kernel, inputs).map_err(|e| e.to_string()))
+    PRESENT.get_or_init(there).then(|| execute(problem, layout, kernel, inputs).map_err(|e| e.to_string()))
 }
 
-fn execute(problem: &Problem, kernel: &Kernel, inputs: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, wpk_rt::Error> {
+fn execute(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, wpk_rt::Error> {
     let port = |o: &Operand| Port { name: String::new(), dtype: o.dtype, shape: vec![o.view.span().map_or(0, |s| s.1)] };
+    let given = |(o, bytes): (&Operand, &Vec<u8>)| Port { shape: vec![bytes.len() / o.dtype.bytes()], ..port(o) };
     let (reads, writes): (Vec<Port>, Vec<Port>) =
-        (problem.inputs().iter().map(port).collect(), problem.outputs().iter().map(port).collect());
+        (problem.inputs().iter().zip(inputs).map(given).collect(), problem.outputs().iter().map(port).collect());
     let mut args: Vec<Arg> = vec![];
     args.extend(reads.iter().zip(0..).map(|(p, i)| Arg { place: Place::Input(i), dtype: p.dtype, bytes: p.bytes() }));
     args.extend(writes.iter().zip(0..).map(|(p, i)| Arg { place: Place::Output(i), dtype: p.dtype, bytes: p.bytes() }));
@@ -47,9 +48,8 @@ fn execute(problem: &Problem, kernel: &Kernel, inputs: &[Vec<u8>]) -> Result<Vec
         blocks: kernel.blocks,
         shared: kernel.shared,
     };
-    let dense = WeightLayout::Dense;
-    let gpu = plan(arch.target, step(wpk_plan::Kernel::Gpu(problem.clone(), dense, 0), &args));
-    let cpu = plan("cpu", step(wpk_plan::Kernel::Cpu(problem.clone(), dense), &args[..reads.len() + writes.len()]));
+    let gpu = plan(arch.target, step(wpk_plan::Kernel::Gpu(problem.clone(), layout, 0), &args));
+    let cpu = plan("cpu", step(wpk_plan::Kernel::Cpu(problem.clone(), layout), &args[..reads.len() + writes.len()]));
     let program = Program {
         name: "test".to_owned(),
         dims: vec![],

@@ -8,7 +8,8 @@ use wpk_kernels::arch::Arch;
 use wpk_kernels::emulate::Moment;
 use wpk_kernels::ptx::Kernel;
 use wpk_kernels::{Data, Rounding, Tensor, emulate, eval};
-use wpk_plan::problem::Problem;
+use wpk_plan::WeightLayout;
+use wpk_plan::problem::{Contraction, Problem};
 
 /// Small random numbers.
 pub struct Random(pub u64);
@@ -29,13 +30,24 @@ impl Random {
 /// Verifies a kernel, runs it in the emulator on random operands, and compares with the evaluator.
 #[track_caller]
 pub fn check(problem: &Problem, kernel: &Kernel, seed: u64) {
-    if let Err(fault) = outcome(problem, kernel, seed) {
+    check_of(problem, WeightLayout::Dense, kernel, seed);
+}
+
+/// The same for a contraction whose second factor lies in a layout.
+#[track_caller]
+pub fn check_of(problem: &Problem, layout: WeightLayout, kernel: &Kernel, seed: u64) {
+    if let Err(fault) = outcome_of(problem, layout, kernel, seed) {
         panic!("seed {seed}: {fault}\n{}\n{:?}", problem.describe(), problem.inputs());
     }
 }
 
 /// The first fault that verifier, emulator or evaluator find in a kernel, and the GPU where there is one.
 pub fn outcome(problem: &Problem, kernel: &Kernel, seed: u64) -> Result<(), String> {
+    outcome_of(problem, WeightLayout::Dense, kernel, seed)
+}
+
+/// The same for a contraction whose second factor lies in a layout.
+pub fn outcome_of(problem: &Problem, layout: WeightLayout, kernel: &Kernel, seed: u64) -> Result<(), String> {
     if let Some(fault) = kernel.verify().first() {
         return Err(fault.clone());
     }
@@ -57,6 +69,9 @@ pub fn outcome(problem: &Problem, kernel: &Kernel, seed: u64) -> Result<(), Stri
         .collect();
     let expected = eval(problem, &tensors.iter().collect::<Vec<_>>(), Rounding::Never);
     let mut buffers: Vec<Vec<u8>> = tensors.iter().map(Tensor::to_bytes).collect();
+    if let Problem::Contraction(c) = problem {
+        buffers[1] = packed(c, layout, &buffers[1]);
+    }
     buffers.extend(problem.outputs().iter().map(|o| vec![0xa5; o.view.span().map_or(0, |s| s.1) * o.dtype.bytes()]));
     buffers.extend([kernel.workspace, kernel.zeroed].iter().filter(|&&n| n > 0).map(|&n| vec![0; n]));
     let moment = if seed.is_multiple_of(2) { Moment::Earliest } else { Moment::Latest };
@@ -67,10 +82,26 @@ pub fn outcome(problem: &Problem, kernel: &Kernel, seed: u64) -> Result<(), Stri
     let first = tensors.len();
     let bounds = bounds(problem, &tensors);
     compare(problem, &buffers[first..], &expected, &bounds)?;
-    if let Some(found) = gpu::run(problem, kernel, &buffers[..first]) {
+    if let Some(found) = gpu::run(problem, layout, kernel, &buffers[..first]) {
         compare(problem, &found.map_err(|e| format!("on the GPU: {e}"))?, &expected, &bounds).map_err(|e| format!("on the GPU: {e}"))?;
     }
     Ok(())
+}
+
+/// A second factor as the compiler stores it.
+fn packed(c: &Contraction, layout: WeightLayout, bytes: &[u8]) -> Vec<u8> {
+    let floats: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let bytes_of = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let found = match layout {
+        WeightLayout::Dense => Some(bytes.to_vec()),
+        WeightLayout::Panels16 => c.roles().pack(&c.b, &floats).map(|p| bytes_of(&p)),
+        WeightLayout::Columns if c.tf32 => {
+            let rounded: Vec<f32> = floats.iter().map(|&x| wpk_plan::number::tf32(x)).collect();
+            c.roles().columns(&c.b, &bytes_of(&rounded), 4)
+        }
+        WeightLayout::Columns => c.roles().columns(&c.b, bytes, c.dtype.bytes()),
+    };
+    found.expect("a second factor without bounds")
 }
 
 /// What rounding may add to each element of the first output: a unit in the last place for every term of its sum, as large
@@ -88,7 +119,15 @@ fn bounds(problem: &Problem, inputs: &[Tensor]) -> Option<(Tensor, f64)> {
     };
     let inputs: Vec<Tensor> = inputs.iter().map(absolute).collect();
     let sums = eval(problem, &inputs.iter().collect::<Vec<_>>(), Rounding::Never).remove(0);
-    Some((sums, (terms + 3) as f64 * f64::from(f32::EPSILON) / 2.0))
+    let unit = f64::from(f32::EPSILON) / 2.0;
+    let factors = match problem {
+        // Both factors rounded to 11 bits.
+        Problem::Contraction(c) if c.tf32 => 2.0 * f64::from(1u32 << 13),
+        // Factors as sums of two parts of 11 bits each, small parts not multiplied with each other.
+        Problem::Contraction(c) if c.dtype == wpk_plan::DType::F32 => 12.0,
+        _ => 0.0,
+    };
+    Some((sums, ((terms + 3) as f64 + factors) * unit))
 }
 
 fn compare(problem: &Problem, found: &[Vec<u8>], expected: &[Tensor], bounds: &Option<(Tensor, f64)>) -> Result<(), String> {

@@ -154,8 +154,10 @@ fn finish(
 ) -> Option<Contraction> {
     let over = |o: &Operand| Some(Operand { dtype: o.dtype, view: o.view.broadcast(&out.view.shape)? });
     let extras = extras.iter().map(over).collect::<Option<_>>()?;
-    let epilogue = epilogue.cloned().unwrap_or_else(|| ScalarFn::identity(dtype));
-    Some(Contraction { space, outer, dtype, a, b, sum: dtype, extras, epilogue, out })
+    // Half types are multiplied exactly and summed in single precision.
+    let sum = if dtype.is_float() && dtype.bytes() == 2 { DType::F32 } else { dtype };
+    let epilogue = epilogue.cloned().unwrap_or_else(|| ScalarFn::identity(sum));
+    Some(Contraction { space, outer, dtype, tf32: false, a, b, sum, extras, epilogue, out })
 }
 
 fn contract(a: &[u8], b: &[u8], out: &[u8], epilogue: Option<&ScalarFn>, inputs: &[Operand], target: Operand) -> Option<Contraction> {

@@ -120,6 +120,8 @@ pub struct Contraction {
     pub outer: usize,
     /// The type of both factors.
     pub dtype: DType,
+    /// Whether factors of type `f32` may be rounded to the 11 significant bits of TF32.
+    pub tf32: bool,
     /// How the first factor is read.
     pub a: Access,
     /// How the second factor is read; weights by convention.
@@ -133,7 +135,7 @@ pub struct Contraction {
     /// Where the output lies; its dimensions are the output loops.
     pub out: Operand,
 }
-codec_struct!(Contraction { space, outer, dtype, a, b, sum, extras, epilogue, out });
+codec_struct!(Contraction { space, outer, dtype, tf32, a, b, sum, extras, epilogue, out });
 
 impl Contraction {
     /// The extents of the reduction loops.
@@ -152,7 +154,8 @@ impl Family for Contraction {
         vec![self.out.clone()]
     }
     fn describe(&self) -> String {
-        format!("{:?} over {:?}", &self.space[..self.outer], self.inner())
+        let tf32 = if self.tf32 { " tf32" } else { "" };
+        format!("{:?} over {:?}{tf32}", &self.space[..self.outer], self.inner())
     }
     fn operations(&self) -> u64 {
         2 * product(&self.space)

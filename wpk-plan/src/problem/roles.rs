@@ -58,6 +58,31 @@ impl Roles {
         self.count(&self.batch) * self.count(&self.n).div_ceil(PANEL) * PANEL * self.count(&self.k())
     }
 
+    /// Elements of a column of `size` bytes each where columns are stored one by one: a multiple of 16 bytes.
+    pub fn column_len(&self, size: usize) -> usize {
+        self.count(&self.k()).next_multiple_of(16 / size)
+    }
+
+    /// The second factor as `[batch][n][k]`, its elements as bytes, zero-padded; `None` where its indices need bounds.
+    pub fn columns(&self, access: &Access, data: &[u8], size: usize) -> Option<Vec<u8>> {
+        let batch = self.offsets(access, &self.batch)?;
+        let k = self.offsets(access, &self.k())?;
+        let n = self.offsets(access, &self.n)?;
+        let column = self.column_len(size) * size;
+        let mut packed = Vec::with_capacity(batch.len() * n.len() * column);
+        for b in batch {
+            for n in &n {
+                let end = packed.len() + column;
+                for k in &k {
+                    let at = (access.base() + b + n + k) as usize * size;
+                    packed.extend_from_slice(data.get(at..at + size)?);
+                }
+                packed.resize(end, 0);
+            }
+        }
+        Some(packed)
+    }
+
     /// The offset that each point of `loops`, in row-major order, adds to an access; `None` where a bound interrupts it.
     pub fn offsets(&self, access: &Access, loops: &[usize]) -> Option<Vec<i64>> {
         let mut offsets = vec![0];

@@ -27,8 +27,8 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout) -> Result<Box<dyn Boun
     if let Some(bound) = fast.then(|| Product::new(c, layout)).flatten() {
         return Ok(Box::new(bound));
     }
-    if layout == WeightLayout::Panels16 {
-        return Err("packed weights need a product of f32".to_owned());
+    if layout != WeightLayout::Dense {
+        return Err(format!("there is no product of {} by weights in {layout}", c.dtype));
     }
     generic::bind(c)
 }
@@ -140,6 +140,7 @@ impl Product {
         };
         let columns = match layout {
             WeightLayout::Panels16 => Columns::Packed,
+            WeightLayout::Columns => return None,
             WeightLayout::Dense => Columns::Dynamic {
                 batch: roles.offsets(&c.b, &roles.batch)?,
                 k: roles.offsets(&c.b, &roles.k())?,

@@ -1,0 +1,74 @@
+//! What whole warps do: loads of matrices and products on tensor cores.
+
+use super::Block;
+use crate::ptx::{Factor, Half, MemTy, Operand, Reg, Stmt};
+use half::{bf16, f16};
+
+impl Block<'_, '_> {
+    /// A matrix instruction of the warp that begins at thread `first`.
+    pub(super) fn matrix(&mut self, stmt: &Stmt, first: usize) -> Result<(), String> {
+        match stmt {
+            Stmt::LoadMatrix { to, address, offset, transposed } => {
+                for (i, r) in to.iter().enumerate() {
+                    // The eight rows of this register's matrix as 32-bit words.
+                    let mut rows = [[0u32; 4]; 8];
+                    for (row, words) in rows.iter_mut().enumerate() {
+                        let at = self.address(*address, *offset, first + 8 * i + row);
+                        for (w, word) in words.iter_mut().enumerate() {
+                            let bytes = self.shared.read(at, w, MemTy::B32, 4, first + 4 * row + w)?;
+                            *word = u64::from_le_bytes(bytes) as u32;
+                        }
+                    }
+                    let element = |row: usize, column: usize| rows[row][column / 2] >> (16 * (column % 2)) & 0xffff;
+                    for lane in 0..32 {
+                        let (g, t) = (lane / 4, lane % 4);
+                        let word = if *transposed { element(2 * t, g) | element(2 * t + 1, g) << 16 } else { rows[g][t] };
+                        self.set(*r, first + lane, u64::from(word));
+                    }
+                }
+            }
+            Stmt::Mma { factor, sum, a, b } => {
+                let depth = factor.depth() as usize;
+                let (mut left, mut right) = (vec![[0f32; 16]; 16], vec![[0f32; 16]; 8]);
+                for lane in 0..32 {
+                    let (g, t) = (lane / 4, lane % 4);
+                    for (i, r) in a.iter().enumerate() {
+                        self.unpack(*factor, *r, first + lane, t + 4 * (i / 2), &mut left[g + 8 * (i % 2)]);
+                    }
+                    for (i, r) in b.iter().enumerate() {
+                        self.unpack(*factor, *r, first + lane, t + 4 * i, &mut right[g]);
+                    }
+                }
+                for lane in 0..32 {
+                    let (g, t) = (lane / 4, lane % 4);
+                    for (i, r) in sum.iter().enumerate() {
+                        let (row, column) = (&left[g + 8 * (i / 2)], &right[2 * t + i % 2]);
+                        let start = f64::from(f32::from_bits(self.value(Operand::Reg(*r), first + lane) as u32));
+                        // Products are exact; hardware adds them with at least the precision of `f32`.
+                        let total = (0..depth).fold(start, |s, k| s + f64::from(row[k]) * f64::from(column[k]));
+                        self.set(*r, first + lane, u64::from((total as f32).to_bits()));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The elements of a register, at word `w` of a row of depth.
+    fn unpack(&self, factor: Factor, r: Reg, thread: usize, w: usize, row: &mut [f32; 16]) {
+        let bits = self.value(Operand::Reg(r), thread) as u32;
+        match factor {
+            // The lowest bits are not read.
+            Factor::Tf32 => row[w] = f32::from_bits(bits & !0x1fff),
+            Factor::Half(h) => {
+                for (i, half) in [bits as u16, (bits >> 16) as u16].into_iter().enumerate() {
+                    row[2 * w + i] = match h {
+                        Half::F16 => f16::from_bits(half).to_f32(),
+                        Half::Bf16 => bf16::from_bits(half).to_f32(),
+                    };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! Contractions on tensor cores: tiles of both factors stream through shared memory in stages, each warp keeps a rectangle of
+//! sums. Half types are multiplied as they are, `f32` rounded to TF32, or, where that is not allowed, as the sum of two TF32
+//! parts (three products; small ones first, sums brought to `f32` registers after every tile of the depth).
+
+use super::Unsupported;
+use super::affine::small;
+use super::factors::{Size, sources};
+use super::fragments::{Fragments, Side, exchange, first_column};
+use super::output::{self, Rectangle};
+use super::partial::Partial;
+use super::tile::{Along, Corner, Layout, Loader};
+use crate::arch::Arch;
+use crate::dsl::{Val, Writer};
+use crate::ptx::{Cmp, Factor, Half, Kernel, Op, Special, Ty};
+use crate::schedule::{Schedule, schedule};
+use wpk_plan::problem::{Contraction, Roles};
+use wpk_plan::{DType, WeightLayout};
+
+/// A contraction with the layout of its second factor.
+#[derive(Debug, Clone)]
+pub struct Product {
+    /// What is computed.
+    pub contraction: Contraction,
+    /// How the second factor lies.
+    pub layout: WeightLayout,
+}
+
+schedule! {
+    /// How a contraction is computed on tensor cores.
+    Mma(Product => Facts) = "mma" {
+        /// Rows of a block's tile.
+        bm: [16, 32, 64, 128, 256],
+        /// Columns of a block's tile.
+        bn: [16, 32, 64, 128, 256],
+        /// Bytes of depth of a tile.
+        bk: [32, 64, 128, 256],
+        /// Rows of a warp.
+        wm: [16, 32, 64],
+        /// Columns of a warp.
+        wn: [16, 32, 64, 128],
+        /// Tiles in shared memory at once.
+        stages: [2, 3, 4, 5, 6, 8],
+        /// Blocks that share the depth.
+        split: [1, 2, 3, 4, 6, 8, 12, 16, 24, 32],
+    }
+}
+
+/// How factors are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Half(Half),
+    Tf32,
+    /// Each factor as the sum of two parts.
+    Parts,
+}
+
+impl Mode {
+    fn of(c: &Contraction) -> Option<Self> {
+        match (c.dtype, c.tf32, c.sum) {
+            (DType::F16, _, DType::F32) => Some(Self::Half(Half::F16)),
+            (DType::BF16, _, DType::F32) => Some(Self::Half(Half::Bf16)),
+            (DType::F32, true, DType::F32) => Some(Self::Tf32),
+            (DType::F32, false, DType::F32) => Some(Self::Parts),
+            _ => None,
+        }
+    }
+
+    fn factor(self) -> Factor {
+        match self {
+            Self::Half(h) => Factor::Half(h),
+            Self::Tf32 | Self::Parts => Factor::Tf32,
+        }
+    }
+
+    /// Products on tensor cores for each that is wanted.
+    fn products(self) -> u32 {
+        if self == Self::Parts { 3 } else { 1 }
+    }
+}
+
+/// What a schedule of a contraction depends on.
+pub struct Facts {
+    size: Size,
+    mode: Option<Mode>,
+    element: u32,
+    small: bool,
+    directions: [(Along, u32); 2],
+    bytes: f64,
+    arch: Arch,
+}
+
+impl Facts {
+    fn of(p: &Product, arch: &Arch) -> Self {
+        let c = &p.contraction;
+        let points = c.space.iter().try_fold(1usize, |n, &d| n.checked_mul(d).filter(|&n| n < 1 << 40));
+        let roles = c.roles();
+        let [a, b] = sources(c, p.layout);
+        let packed = roles.packed_len().max(roles.count(&roles.batch) * roles.count(&roles.n) * roles.column_len(2));
+        let bytes = (c.a.view().len() + c.b.view().len()) * c.dtype.bytes() + c.out.view.len() * c.out.dtype.bytes();
+        Self {
+            size: Size::of(&roles),
+            mode: Mode::of(c).filter(|_| arch.matrix > 0.0),
+            element: c.dtype.bytes() as u32,
+            small: small(c) && points.is_some() && packed < 1 << 30,
+            directions: [a.direction(), b.direction()],
+            bytes: bytes as f64,
+            arch: *arch,
+        }
+    }
+}
+
+impl Mma {
+    fn warps(&self) -> u32 {
+        self.bm / self.wm * (self.bn / self.wn)
+    }
+
+    fn threads(&self) -> u32 {
+        32 * self.warps()
+    }
+
+    /// Elements of depth of a tile.
+    fn depth(&self, element: u32) -> u32 {
+        self.bk / element
+    }
+
+    fn registers(&self, mode: Mode) -> u32 {
+        let (sums, words) = (self.wm * self.wn / 32, self.wm / 4 + self.wn / 4);
+        match mode {
+            Mode::Parts => 56 + 2 * sums + 2 * words,
+            _ => 56 + sums + words,
+        }
+    }
+
+    fn layouts(&self, f: &Facts) -> [Layout; 2] {
+        let layout = |i: usize, lines| Layout::for_matrices(f.directions[i], lines, self.depth(f.element), f.element);
+        [layout(0, self.bm), layout(1, self.bn)]
+    }
+
+    /// Tiles of the depth that each block takes.
+    fn rounds(&self, f: &Facts) -> u32 {
+        f.size.k.div_ceil(self.depth(f.element)).div_ceil(self.split)
+    }
+
+    fn fits(&self, f: &Facts) -> bool {
+        let Some(mode) = f.mode else { return false };
+        if self.wm > self.bm || self.wn > self.bn || self.warps() > 16 {
+            return false;
+        }
+        let (threads, rounds, depth) = (self.threads(), self.rounds(f), self.depth(f.element));
+        // Every block has tiles; the last may have fewer.
+        let shared_out = self.split == 1 || rounds * depth * (self.split - 1) < f.size.k && rounds >= 2;
+        let layouts = self.layouts(f);
+        let stage = layouts[0].bytes() + layouts[1].bytes();
+        let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
+        let registers = self.registers(mode);
+        f.small
+            && shared_out
+            && registers <= 255
+            && registers * threads <= 65536
+            && layouts.iter().all(|l| l.fits(threads))
+            && (self.stages == 2 || self.stages - 2 < rounds)
+            && (self.stages * stage + 16) as usize <= f.arch.shared
+            && tiles * u64::from(f.size.batch * self.split) < 1 << 24
+    }
+
+    /// Waves of blocks, each as long as the slowest of products, shared memory and the latency of its rounds.
+    fn estimate(&self, f: &Facts) -> f64 {
+        let Some(mode) = f.mode else { return f64::INFINITY };
+        let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
+        let blocks = f64::from(tiles * self.split);
+        let stage: u32 = self.layouts(f).iter().map(Layout::bytes).sum();
+        let resident = f64::from(f.arch.resident(self.threads(), self.registers(mode), self.stages * stage));
+        let (rounds, depth) = (f64::from(self.rounds(f)), f64::from(self.depth(f.element)));
+        let rate = f.arch.matrix * 2.0 / f64::from(f.element) / f64::from(mode.products());
+        let products = f64::from(self.bm * self.bn) * depth / rate;
+        // Four schedulers feed the tensor cores: fewer warps leave some idle.
+        let busy = |together: f64| (f64::from(self.warps()) * together / 4.0).min(1.0);
+        let shared = f64::from(self.warps() * (self.wm + self.wn)) * f64::from(self.bk) / 128.0;
+        // Copies of single elements are instructions of their own.
+        let copies: f64 = self
+            .layouts(f)
+            .iter()
+            .map(|l| f64::from(l.lines * l.depth / l.vector) * if l.vector * l.element >= 4 { 0.1 } else { 0.4 })
+            .sum();
+        let latency = 60.0 + 700.0 / f64::from(self.stages - 1);
+        let one = |together: f64| {
+            let work = (products / busy(together)).max(products + 0.3 * shared).max(shared) + copies + 20.0;
+            rounds * (together * work * busy(together).max(0.25)).max(latency).max(work) + 1500.0
+        };
+        let per_sm = (blocks / f64::from(f.arch.sms)).ceil();
+        let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
+        let mut cycles = full * one(resident) + if rest > 0.0 { one(rest) } else { 0.0 };
+        cycles += f64::from(self.bm * self.bn) / f64::from(self.threads()) * 4.0 * per_sm.min(resident);
+        if self.split > 1 {
+            cycles += 1800.0 + f64::from(self.bm * self.bn * 4 * self.split) / 40.0;
+        }
+        (cycles / 1.7).max(f.bytes / f.arch.bandwidth)
+    }
+}
+
+/// The kernel of a contraction; its parameters are the factors, the extra operands, then the output.
+///
+/// # Errors
+/// Where the schedule does not fit, or a type or function is not generated yet.
+pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
+    let c = &p.contraction;
+    let facts = Facts::of(p, arch);
+    let Some(mode) = facts.mode.filter(|_| s.legal(&facts)) else {
+        return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
+    };
+    let (roles, size) = (c.roles(), facts.size);
+    let sources = sources(c, p.layout);
+    let layouts = s.layouts(&facts);
+    let (threads, depth) = (s.threads(), s.depth(facts.element));
+    let (tiles_m, tiles_n) = (size.m.div_ceil(s.bm), size.n.div_ceil(s.bn));
+    let mut k = Writer::for_arch(arch);
+    let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
+    let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
+    let (tile, part) = k.div_rem(block, s.split);
+    let (rest, tile_n) = k.div_rem(tile, tiles_n);
+    let (batch, tile_m) = k.div_rem(rest, tiles_m);
+    let firsts = [k.scaled(tile_m, i64::from(s.bm)), k.scaled(tile_n, i64::from(s.bn))];
+    let stage_bytes = layouts[0].bytes() + layouts[1].bytes();
+    let start_a = k.shared(s.stages * stage_bytes);
+    let start_b = k.plus(start_a, i64::from(layouts[0].bytes()));
+    let corner = |start: Val, side: usize| Corner { start, batch, first: firsts[side] };
+    let loaders = [
+        Loader::new(&mut k, &sources[0], layouts[0], arch, (thread, threads), corner(start_a, 0)),
+        Loader::new(&mut k, &sources[1], layouts[1], arch, (thread, threads), corner(start_b, 1)),
+    ];
+    let (warp, lane) = k.div_rem(thread, 32);
+    let (warp_m, warp_n) = k.div_rem(warp, s.bn / s.wn);
+    let lines = [k.scaled(warp_m, i64::from(s.wm)), k.scaled(warp_n, i64::from(s.wn))];
+    let fragments = [
+        Fragments::new(&mut k, layouts[0], Side::Rows, (lane, lines[0], s.wm), start_a),
+        Fragments::new(&mut k, layouts[1], Side::Columns, (lane, lines[1], s.wn), start_b),
+    ];
+    let rounded = [false, p.layout == WeightLayout::Columns && c.tf32];
+    let products = Products { mode, rounded, blocks: [s.wm / 16, s.wn / 16], steps: s.bk / 32 };
+    let zero = k.float(0.0, Ty::F32);
+    let sums: Vec<Val> = (0..s.wm * s.wn / 32).map(|_| k.variable(zero)).collect();
+    let parts: Vec<Val> = if mode == Mode::Parts { sums.iter().map(|_| k.variable(zero)).collect() } else { vec![] };
+
+    // Copies run ahead by all stages but one; what they write was read in the round before.
+    let asynchronous = loaders.iter().any(Loader::is_asynchronous);
+    let rounds = s.rounds(&facts);
+    let whole = size.k.is_multiple_of(depth * s.split) && rounds * s.split * depth == size.k;
+    let first = k.scaled(part, i64::from(rounds * depth));
+    for stage in 0..s.stages - 1 {
+        let at = k.plus(first, i64::from(stage * depth));
+        let to = k.int(i64::from(stage * stage_bytes), Ty::U32);
+        if stage < rounds {
+            loaders.iter().for_each(|l| l.copy(&mut k, at, to, whole));
+        }
+        if asynchronous {
+            k.commit_copies();
+        }
+    }
+    let zero = k.int(0, Ty::U32);
+    let (reading, writing) = (k.variable(zero), k.int(i64::from((s.stages - 1) * stage_bytes), Ty::U32));
+    let writing = k.variable(writing);
+    k.repeat(rounds, |k, round| {
+        if asynchronous {
+            k.wait_copies(s.stages - 2);
+        }
+        k.barrier();
+        let ahead = k.plus(round, i64::from(s.stages - 1));
+        let more = k.below(ahead, i64::from(rounds));
+        k.when(more, |k| {
+            let deeper = k.scaled(ahead, i64::from(depth));
+            let at = k.add(first, deeper);
+            loaders.iter().for_each(|l| l.copy(k, at, writing, whole));
+        });
+        if asynchronous {
+            k.commit_copies();
+        }
+        products.round(k, &fragments, reading, if parts.is_empty() { &sums } else { &parts });
+        for (&sum, &part) in sums.iter().zip(&parts) {
+            let next = k.add(sum, part);
+            k.assign(sum, next);
+            let zero = k.float(0.0, Ty::F32);
+            k.assign(part, zero);
+        }
+        for at in [reading, writing] {
+            let next = k.plus(at, i64::from(stage_bytes));
+            let end = k.int(i64::from(s.stages * stage_bytes), Ty::U32);
+            let wraps = k.compare(Cmp::Eq, next, end);
+            let begin = k.int(0, Ty::U32);
+            let next = k.select(wraps, begin, next);
+            k.assign(at, next);
+        }
+    });
+    // Only empty groups are under way now.
+    let firsts = [k.add(firsts[0], lines[0]), k.add(firsts[1], lines[1])];
+    let grid = Grid { c, roles: &roles, s, firsts, batch, lane, whole: (size.m.is_multiple_of(s.bm), size.n.is_multiple_of(s.bn)) };
+    let sums = grid.neighbours(&mut k, &sums);
+    let operands = 3 + c.extras.len() as u32;
+    let blocks = size.batch * tiles_m * tiles_n;
+    if s.split == 1 {
+        grid.store(&mut k, &sums)?;
+        return Ok(k.finish("mma", operands, threads, blocks));
+    }
+    let own = Partial { split: s.split, threads, operands };
+    let last = own.meet(&mut k, &sums, (tile, part, thread));
+    let mut result = Ok(());
+    k.when(last, |k| {
+        let sums = own.sum(k, sums.len(), (tile, thread));
+        result = grid.store(k, &sums);
+    });
+    result?;
+    let mut kernel = k.finish("mma", operands + 2, threads, blocks * s.split);
+    (kernel.workspace, kernel.zeroed) = ((blocks * s.split * s.bm * s.bn * 4) as usize, blocks as usize * 4);
+    Ok(kernel)
+}
+
+/// A warp's products of one tile of the depth.
+struct Products {
+    mode: Mode,
+    /// Whether a factor has been rounded before.
+    rounded: [bool; 2],
+    /// Blocks of 16 rows and of 16 columns.
+    blocks: [u32; 2],
+    /// Steps of 32 bytes of depth.
+    steps: u32,
+}
+
+impl Products {
+    fn round(&self, k: &mut Writer, fragments: &[Fragments; 2], stage: Val, sums: &[Val]) {
+        let bases = [fragments[0].in_stage(k, stage), fragments[1].in_stage(k, stage)];
+        for depth in 0..self.steps {
+            let words = |k: &mut Writer, side: usize| -> Vec<[Vec<Val>; 2]> {
+                (0..self.blocks[side])
+                    .map(|block| {
+                        let raw = fragments[side].read(k, &bases[side], depth, block);
+                        self.split(k, side, raw)
+                    })
+                    .collect()
+            };
+            let (rows, columns) = (words(k, 0), words(k, 1));
+            for (i, a) in rows.iter().enumerate() {
+                for j in 0..2 * self.blocks[1] as usize {
+                    let of = |part: usize| &columns[j / 2][part][2 * (j % 2)..2 * (j % 2) + 2];
+                    let at = 4 * (i * 2 * self.blocks[1] as usize + j);
+                    let (sum, factor) = (&sums[at..at + 4], self.mode.factor());
+                    if self.mode == Mode::Parts {
+                        k.mma(factor, sum, &a[1], of(0));
+                        k.mma(factor, sum, &a[0], of(1));
+                    }
+                    k.mma(factor, sum, &a[0], of(0));
+                }
+            }
+        }
+    }
+
+    /// Words as tensor cores take them: rounded, and what rounding left where that counts.
+    fn split(&self, k: &mut Writer, side: usize, words: Vec<Val>) -> [Vec<Val>; 2] {
+        if matches!(self.mode, Mode::Half(_)) || self.rounded[side] {
+            return [words, vec![]];
+        }
+        let (mut large, mut small) = (vec![], vec![]);
+        for word in words {
+            let x = k.op(Ty::F32, Op::Bits(Ty::U32), &[word]);
+            let rounded = k.op(Ty::U32, Op::ToTf32, &[x]);
+            large.push(rounded);
+            if self.mode == Mode::Parts {
+                let value = k.op(Ty::F32, Op::Bits(Ty::U32), &[rounded]);
+                let rest = k.sub(x, value);
+                small.push(k.op(Ty::U32, Op::ToTf32, &[rest]));
+            }
+        }
+        [large, small]
+    }
+}
+
+/// Where a warp's sums belong.
+struct Grid<'a> {
+    c: &'a Contraction,
+    roles: &'a Roles,
+    s: &'a Mma,
+    /// The warp's first row and column.
+    firsts: [Val; 2],
+    batch: Val,
+    lane: Val,
+    whole: (bool, bool),
+}
+
+impl Grid<'_> {
+    /// Tiles of 8 columns whose sums lanes exchange.
+    fn tiles(&self) -> u32 {
+        (self.s.wn / 8).min(4)
+    }
+
+    /// The sums by row, with neighbouring columns in one lane.
+    fn neighbours(&self, k: &mut Writer, sums: &[Val]) -> Vec<Val> {
+        let tiles = self.tiles() as usize;
+        let across = self.s.wn as usize / 8;
+        let mut all = vec![];
+        for block in 0..self.s.wm as usize / 16 {
+            for half in 0..2 {
+                for first in (0..across).step_by(tiles) {
+                    let own: Vec<[Val; 2]> = (first..first + tiles)
+                        .map(|tile| {
+                            let at = 4 * (block * across + tile) + 2 * half;
+                            [sums[at], sums[at + 1]]
+                        })
+                        .collect();
+                    all.extend(exchange(k, self.lane, &own));
+                }
+            }
+        }
+        all
+    }
+
+    fn store(&self, k: &mut Writer, sums: &[Val]) -> Result<(), Unsupported> {
+        let tiles = self.tiles();
+        let (g, _) = k.div_rem(self.lane, 4);
+        let row = k.add(self.firsts[0], g);
+        let column = first_column(k, self.lane, tiles);
+        let column = k.add(self.firsts[1], column);
+        let rectangle = Rectangle {
+            batch: self.batch,
+            rows: (0..self.s.wm / 8).map(|i| k.plus(row, i64::from(8 * i))).collect(),
+            columns: (0..self.s.wn).step_by(8 * tiles as usize).map(|j| k.plus(column, i64::from(j))).collect(),
+            group: 2 * tiles as usize,
+            whole: self.whole,
+        };
+        let rows: Vec<Vec<Val>> = sums.chunks(self.s.wn as usize / 4).map(<[Val]>::to_vec).collect();
+        output::store(k, self.c, self.roles, &rectangle, &rows)
+    }
+}

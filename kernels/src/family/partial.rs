@@ -1,0 +1,64 @@
+//! Blocks that share the depth of a tile: each leaves its sums in memory, the last to come adds them in a fixed order.
+
+use crate::dsl::{Val, Writer};
+use crate::ptx::{Cmp, MemTy, Ty};
+
+/// Partial sums of the blocks that share a tile, in memory of the kernel's own.
+pub struct Partial {
+    pub split: u32,
+    pub threads: u32,
+    pub operands: u32,
+}
+
+impl Partial {
+    /// The address of a thread's sums of one part; groups of four lie `threads` apart.
+    fn address(&self, k: &mut Writer, (tile, part, thread): (Val, Val, Val), groups: u32) -> Val {
+        let first = k.scaled(tile, i64::from(self.split));
+        let first = k.add(first, part);
+        let first = k.scaled(first, i64::from(groups * self.threads));
+        let first = k.add(first, thread);
+        k.element(self.operands, Val { ty: Ty::S32, ..first }, 16)
+    }
+
+    /// Writes this block's sums; whether it is the last of its tile.
+    pub fn meet(&self, k: &mut Writer, sums: &[Val], at: (Val, Val, Val)) -> Val {
+        let width = 4.min(sums.len());
+        let to = self.address(k, at, (sums.len() / width) as u32);
+        for (i, group) in sums.chunks(width).enumerate() {
+            k.store_at(MemTy::F32, to, (i as u32 * self.threads * 16) as i32, group);
+        }
+        k.fence();
+        let flag = k.shared(4);
+        k.barrier();
+        let zero = k.int(0, Ty::U32);
+        let first = k.compare(Cmp::Eq, at.2, zero);
+        k.when(first, |k| {
+            let counter = k.element(self.operands + 1, Val { ty: Ty::S32, ..at.0 }, 4);
+            let before = k.atomic_inc(counter, self.split - 1);
+            k.store(MemTy::B32, flag, &[before]);
+        });
+        k.barrier();
+        let before = k.load(MemTy::B32, Ty::U32, flag, 1)[0];
+        k.fence();
+        let last = k.int(i64::from(self.split - 1), Ty::U32);
+        k.compare(Cmp::Eq, before, last)
+    }
+
+    /// The sums of all parts, in their order.
+    pub fn sum(&self, k: &mut Writer, n: usize, (tile, thread): (Val, Val)) -> Vec<Val> {
+        let width = 4.min(n);
+        let zero = k.float(0.0, Ty::F32);
+        let sums: Vec<Val> = (0..n).map(|_| k.variable(zero)).collect();
+        k.repeat(self.split, |k, part| {
+            let from = self.address(k, (tile, part, thread), (n / width) as u32);
+            for (i, group) in sums.chunks(width).enumerate() {
+                let loaded = k.load_at(MemTy::F32, Ty::F32, from, (i as u32 * self.threads * 16) as i32, width);
+                for (&sum, x) in group.iter().zip(loaded) {
+                    let next = k.add(sum, x);
+                    k.assign(sum, next);
+                }
+            }
+        });
+        sums
+    }
+}

@@ -1,0 +1,146 @@
+//! Layouts of shared memory: rows of bytes, exchanged within a row so that what a warp reads together lies in different banks.
+
+use crate::dsl::{Val, Writer};
+use crate::ptx::{Op, Ty};
+
+/// Exchanges bits of an offset: bits `base..base + bits` are added, without carry, to those `shift` above them (the swizzle
+/// functor of CUTLASS's CuTe). It is its own inverse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swizzle {
+    /// How many bits.
+    pub bits: u32,
+    /// The lowest of them.
+    pub base: u32,
+    /// How far above the bits lie that they are exchanged by, at least `bits`.
+    pub shift: u32,
+}
+
+impl Swizzle {
+    /// Nothing is exchanged.
+    pub const NONE: Self = Self { bits: 0, base: 4, shift: 3 };
+
+    /// For rows of a power of two of bytes, at least 16: eight neighbouring rows, read at the same 16 bytes, cover every bank.
+    pub fn of_rows(pitch: u32) -> Self {
+        let log = pitch.ilog2();
+        Self { bits: (log - 4).min(3), base: 4, shift: (log - 4).max(3) }
+    }
+
+    fn mask(self) -> u32 {
+        ((1 << self.bits) - 1) << self.base
+    }
+
+    /// Where the byte at an offset is put.
+    pub fn apply(self, offset: u32) -> u32 {
+        offset ^ (offset >> self.shift & self.mask())
+    }
+
+    /// The same for an offset that the kernel computes.
+    pub fn emit(self, k: &mut Writer, offset: Val) -> Val {
+        if self.bits == 0 {
+            return offset;
+        }
+        let (shift, mask) = (k.int(i64::from(self.shift), Ty::U32), k.int(i64::from(self.mask()), Ty::U32));
+        let high = k.op(Ty::U32, Op::Shr, &[offset, shift]);
+        let high = k.op(Ty::U32, Op::And, &[high, mask]);
+        k.op(Ty::U32, Op::Xor, &[offset, high])
+    }
+}
+
+/// Rows of bytes in shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rows {
+    /// Bytes from one row to the next.
+    pub pitch: u32,
+    /// What is exchanged.
+    pub swizzle: Swizzle,
+}
+
+impl Rows {
+    /// Rows after which exchanges repeat: rows so far apart lie at constant distances.
+    pub const PERIOD: u32 = 8;
+
+    /// Rows one after another, exchanged.
+    pub fn swizzled(pitch: u32) -> Self {
+        Self { pitch, swizzle: Swizzle::of_rows(pitch) }
+    }
+
+    /// Rows with bytes added to each.
+    pub fn padded(bytes: u32, padding: u32) -> Self {
+        Self { pitch: bytes + padding, swizzle: Swizzle::NONE }
+    }
+
+    /// The offset of a byte of a row.
+    pub fn offset(&self, row: u32, byte: u32) -> u32 {
+        self.swizzle.apply(row * self.pitch + byte)
+    }
+
+    /// The same for a place that the kernel computes.
+    pub fn emit(&self, k: &mut Writer, row: Val, byte: Val) -> Val {
+        let start = k.scaled(row, i64::from(self.pitch));
+        let linear = k.add(start, byte);
+        self.swizzle.emit(k, linear)
+    }
+
+    /// Whether rows repeat only as a whole period.
+    pub fn is_swizzled(&self) -> bool {
+        self.swizzle.bits > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Rows, Swizzle};
+    use std::collections::BTreeSet;
+
+    const PITCHES: [u32; 5] = [32, 64, 128, 256, 512];
+
+    #[test]
+    fn a_swizzle_is_its_own_inverse() {
+        for swizzle in PITCHES.map(Swizzle::of_rows) {
+            (0..16384).for_each(|x| assert_eq!(swizzle.apply(swizzle.apply(x)), x, "{swizzle:?}"));
+        }
+    }
+
+    #[test]
+    fn bytes_stay_in_their_row_and_their_16() {
+        for rows in PITCHES.map(Rows::swizzled) {
+            let place = |r, b| rows.offset(r, b);
+            for row in 0..32 {
+                let all: BTreeSet<u32> = (0..rows.pitch).map(|b| place(row, b)).collect();
+                assert_eq!(all, (row * rows.pitch..(row + 1) * rows.pitch).collect(), "{rows:?}");
+                (0..rows.pitch).for_each(|b| assert_eq!(place(row, b) % 16, b % 16));
+            }
+        }
+    }
+
+    #[test]
+    fn eight_rows_cover_every_bank() {
+        for rows in PITCHES.map(Rows::swizzled) {
+            for (first, chunk) in (0..32).step_by(8).flat_map(|r| (0..rows.pitch / 16).map(move |c| (r, c))) {
+                let banks: BTreeSet<u32> = (first..first + 8).map(|r| rows.offset(r, chunk * 16) % 128 / 16).collect();
+                assert_eq!(banks.len(), 8, "{rows:?} rows from {first} at {chunk}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_repeat_after_a_period() {
+        for rows in PITCHES.map(Rows::swizzled) {
+            for (row, byte) in (0..16).flat_map(|r| (0..rows.pitch).map(move |b| (r, b))) {
+                assert_eq!(rows.offset(row + Rows::PERIOD, byte), rows.offset(row, byte) + Rows::PERIOD * rows.pitch);
+            }
+        }
+    }
+
+    /// A constant that shares no bit with an offset inside a row may be exchanged in afterwards.
+    #[test]
+    fn disjoint_bits_commute_with_the_swizzle() {
+        for rows in PITCHES.map(Rows::swizzled) {
+            for (row, chunk) in (0..16).flat_map(|r| (0..2).map(move |c| (r, c))) {
+                for step in 0..rows.pitch / 32 {
+                    assert_eq!(rows.offset(row, chunk * 16 + step * 32), rows.offset(row, chunk * 16) ^ (step * 32));
+                }
+            }
+        }
+    }
+}
