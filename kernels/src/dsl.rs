@@ -31,6 +31,8 @@ pub struct Writer {
     next: u32,
     shared: u32,
     packs: bool,
+    /// Whether results are rounded to half precision, so that elementary functions need not be exact in `f32`.
+    pub fast: bool,
 }
 
 impl Writer {

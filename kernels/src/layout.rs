@@ -69,6 +69,12 @@ impl Rows {
         Self { pitch: bytes + padding, swizzle: Swizzle::NONE }
     }
 
+    /// Rows of which eight neighbours, read at the same 16 bytes, lie in different banks: exchanged where their size is a power of
+    /// two, else padded to an odd number of 16 bytes.
+    pub fn for_matrices(bytes: u32) -> Self {
+        if bytes.is_power_of_two() { Self::swizzled(bytes) } else { Self::padded(bytes, 16 * (1 + bytes / 16 % 2)) }
+    }
+
     /// The offset of a byte of a row.
     pub fn offset(&self, row: u32, byte: u32) -> u32 {
         self.swizzle.apply(row * self.pitch + byte)
@@ -115,7 +121,7 @@ mod tests {
 
     #[test]
     fn eight_rows_cover_every_bank() {
-        for rows in PITCHES.map(Rows::swizzled) {
+        for rows in [32, 64, 96, 128, 160, 256, 320, 512].map(Rows::for_matrices) {
             for (first, chunk) in (0..32).step_by(8).flat_map(|r| (0..rows.pitch / 16).map(move |c| (r, c))) {
                 let banks: BTreeSet<u32> = (first..first + 8).map(|r| rows.offset(r, chunk * 16) % 128 / 16).collect();
                 assert_eq!(banks.len(), 8, "{rows:?} rows from {first} at {chunk}");

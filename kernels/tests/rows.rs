@@ -17,7 +17,7 @@ fn random(seed: u64) -> (Problem, RowProblem) {
     let shape = [r.within(1, 3), r.within(1, 4), r.within(1, 300)];
     let dense = Operand::dense(dtype, &shape);
     if r.below(2) == 0 {
-        let softmax = Softmax { log: false, input: dense.clone(), output: dense };
+        let softmax = Softmax { log: r.below(2) == 0, input: dense.clone(), output: dense };
         return (Problem::Softmax(softmax.clone()), RowProblem::Softmax(softmax));
     }
     let along = Operand { dtype, view: View { offset: 0, shape: shape.to_vec(), strides: vec![0, 0, 1] } };

@@ -14,7 +14,7 @@ schedule! {
         /// Threads of a block.
         threads: [64, 128, 256],
         /// Neighbouring results of a thread.
-        vector: [1, 2, 4],
+        vector: [1, 2, 4, 8],
     }
 }
 
@@ -26,6 +26,8 @@ pub struct Facts {
     small: bool,
     /// Neighbouring results at most.
     together: usize,
+    /// Bytes of an element.
+    size: usize,
     bytes: f64,
     arch: Arch,
 }
@@ -41,7 +43,8 @@ impl Facts {
             points: count(&c.space[..c.outer]),
             depth: count(c.inner()),
             small: small(c),
-            together: [4, 2].into_iter().find(|&n| together(n)).unwrap_or(1),
+            together: [8, 4, 2].into_iter().find(|&n| together(n)).unwrap_or(1),
+            size: c.dtype.bytes(),
             bytes,
             arch: *arch,
         }
@@ -50,7 +53,11 @@ impl Facts {
 
 impl Direct {
     fn fits(&self, f: &Facts) -> bool {
-        f.small && f.points < 1 << 31 && f.depth < 1 << 31 && f.together.is_multiple_of(self.vector as usize)
+        f.small
+            && f.points < 1 << 31
+            && f.depth < 1 << 31
+            && f.together.is_multiple_of(self.vector as usize)
+            && self.vector as usize * f.size <= 16
     }
 
     /// The larger of traffic and of the loads that the threads of a multiprocessor make one after another.
@@ -81,6 +88,7 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
     let depth: usize = c.inner().iter().product();
     let threads = points / n;
     let mut k = Writer::for_arch(arch);
+    k.fast = c.out.dtype.bytes() == 2;
     let thread = k.thread(s.threads);
     let mut result = Ok(());
     let mut body = |k: &mut Writer| {
@@ -138,10 +146,9 @@ fn load(
     (point, n): (Val, usize),
 ) -> Vec<Val> {
     let ty = scalar::register(c.dtype);
-    let (mem, raw) = scalar::memory(c.dtype);
     let size = c.dtype.bytes();
     let last: Vec<usize> = outer.iter().rev().find(|&&l| c.space[l] > 1).copied().into_iter().collect();
-    let wide = n > 1 && n * size <= 16 && linear.together(outer, n);
+    let wide = n > 1 && linear.together(outer, n);
     let same = n > 1 && !linear.uses(&last);
     let zero = k.float(0.0, ty);
     let read = |k: &mut Writer, term: &super::affine::Term, count: usize| {
@@ -149,8 +156,7 @@ fn load(
         let (inside, offset) = linear.resolve(k, term);
         let fetch = |k: &mut Writer| {
             let address = k.element(param, offset, size);
-            for (&v, x) in values.iter().zip(k.load(mem, raw, address, count)) {
-                let x = scalar::widen(k, x, c.dtype);
+            for (&v, x) in values.iter().zip(scalar::load_neighbours(k, c.dtype, address, 0, count)) {
                 k.assign(v, x);
             }
         };
@@ -188,24 +194,23 @@ fn store(k: &mut Writer, c: &Contraction, outer: &[usize], (point, n): (Val, usi
         let at = k.plus(point, j as i64);
         let moved = weighted(k, at, outer, &c.space, &linear.per_loop);
         let at = k.plus(moved, linear.base);
-        let wide = n > 1 && n * o.dtype.bytes() <= 16 && linear.together(outer, n);
+        let wide = n > 1 && linear.together(outer, n);
         (k.element(param, at, o.dtype.bytes()), wide)
     };
     let mut extras: Vec<Vec<Val>> = vec![];
     for (i, e) in c.extras.iter().enumerate() {
-        let (mem, raw) = scalar::memory(e.dtype);
         let (address, wide) = operand(k, e, 2 + i as u32, 0);
         let loaded: Vec<Val> = if wide {
-            k.load(mem, raw, address, n)
+            scalar::load_neighbours(k, e.dtype, address, 0, n)
         } else {
             (0..n)
                 .map(|j| {
                     let (address, _) = operand(k, e, 2 + i as u32, j);
-                    k.load(mem, raw, address, 1)[0]
+                    scalar::load_neighbours(k, e.dtype, address, 0, 1)[0]
                 })
                 .collect()
         };
-        extras.push(loaded.into_iter().map(|v| scalar::widen(k, v, e.dtype)).collect());
+        extras.push(loaded);
     }
     let mut values = vec![];
     for j in 0..n {
@@ -217,19 +222,17 @@ fn store(k: &mut Writer, c: &Contraction, outer: &[usize], (point, n): (Val, usi
             split(k, at, outer, &c.space, &mut coordinates);
             coordinates[d]
         };
-        let value = scalar::emit(k, &c.epilogue, &inputs, &mut coordinate)?[0];
-        values.push(scalar::narrow(k, value, c.out.dtype));
+        values.push(scalar::emit(k, &c.epilogue, &inputs, &mut coordinate)?[0]);
     }
     let param = 2 + c.extras.len() as u32;
-    let mem = scalar::memory(c.out.dtype).0;
     let (address, wide) = operand(k, &c.out, param, 0);
     if wide {
-        k.store(mem, address, &values);
+        scalar::store_neighbours(k, c.out.dtype, address, 0, &values);
         return Ok(());
     }
     for (j, &value) in values.iter().enumerate() {
         let (address, _) = operand(k, &c.out, param, j);
-        k.store(mem, address, &[value]);
+        scalar::store_neighbours(k, c.out.dtype, address, 0, &[value]);
     }
     Ok(())
 }

@@ -19,11 +19,14 @@ pub struct Fragments {
     side: Side,
     /// Addresses by depth (`Along::Depth`) or by 16 lines (`Along::Lines`), or one for words read one by one.
     bases: Vec<Val>,
+    /// Depths between the two words of a lane.
+    apart: u32,
 }
 
 impl Fragments {
     /// For the warp whose lines begin at `first`, `count` of them; the tile begins at `start`.
-    pub fn new(k: &mut Writer, layout: Layout, side: Side, (lane, first, count): (Val, Val, u32), start: Val) -> Self {
+    /// Words read one by one lie four apart in depth, as the hardware pairs them, or side by side where `paired`.
+    pub fn new(k: &mut Writer, layout: Layout, side: Side, (lane, first, count): (Val, Val, u32), start: Val, paired: bool) -> Self {
         let part = |k: &mut Writer, shift: i64, mask: i64| {
             let (shift, mask) = (k.int(shift, Ty::U32), k.int(mask, Ty::U32));
             let high = k.op(Ty::U32, Op::Shr, &[lane, shift]);
@@ -33,9 +36,10 @@ impl Fragments {
             let (g, t) = k.div_rem(lane, 4);
             let line = k.add(first, g);
             let byte = k.scaled(line, 4);
-            let place = layout.rows.emit(k, t, byte);
+            let row = if paired { k.scaled(t, 2) } else { t };
+            let place = layout.rows.emit(k, row, byte);
             let base = k.add(start, place);
-            return Self { layout, side, bases: vec![base] };
+            return Self { layout, side, bases: vec![base], apart: if paired { 1 } else { 4 } };
         }
         // Matrices 0 to 3 of a load: of the rows (low, high, low, high) or (low, low, high, high), at the other 16 bytes the
         // other way round.
@@ -58,10 +62,14 @@ impl Fragments {
         let place = layout.rows.emit(k, row, byte);
         let bases = (0..steps).map(|i| {
             let step = k.int(i64::from(32 * i), Ty::U32);
-            let moved = if i == 0 { place } else { k.op(Ty::U32, Op::Xor, &[place, step]) };
+            let moved = match i {
+                0 => place,
+                _ if layout.rows.is_swizzled() => k.op(Ty::U32, Op::Xor, &[place, step]),
+                _ => k.add(place, step),
+            };
             k.add(start, moved)
         });
-        Self { layout, side, bases: bases.collect() }
+        Self { layout, side, bases: bases.collect(), apart: 4 }
     }
 
     /// The same addresses in another stage.
@@ -77,7 +85,7 @@ impl Fragments {
             (Along::Lines, 2) => k.load_matrix(bases[block as usize], (16 * depth * pitch) as i32, 4, true),
             (Along::Lines, _) => {
                 let at = 8 * depth * pitch + 64 * block;
-                let (lines, deeper) = (32, 4 * pitch);
+                let (lines, deeper) = (32, self.apart * pitch);
                 let offsets = match self.side {
                     Side::Rows => [0, lines, deeper, lines + deeper],
                     Side::Columns => [0, deeper, lines, lines + deeper],

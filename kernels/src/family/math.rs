@@ -26,6 +26,11 @@ fn limit(k: &mut Writer, x: Val, bound: f64, upper: bool) -> Val {
 
 /// `e^x`
 pub fn exp(k: &mut Writer, x: Val) -> Val {
+    if k.fast {
+        let log2e = c(k, std::f64::consts::LOG2_E);
+        let z = k.mul(x, log2e);
+        return k.op(Ty::F32, Op::Exp2, &[z]);
+    }
     let top = limit(k, x, 88.73, true);
     let v = limit(k, top, -87.3, false);
     let (log2e, magic) = (c(k, std::f64::consts::LOG2_E), c(k, 12_582_912.0));
@@ -59,13 +64,63 @@ pub fn exp(k: &mut Writer, x: Val) -> Val {
     k.select(under, nothing, y)
 }
 
+/// `x / y`
+pub fn divide(k: &mut Writer, x: Val, y: Val) -> Val {
+    if !k.fast {
+        return k.op(Ty::F32, Op::Div, &[x, y]);
+    }
+    let inverse = k.op(Ty::F32, Op::Recip, &[y]);
+    k.mul(x, inverse)
+}
+
+/// Natural logarithm: the exponent, and a series of `artanh` for the rest (`log m = 2 artanh((m - 1) / (m + 1))`).
+pub fn log(k: &mut Writer, x: Val) -> Val {
+    // Subnormal numbers are scaled into range first.
+    let (least, up) = (c(k, f64::from(f32::MIN_POSITIVE)), c(k, f64::from(1u32 << 24)));
+    let tiny = k.compare(Cmp::Lt, x, least);
+    let scaled = k.mul(x, up);
+    let y = k.select(tiny, scaled, x);
+    // An exponent such that the rest lies between sqrt(1/2) and sqrt 2.
+    let bits = k.op(Ty::S32, Op::Bits(Ty::F32), &[y]);
+    let (root, shift, mask) = (k.int(0x3f35_04f3, Ty::S32), k.int(23, Ty::U32), k.int(0xff80_0000, Ty::S32));
+    let above = k.sub(bits, root);
+    let exponent = k.op(Ty::S32, Op::Shr, &[above, shift]);
+    let power = k.op(Ty::S32, Op::And, &[above, mask]);
+    let rest = k.sub(bits, power);
+    let m = k.op(Ty::F32, Op::Bits(Ty::S32), &[rest]);
+    let (e, correction, zero) = (k.op(Ty::F32, Op::Convert(Ty::S32), &[exponent]), c(k, -24.0), c(k, 0.0));
+    let correction = k.select(tiny, correction, zero);
+    let e = k.add(e, correction);
+    let one = c(k, 1.0);
+    let (top, bottom) = (k.sub(m, one), k.add(m, one));
+    let s = k.op(Ty::F32, Op::Div, &[top, bottom]);
+    let square = k.mul(s, s);
+    let p = polynomial(k, square, &[2.0 / 9.0, 2.0 / 7.0, 2.0 / 5.0, 2.0 / 3.0]);
+    let tail = k.mul(square, p);
+    let twice = k.add(s, s);
+    let series = k.fma(s, tail, twice);
+    let (high, low) = (c(k, 0.693_359_375), c(k, -2.121_944_4e-4));
+    let y = k.fma(e, low, series);
+    let y = k.fma(e, high, y);
+    // Zero, infinity, and what has no logarithm.
+    let (least, most) = (c(k, f64::NEG_INFINITY), c(k, f64::INFINITY));
+    let is_zero = k.compare(Cmp::Eq, x, zero);
+    let y = k.select(is_zero, least, y);
+    let is_most = k.compare(Cmp::Eq, x, most);
+    let y = k.select(is_most, most, y);
+    let (negative, nan) = (k.compare(Cmp::Lt, x, zero), k.compare(Cmp::Nan, x, x));
+    let none = k.op(Ty::Pred, Op::Or, &[negative, nan]);
+    let not = c(k, f64::NAN);
+    k.select(none, not, y)
+}
+
 /// `1 / (1 + e^-x)`
 pub fn sigmoid(k: &mut Writer, x: Val) -> Val {
     let minus = k.op(Ty::F32, Op::Neg, &[x]);
     let e = exp(k, minus);
     let one = c(k, 1.0);
     let sum = k.add(e, one);
-    k.op(Ty::F32, Op::Div, &[one, sum])
+    divide(k, one, sum)
 }
 
 /// `y` with the sign of `x`.
@@ -87,7 +142,7 @@ pub fn tanh(k: &mut Writer, x: Val) -> Val {
     let e = exp(k, twice);
     let one = c(k, 1.0);
     let (top, bottom) = (k.sub(one, e), k.add(one, e));
-    let ratio = k.op(Ty::F32, Op::Div, &[top, bottom]);
+    let ratio = divide(k, top, bottom);
     let large = with_sign(k, ratio, x);
     let edge = c(k, 0.3);
     let near = k.compare(Cmp::Lt, a, edge);
@@ -103,7 +158,7 @@ pub fn erf(k: &mut Writer, x: Val) -> Val {
     let small = k.mul(x, p);
     let (slope, one) = (c(k, 0.327_591_1), c(k, 1.0));
     let sum = k.fma(slope, a, one);
-    let t = k.op(Ty::F32, Op::Div, &[one, sum]);
+    let t = divide(k, one, sum);
     let p = polynomial(k, t, &[1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6]);
     let p = k.mul(p, t);
     let minus = k.op(Ty::F32, Op::Neg, &[s]);

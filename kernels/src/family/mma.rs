@@ -8,13 +8,14 @@ use super::factors::{Size, sources};
 use super::fragments::{Fragments, Side, exchange, first_column};
 use super::output::{self, Rectangle};
 use super::partial::Partial;
+use super::products::{Mode, multiply};
 use super::tile::{Along, Corner, Layout, Loader};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Cmp, Factor, Half, Kernel, Op, Special, Ty};
+use crate::ptx::{Cmp, Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
+use wpk_plan::WeightLayout;
 use wpk_plan::problem::{Contraction, Roles};
-use wpk_plan::{DType, WeightLayout};
 
 /// A contraction with the layout of its second factor.
 #[derive(Debug, Clone)]
@@ -45,39 +46,6 @@ schedule! {
     }
 }
 
-/// How factors are multiplied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Half(Half),
-    Tf32,
-    /// Each factor as the sum of two parts.
-    Parts,
-}
-
-impl Mode {
-    fn of(c: &Contraction) -> Option<Self> {
-        match (c.dtype, c.tf32, c.sum) {
-            (DType::F16, _, DType::F32) => Some(Self::Half(Half::F16)),
-            (DType::BF16, _, DType::F32) => Some(Self::Half(Half::Bf16)),
-            (DType::F32, true, DType::F32) => Some(Self::Tf32),
-            (DType::F32, false, DType::F32) => Some(Self::Parts),
-            _ => None,
-        }
-    }
-
-    fn factor(self) -> Factor {
-        match self {
-            Self::Half(h) => Factor::Half(h),
-            Self::Tf32 | Self::Parts => Factor::Tf32,
-        }
-    }
-
-    /// Products on tensor cores for each that is wanted.
-    fn products(self) -> u32 {
-        if self == Self::Parts { 3 } else { 1 }
-    }
-}
-
 /// What a schedule of a contraction depends on.
 pub struct Facts {
     size: Size,
@@ -99,7 +67,7 @@ impl Facts {
         let bytes = (c.a.view().len() + c.b.view().len()) * c.dtype.bytes() + c.out.view.len() * c.out.dtype.bytes();
         Self {
             size: Size::of(&roles),
-            mode: Mode::of(c).filter(|_| arch.matrix > 0.0),
+            mode: Mode::of(c.dtype, c.tf32).filter(|_| arch.matrix > 0.0),
             element: c.dtype.bytes() as u32,
             small: small(c) && points.is_some() && packed < 1 << 30,
             directions: [a.direction(), b.direction()],
@@ -214,6 +182,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (threads, depth) = (s.threads(), s.depth(facts.element));
     let (tiles_m, tiles_n) = (size.m.div_ceil(s.bm), size.n.div_ceil(s.bn));
     let mut k = Writer::for_arch(arch);
+    k.fast = c.out.dtype.bytes() == 2;
     let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
     let (tile, part) = k.div_rem(block, s.split);
@@ -232,11 +201,10 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (warp_m, warp_n) = k.div_rem(warp, s.bn / s.wn);
     let lines = [k.scaled(warp_m, i64::from(s.wm)), k.scaled(warp_n, i64::from(s.wn))];
     let fragments = [
-        Fragments::new(&mut k, layouts[0], Side::Rows, (lane, lines[0], s.wm), start_a),
-        Fragments::new(&mut k, layouts[1], Side::Columns, (lane, lines[1], s.wn), start_b),
+        Fragments::new(&mut k, layouts[0], Side::Rows, (lane, lines[0], s.wm), start_a, false),
+        Fragments::new(&mut k, layouts[1], Side::Columns, (lane, lines[1], s.wn), start_b, false),
     ];
     let rounded = [false, p.layout == WeightLayout::Columns && c.tf32];
-    let products = Products { mode, rounded, blocks: [s.wm / 16, s.wn / 16], steps: s.bk / 32 };
     let zero = k.float(0.0, Ty::F32);
     let sums: Vec<Val> = (0..s.wm * s.wn / 32).map(|_| k.variable(zero)).collect();
     let parts: Vec<Val> = if mode == Mode::Parts { sums.iter().map(|_| k.variable(zero)).collect() } else { vec![] };
@@ -274,7 +242,20 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         if asynchronous {
             k.commit_copies();
         }
-        products.round(k, &fragments, reading, if parts.is_empty() { &sums } else { &parts });
+        let bases = [fragments[0].in_stage(k, reading), fragments[1].in_stage(k, reading)];
+        for step in 0..s.bk / 32 {
+            let words = |k: &mut Writer, side: usize, lines: u32| -> Vec<[Vec<Val>; 2]> {
+                let read = |k: &mut Writer, block| fragments[side].read(k, &bases[side], step, block);
+                (0..lines / 16)
+                    .map(|block| {
+                        let raw = read(k, block);
+                        mode.split(k, raw, rounded[side])
+                    })
+                    .collect()
+            };
+            let (rows, columns) = (words(k, 0, s.wm), words(k, 1, s.wn));
+            multiply(k, mode, &rows, &columns, if parts.is_empty() { &sums } else { &parts });
+        }
         for (&sum, &part) in sums.iter().zip(&parts) {
             let next = k.add(sum, part);
             k.assign(sum, next);
@@ -311,65 +292,6 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let mut kernel = k.finish("mma", operands + 2, threads, blocks * s.split);
     (kernel.workspace, kernel.zeroed) = ((blocks * s.split * s.bm * s.bn * 4) as usize, blocks as usize * 4);
     Ok(kernel)
-}
-
-/// A warp's products of one tile of the depth.
-struct Products {
-    mode: Mode,
-    /// Whether a factor has been rounded before.
-    rounded: [bool; 2],
-    /// Blocks of 16 rows and of 16 columns.
-    blocks: [u32; 2],
-    /// Steps of 32 bytes of depth.
-    steps: u32,
-}
-
-impl Products {
-    fn round(&self, k: &mut Writer, fragments: &[Fragments; 2], stage: Val, sums: &[Val]) {
-        let bases = [fragments[0].in_stage(k, stage), fragments[1].in_stage(k, stage)];
-        for depth in 0..self.steps {
-            let words = |k: &mut Writer, side: usize| -> Vec<[Vec<Val>; 2]> {
-                (0..self.blocks[side])
-                    .map(|block| {
-                        let raw = fragments[side].read(k, &bases[side], depth, block);
-                        self.split(k, side, raw)
-                    })
-                    .collect()
-            };
-            let (rows, columns) = (words(k, 0), words(k, 1));
-            for (i, a) in rows.iter().enumerate() {
-                for j in 0..2 * self.blocks[1] as usize {
-                    let of = |part: usize| &columns[j / 2][part][2 * (j % 2)..2 * (j % 2) + 2];
-                    let at = 4 * (i * 2 * self.blocks[1] as usize + j);
-                    let (sum, factor) = (&sums[at..at + 4], self.mode.factor());
-                    if self.mode == Mode::Parts {
-                        k.mma(factor, sum, &a[1], of(0));
-                        k.mma(factor, sum, &a[0], of(1));
-                    }
-                    k.mma(factor, sum, &a[0], of(0));
-                }
-            }
-        }
-    }
-
-    /// Words as tensor cores take them: rounded, and what rounding left where that counts.
-    fn split(&self, k: &mut Writer, side: usize, words: Vec<Val>) -> [Vec<Val>; 2] {
-        if matches!(self.mode, Mode::Half(_)) || self.rounded[side] {
-            return [words, vec![]];
-        }
-        let (mut large, mut small) = (vec![], vec![]);
-        for word in words {
-            let x = k.op(Ty::F32, Op::Bits(Ty::U32), &[word]);
-            let rounded = k.op(Ty::U32, Op::ToTf32, &[x]);
-            large.push(rounded);
-            if self.mode == Mode::Parts {
-                let value = k.op(Ty::F32, Op::Bits(Ty::U32), &[rounded]);
-                let rest = k.sub(x, value);
-                small.push(k.op(Ty::U32, Op::ToTf32, &[rest]));
-            }
-        }
-        [large, small]
-    }
 }
 
 /// Where a warp's sums belong.

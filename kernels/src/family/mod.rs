@@ -1,21 +1,26 @@
 //! Kernel families: one file each. A family turns a problem and a schedule into a kernel.
 
 mod affine;
+mod attention;
 mod direct;
 mod factors;
 mod fragments;
+mod indexed;
 mod math;
 mod mma;
 mod output;
 mod partial;
 mod pointwise;
+mod products;
 mod reduction;
 mod rows;
 mod scalar;
 mod simt;
 mod tile;
 
+pub use attention::{Flash, attention};
 pub use direct::{Direct, direct};
+pub use indexed::{IndexProblem, Indexed, indexed};
 pub use mma::{Mma, Product, mma};
 pub use pointwise::{Pointwise, pointwise};
 pub use reduction::{Folded, Reduction, reduction};
@@ -25,54 +30,85 @@ pub use simt::{Simt, simt};
 use crate::arch::Arch;
 use crate::ptx::Kernel;
 use crate::schedule::Schedule;
-use wpk_plan::problem::Problem;
+use wpk_plan::problem::{Contraction, Problem};
 use wpk_plan::{DType, WeightLayout};
 
-/// The kernel of a problem by the schedule that its family's estimate prefers, with that schedule's text.
+/// A kernel with the schedule it was made by.
+pub struct Generated {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The schedule's text.
+    pub schedule: String,
+    /// Estimated nanoseconds.
+    pub cost: f64,
+}
+
+/// The kernel of a problem by the schedule that estimates prefer, among all families that compute it.
 ///
 /// # Errors
 /// Where no family computes such a problem yet.
-pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<(Kernel, String), Unsupported> {
+pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Generated, Unsupported> {
     match problem {
-        Problem::Map(m) => {
-            let s = chosen::<Pointwise>(m, arch)?;
-            Ok((pointwise(m, &s, arch)?, s.to_string()))
-        }
-        Problem::Contraction(c) => {
-            let tiled = || {
-                let s = chosen::<Simt>(c, arch)?;
-                Ok((simt(c, layout, &s, arch)?, s.to_string()))
-            };
-            // Without columns, or in double precision, nothing is shared between threads.
-            if layout == WeightLayout::Dense && (c.roles().n.is_empty() || c.dtype == DType::F64) {
-                let s = chosen::<Direct>(c, arch)?;
-                return direct(c, &s, arch).map(|kernel| (kernel, s.to_string())).or_else(|_| tiled());
-            }
-            tiled()
-        }
+        Problem::Map(m) => best(m, arch)?.make(|s| pointwise(m, s, arch)),
+        Problem::Contraction(c) => contraction(c, layout, arch),
         Problem::Reduce(r) => {
             let folded = Folded::from(r);
-            let s = chosen::<Reduction>(&folded, arch)?;
-            Ok((reduction(&folded, &s, arch)?, s.to_string()))
+            best(&folded, arch)?.make(|s| reduction(&folded, s, arch))
         }
         Problem::Window(w) => {
             let folded = Folded::window(w).ok_or_else(|| Unsupported(format!("{problem:?}")))?;
-            let s = chosen::<Reduction>(&folded, arch)?;
-            Ok((reduction(&folded, &s, arch)?, s.to_string()))
+            best(&folded, arch)?.make(|s| reduction(&folded, s, arch))
         }
         Problem::Softmax(p) => by_rows(&RowProblem::Softmax(p.clone()), arch),
         Problem::Normalize(p) => by_rows(&RowProblem::Normalize(Box::new(p.clone())), arch),
+        Problem::Attention(p) => best(p, arch)?.make(|s| attention(p, s, arch)),
+        Problem::Gather(p) => by_index(&IndexProblem::Gather(p.clone()), arch),
+        Problem::Resample(p) => by_index(&IndexProblem::Resample(p.clone()), arch),
         other => Err(Unsupported(format!("{} has no kernel family yet", other.family()))),
     }
 }
 
-fn by_rows(p: &RowProblem, arch: &Arch) -> Result<(Kernel, String), Unsupported> {
-    let s = chosen::<Rows>(p, arch)?;
-    Ok((rows(p, &s, arch)?, s.to_string()))
+/// On tensor cores or without, by estimate; thread by thread where nothing is shared between threads.
+fn contraction(c: &Contraction, layout: WeightLayout, arch: &Arch) -> Result<Generated, Unsupported> {
+    if layout == WeightLayout::Dense && (c.roles().n.is_empty() || c.dtype == DType::F64) {
+        let made = best(c, arch).and_then(|b| b.make(|s| direct(c, s, arch)));
+        if made.is_ok() {
+            return made;
+        }
+    }
+    let product = Product { contraction: c.clone(), layout };
+    let on_cores = best::<Simt>(c, arch);
+    match (best::<Mma>(&product, arch), on_cores) {
+        (Ok(m), Ok(s)) if s.cost < m.cost => s.make(|s| simt(c, layout, s, arch)),
+        (Ok(m), _) => m.make(|s| mma(&product, s, arch)),
+        (Err(_), s) => s?.make(|s| simt(c, layout, s, arch)),
+    }
 }
 
-fn chosen<S: Schedule>(problem: &S::Problem, arch: &Arch) -> Result<S, Unsupported> {
-    S::heuristic(problem, arch).ok_or_else(|| Unsupported(format!("no {} schedule fits", S::FAMILY)))
+fn by_rows(p: &RowProblem, arch: &Arch) -> Result<Generated, Unsupported> {
+    best(p, arch)?.make(|s| rows(p, s, arch))
+}
+
+fn by_index(p: &IndexProblem, arch: &Arch) -> Result<Generated, Unsupported> {
+    best(p, arch)?.make(|s| indexed(p, s, arch))
+}
+
+/// A schedule with its estimate.
+struct Estimated<S> {
+    schedule: S,
+    cost: f64,
+}
+
+fn best<S: Schedule>(problem: &S::Problem, arch: &Arch) -> Result<Estimated<S>, Unsupported> {
+    let schedule = S::heuristic(problem, arch).ok_or_else(|| Unsupported(format!("no {} schedule fits", S::FAMILY)))?;
+    Ok(Estimated { cost: schedule.cost(&S::facts(problem, arch)), schedule })
+}
+
+impl<S: Schedule> Estimated<S> {
+    fn make(self, generate: impl FnOnce(&S) -> Result<Kernel, Unsupported>) -> Result<Generated, Unsupported> {
+        let kernel = generate(&self.schedule)?;
+        Ok(Generated { kernel, schedule: self.schedule.to_string(), cost: self.cost })
+    }
 }
 
 /// Why no kernel can be generated.

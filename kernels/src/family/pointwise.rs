@@ -6,7 +6,7 @@ use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Kernel, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::problem::Map;
-use wpk_plan::{DType, View, Walk};
+use wpk_plan::{View, Walk};
 
 schedule! {
     /// How a map is computed.
@@ -14,7 +14,7 @@ schedule! {
         /// Threads of a block.
         threads: [64, 128, 256, 512, 1024],
         /// Neighbouring elements a thread computes.
-        vector: [1, 2, 4],
+        vector: [1, 2, 4, 8],
     }
 }
 
@@ -22,6 +22,8 @@ schedule! {
 pub struct Facts {
     total: usize,
     inner: usize,
+    /// Bytes of the largest element.
+    size: usize,
     /// Nanoseconds that the traffic takes.
     traffic: f64,
 }
@@ -30,14 +32,15 @@ impl Facts {
     fn of(p: &Map, arch: &Arch) -> Self {
         let walk = walk(p);
         let views = p.inputs.iter().chain(&p.outputs);
-        let bytes: usize = views.map(|o| o.view.len() * o.dtype.bytes()).sum();
-        Self { total: walk.shape.iter().product(), inner: walk.inner(), traffic: bytes as f64 / arch.bandwidth }
+        let bytes: usize = views.clone().map(|o| o.view.len() * o.dtype.bytes()).sum();
+        let size = views.map(|o| o.dtype.bytes()).max().unwrap_or(1);
+        Self { size, total: walk.shape.iter().product(), inner: walk.inner(), traffic: bytes as f64 / arch.bandwidth }
     }
 }
 
 impl Pointwise {
     fn fits(&self, facts: &Facts) -> bool {
-        facts.total < 1 << 31 && facts.inner.is_multiple_of(self.vector as usize)
+        facts.total < 1 << 31 && facts.inner.is_multiple_of(self.vector as usize) && self.vector as usize * facts.size <= 32
     }
 
     /// Wide accesses and blocks of 128.
@@ -64,6 +67,7 @@ pub fn pointwise(p: &Map, schedule: &Pointwise, arch: &Arch) -> Result<Kernel, U
     let n = schedule.vector as usize;
     let total = walk.rows() * walk.inner() / n;
     let mut k = Writer::for_arch(arch);
+    k.fast = p.outputs.iter().all(|o| o.dtype.is_float() && o.dtype.bytes() == 2);
     let thread = k.thread(schedule.threads);
     let blocks = (total as u32).div_ceil(schedule.threads);
     let mut result = Ok(());
@@ -104,35 +108,27 @@ fn body(k: &mut Writer, p: &Map, walk: &Walk, thread: Val, n: usize) -> Result<(
         at
     };
     // Neighbours can be accessed at once where they are together and begin at a multiple of their number.
-    let together = |operand: usize, t: DType| {
+    let together = |operand: usize| {
         let aligned = walk.strides[operand][..rank - 1].iter().all(|s| s % n as i64 == 0) && walk.offsets[operand] % n as i64 == 0;
-        n > 1 && walk.step(operand) == 1 && aligned && n * t.bytes() <= 16
+        n > 1 && walk.step(operand) == 1 && aligned
     };
     let mut lanes: Vec<Vec<Val>> = vec![vec![]; n];
     for (i, input) in p.inputs.iter().enumerate() {
-        let (mem, ty) = scalar::memory(input.dtype);
-        let first = place(k, i);
-        let loaded: Vec<Val> = if together(i, input.dtype) {
-            let address = k.element(i as u32, first, input.dtype.bytes());
-            k.load(mem, ty, address, n)
+        let (size, first) = (input.dtype.bytes(), place(k, i));
+        let loaded: Vec<Val> = if together(i) {
+            let address = k.element(i as u32, first, size);
+            scalar::load_neighbours(k, input.dtype, address, 0, n)
         } else {
-            let mut list: Vec<Val> = vec![];
-            for j in 0..n {
-                if walk.step(i) == 0 && j > 0 {
-                    list.push(list[0]);
-                    continue;
-                }
-                let step = k.int(j as i64 * walk.step(i), Ty::S32);
-                let at = k.add(first, step);
-                let address = k.element(i as u32, at, input.dtype.bytes());
-                list.extend(k.load(mem, ty, address, 1));
+            let count = if walk.step(i) == 0 { 1 } else { n };
+            let mut list = vec![];
+            for j in 0..count {
+                let at = k.plus(first, j as i64 * walk.step(i));
+                let address = k.element(i as u32, at, size);
+                list.extend(scalar::load_neighbours(k, input.dtype, address, 0, 1));
             }
-            list
+            list.iter().copied().cycle().take(n).collect()
         };
-        for (j, v) in loaded.into_iter().enumerate() {
-            let v = scalar::widen(k, v, input.dtype);
-            lanes[j].push(v);
-        }
+        lanes.iter_mut().zip(loaded).for_each(|(lane, v)| lane.push(v));
     }
     let mut results: Vec<Vec<Val>> = vec![];
     for (j, inputs) in lanes.iter().enumerate() {
@@ -143,23 +139,18 @@ fn body(k: &mut Writer, p: &Map, walk: &Walk, thread: Val, n: usize) -> Result<(
         results.push(scalar::emit(k, &p.function, inputs, &mut coordinate)?);
     }
     for (o, output) in p.outputs.iter().enumerate() {
-        let operand = p.inputs.len() + o;
-        let (mem, _) = scalar::memory(output.dtype);
+        let (operand, size) = (p.inputs.len() + o, output.dtype.bytes());
         let first = place(k, operand);
-        let mut values = vec![];
-        for lane in &results {
-            values.push(scalar::narrow(k, lane[o], output.dtype));
-        }
-        if together(operand, output.dtype) {
-            let address = k.element(operand as u32, first, output.dtype.bytes());
-            k.store(mem, address, &values);
+        let values: Vec<Val> = results.iter().map(|lane| lane[o]).collect();
+        if together(operand) {
+            let address = k.element(operand as u32, first, size);
+            scalar::store_neighbours(k, output.dtype, address, 0, &values);
             continue;
         }
-        for (j, value) in values.into_iter().enumerate() {
-            let step = k.int(j as i64 * walk.step(operand), Ty::S32);
-            let at = k.add(first, step);
-            let address = k.element(operand as u32, at, output.dtype.bytes());
-            k.store(mem, address, &[value]);
+        for (j, &value) in values.iter().enumerate() {
+            let at = k.plus(first, j as i64 * walk.step(operand));
+            let address = k.element(operand as u32, at, size);
+            scalar::store_neighbours(k, output.dtype, address, 0, &[value]);
         }
     }
     Ok(())

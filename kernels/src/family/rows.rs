@@ -6,7 +6,7 @@ use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Kernel, MemTy, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
-use wpk_plan::problem::{NormKind, Normalize, Operand, Softmax};
+use wpk_plan::problem::{Family, NormKind, Normalize, Operand, Softmax};
 
 /// The functions of rows.
 pub enum RowProblem {
@@ -17,6 +17,14 @@ pub enum RowProblem {
 }
 
 impl RowProblem {
+    /// Every tensor that is read or written.
+    fn operands(&self) -> Vec<Operand> {
+        match self {
+            Self::Softmax(p) => vec![p.input.clone(), p.output.clone()],
+            Self::Normalize(p) => p.inputs().into_iter().chain(p.outputs()).collect(),
+        }
+    }
+
     fn input(&self) -> &Operand {
         match self {
             Self::Softmax(p) => &p.input,
@@ -30,6 +38,8 @@ schedule! {
     Rows(RowProblem => Facts) = "rows" {
         /// Threads of a block, which takes one row.
         threads: [32, 64, 128, 256, 512, 1024],
+        /// Neighbouring elements of a thread.
+        vector: [1, 2, 4, 8],
     }
 }
 
@@ -38,6 +48,9 @@ pub struct Facts {
     rows: usize,
     n: usize,
     small: bool,
+    /// Neighbours that every operand has together, at most.
+    together: u32,
+    size: usize,
     arch: Arch,
 }
 
@@ -47,7 +60,15 @@ impl Facts {
         let n = shape.last().copied().unwrap_or(0);
         let rows = shape[..shape.len().saturating_sub(1)].iter().product();
         let small = p.input().view.span().is_some_and(|s| s.1 < 1 << 30) && n > 0 && rows > 0 && rows < 1 << 31;
-        Self { rows, n, small, arch: *arch }
+        let together = |v: &u32| {
+            let apart = |o: &Operand| {
+                let linear = Linear::view(&o.view, &o.view.shape);
+                linear.uses(&[shape.len() - 1]) && !linear.together(&[shape.len() - 1], *v as usize)
+            };
+            n.is_multiple_of(*v as usize) && !p.operands().iter().any(apart)
+        };
+        let together = [8, 4, 2].into_iter().find(together).unwrap_or(1);
+        Self { rows, n, small, together, size: p.input().dtype.bytes(), arch: *arch }
     }
 }
 
@@ -56,14 +77,25 @@ const HELD: usize = 32;
 
 impl Rows {
     fn fits(&self, f: &Facts) -> bool {
-        f.small && f.n.div_ceil(self.threads as usize) <= HELD
+        f.small
+            && f.together.is_multiple_of(self.vector)
+            && self.vector as usize * f.size <= 16
+            && self.rounds(f.n) * self.vector as usize <= HELD
+    }
+
+    /// Groups of neighbours that each thread takes.
+    fn rounds(&self, n: usize) -> usize {
+        n.div_ceil((self.threads * self.vector) as usize)
     }
 
     fn estimate(&self, f: &Facts) -> f64 {
-        let rounds = f.n.div_ceil(self.threads as usize) as f64;
-        let resident = f64::from(f.arch.sms * f.arch.resident(self.threads, 40 + rounds as u32, 512));
+        let rounds = self.rounds(f.n) as f64;
+        let held = rounds * f64::from(self.vector);
+        let resident = f64::from(f.arch.sms * f.arch.resident(self.threads, 40 + held as u32, 512));
         let waves = (f.rows as f64 / resident).ceil();
-        1000.0 + waves * (900.0 + 60.0 * rounds + f64::from(self.threads)) / 1.7
+        let exchange = if self.threads == 32 { 0.0 } else { 150.0 + f64::from(self.threads) };
+        let traffic = 2.0 * (f.rows * f.n * f.size) as f64 / f.arch.bandwidth;
+        1000.0 + traffic.max(waves * (900.0 + 60.0 * rounds + 4.0 * held + exchange) / 1.7)
     }
 }
 
@@ -76,13 +108,11 @@ pub fn rows(p: &RowProblem, s: &Rows, arch: &Arch) -> Result<Kernel, Unsupported
     if !s.legal(&facts) || scalar::register(p.input().dtype) != Ty::F32 {
         return Err(Unsupported(format!("{s} does not fit rows of {}{:?}", p.input().dtype, p.input().view.shape)));
     }
-    if matches!(p, RowProblem::Softmax(p) if p.log) {
-        return Err(Unsupported("the logarithm of a softmax".to_owned()));
-    }
     let mut k = Writer::for_arch(arch);
     let row = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
-    let b = Block { row, thread, threads: s.threads, n: facts.n };
+    k.fast = facts.size == 2;
+    let b = Block { row, thread, threads: s.threads, vector: s.vector as usize, n: facts.n };
     let params = match p {
         RowProblem::Softmax(p) => softmax(&mut k, &b, p),
         RowProblem::Normalize(p) => normalize(&mut k, &b, p),
@@ -101,7 +131,12 @@ fn softmax(k: &mut Writer, b: &Block, p: &Softmax) -> u32 {
     let powers: Vec<Val> = shifted.iter().map(|&x| math::exp(k, x)).collect();
     let powers = b.only_inside(k, &powers);
     let sum = b.reduce(k, &powers, Writer::add);
-    let results: Vec<Val> = powers.iter().map(|&x| k.op(Ty::F32, Op::Div, &[x, sum])).collect();
+    let results: Vec<Val> = if p.log {
+        let log = math::log(k, sum);
+        shifted.iter().map(|&x| k.sub(x, log)).collect()
+    } else {
+        powers.iter().map(|&x| math::divide(k, x, sum)).collect()
+    };
     b.store(k, 1, &p.output, &results);
     2
 }
@@ -140,7 +175,7 @@ fn normalize(k: &mut Writer, b: &Block, p: &Normalize) -> u32 {
     let epsilon = k.float(p.epsilon, Ty::F32);
     let variance = k.add(variance, epsilon);
     let deviation = k.op(Ty::F32, Op::Sqrt, &[variance]);
-    let mut results: Vec<Val> = centered.iter().map(|&x| k.op(Ty::F32, Op::Div, &[x, deviation])).collect();
+    let mut results: Vec<Val> = centered.iter().map(|&x| math::divide(k, x, deviation)).collect();
     if let Some(scale) = scale {
         results = results.iter().zip(scale).map(|(&x, s)| k.op(Ty::F32, Op::Mul, &[x, s])).collect();
     }
@@ -155,28 +190,30 @@ fn normalize(k: &mut Writer, b: &Block, p: &Normalize) -> u32 {
     param + 1
 }
 
-/// A block's row; each thread holds every `threads`-th element.
+/// A block's row; each thread holds every `threads`-th group of `vector` neighbours.
 struct Block {
     row: Val,
     thread: Val,
     threads: u32,
+    vector: usize,
     n: usize,
 }
 
 impl Block {
-    /// By element of the thread, its number, and whether it exists where that is not known.
-    fn elements(&self, k: &mut Writer) -> Vec<(Val, Option<Val>)> {
-        let rounds = self.n.div_ceil(self.threads as usize);
-        (0..rounds)
+    /// By group of the thread, the number of its first element, and whether it exists where that is not known.
+    fn groups(&self, k: &mut Writer) -> Vec<(Val, Option<Val>)> {
+        let width = self.threads as usize * self.vector;
+        let first = k.scaled(self.thread, self.vector as i64);
+        (0..self.n.div_ceil(width))
             .map(|i| {
-                let at = k.plus(self.thread, i as i64 * i64::from(self.threads));
-                let partial = (i + 1) * self.threads as usize > self.n;
+                let at = k.plus(first, (i * width) as i64);
+                let partial = (i + 1) * width > self.n;
                 (at, partial.then(|| k.below(at, self.n as i64)))
             })
             .collect()
     }
 
-    /// The address of the thread's elements in an operand.
+    /// The address of a group in an operand.
     fn place(&self, k: &mut Writer, param: u32, o: &Operand, at: Val) -> Val {
         let rank = o.view.shape.len();
         let linear = Linear::view(&o.view, &o.view.shape);
@@ -189,23 +226,21 @@ impl Block {
     }
 
     fn load(&self, k: &mut Writer, param: u32, o: &Operand, outside: f64) -> Vec<Val> {
-        let (mem, raw) = scalar::memory(o.dtype);
         let neutral = k.float(outside, Ty::F32);
-        let elements = self.elements(k);
+        let along = o.view.strides.last() != Some(&0);
         let mut values = vec![];
-        for (at, inside) in elements {
+        for (at, inside) in self.groups(k) {
             let address = self.place(k, param, o, at);
-            let value = k.variable(neutral);
+            let group: Vec<Val> = (0..self.vector).map(|_| k.variable(neutral)).collect();
             let read = |k: &mut Writer| {
-                let x = k.load(mem, raw, address, 1)[0];
-                let x = scalar::widen(k, x, o.dtype);
-                k.assign(value, x);
+                let loaded = scalar::load_neighbours(k, o.dtype, address, 0, if along { self.vector } else { 1 });
+                group.iter().enumerate().for_each(|(i, &v)| k.assign(v, loaded[i % loaded.len()]));
             };
             match inside {
                 Some(p) => k.when(p, read),
                 None => read(k),
             }
-            values.push(value);
+            values.extend(group);
         }
         values
     }
@@ -213,19 +248,21 @@ impl Block {
     /// The values, zero where there is no element.
     fn only_inside(&self, k: &mut Writer, values: &[Val]) -> Vec<Val> {
         let zero = k.float(0.0, Ty::F32);
-        let elements = self.elements(k);
-        values.iter().zip(elements).map(|(&v, (_, inside))| inside.map_or(v, |p| k.select(p, v, zero))).collect()
+        let groups = self.groups(k);
+        let mut kept = vec![];
+        for (group, (_, inside)) in values.chunks(self.vector).zip(groups) {
+            kept.extend(group.iter().map(|&v| inside.map_or(v, |p| k.select(p, v, zero))).collect::<Vec<_>>());
+        }
+        kept
     }
 
     fn store(&self, k: &mut Writer, param: u32, o: &Operand, values: &[Val]) {
-        let mem = scalar::memory(o.dtype).0;
-        let elements = self.elements(k);
-        for (&v, (at, inside)) in values.iter().zip(elements) {
+        let groups = self.groups(k);
+        for (group, (at, inside)) in values.chunks(self.vector).zip(groups) {
             let address = self.place(k, param, o, at);
-            let v = scalar::narrow(k, v, o.dtype);
             match inside {
-                Some(p) => k.when(p, |k| k.store(mem, address, &[v])),
-                None => k.store(mem, address, &[v]),
+                Some(p) => k.when(p, |k| scalar::store_neighbours(k, o.dtype, address, 0, group)),
+                None => scalar::store_neighbours(k, o.dtype, address, 0, group),
             }
         }
     }

@@ -279,6 +279,26 @@ fn unary(k: &mut Writer, u: Unary, x: Val, t: DType) -> Result<Val, Unsupported>
             k.mul(x, y)
         }
         Unary::Exp if x.ty == Ty::F32 => math::exp(k, x),
+        Unary::Log if x.ty == Ty::F32 => math::log(k, x),
+        Unary::Softplus if x.ty == Ty::F32 => {
+            // max(x, 0) + log(1 + e^-|x|)
+            let a = k.op(Ty::F32, Op::Abs, &[x]);
+            let minus = k.op(Ty::F32, Op::Neg, &[a]);
+            let e = math::exp(k, minus);
+            let one = k.float(1.0, x.ty);
+            let sum = k.add(e, one);
+            let log = math::log(k, sum);
+            let zero = k.float(0.0, x.ty);
+            let below = k.compare(Cmp::Lt, x, zero);
+            let most = k.select(below, zero, x);
+            k.add(most, log)
+        }
+        Unary::Sign if t.is_float() => {
+            let (zero, one, minus) = (k.float(0.0, x.ty), k.float(1.0, x.ty), k.float(-1.0, x.ty));
+            let (above, below) = (k.compare(Cmp::Lt, zero, x), k.compare(Cmp::Lt, x, zero));
+            let y = k.select(above, one, x);
+            k.select(below, minus, y)
+        }
         Unary::Erf if x.ty == Ty::F32 => math::erf(k, x),
         Unary::Tanh if x.ty == Ty::F32 => math::tanh(k, x),
         Unary::Sigmoid if x.ty == Ty::F32 => math::sigmoid(k, x),
@@ -298,6 +318,7 @@ fn binary(k: &mut Writer, b: Binary, x: Val, y: Val, t: DType) -> Result<Val, Un
         Binary::Add => k.add(x, y),
         Binary::Sub => k.sub(x, y),
         Binary::Mul => k.mul(x, y),
+        Binary::Div if x.ty == Ty::F32 => math::divide(k, x, y),
         Binary::Div if float => k.op(x.ty, Op::Div, &[x, y]),
         Binary::Max | Binary::Min => {
             let p = if b == Binary::Max { k.compare(Cmp::Lt, y, x) } else { k.compare(Cmp::Lt, x, y) };

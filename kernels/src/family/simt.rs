@@ -140,6 +140,7 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
     }
     let (tiles_m, tiles_n) = (size.m.div_ceil(s.bm), size.n.div_ceil(s.bn));
     let mut k = Writer::for_arch(arch);
+    k.fast = c.out.dtype.bytes() == 2;
     let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
     let (tile, part) = k.div_rem(block, s.split);

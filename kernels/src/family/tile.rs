@@ -77,8 +77,8 @@ impl Layout {
     /// For tensor cores: rows exchanged for loads of matrices; words across lines are read one by one, from padded rows.
     pub fn for_matrices((along, vector): (Along, u32), lines: u32, depth: u32, element: u32) -> Self {
         let rows = match along {
-            Along::Depth => Rows::swizzled(element * depth),
-            Along::Lines if element == 2 => Rows::swizzled(element * lines),
+            Along::Depth => Rows::for_matrices(element * depth),
+            Along::Lines if element == 2 => Rows::for_matrices(element * lines),
             Along::Lines => Rows::padded(element * lines, 32),
         };
         Self { along, vector, lines, depth, element, rows }
@@ -97,17 +97,17 @@ impl Layout {
         }
     }
 
-    /// Copies side by side in a row, rows copied at once, and how often: the threads share them evenly, or one round leaves some
-    /// idle; `None` where they do neither.
+    /// Copies side by side in a row, rows copied at once, and how often; threads beyond that are idle. `None` where there are too
+    /// few threads for a row, or for as many rows as repeat exchanged.
     fn rounds(&self, threads: u32) -> Option<(u32, u32, u32)> {
         let (rows, along) = self.sides();
         let side = along / self.vector;
-        if !along.is_multiple_of(self.vector) || side == 0 || !threads.is_multiple_of(side) {
+        if !along.is_multiple_of(self.vector) || side == 0 {
             return None;
         }
-        let at_once = (threads / side).min(rows);
-        let even = rows.is_multiple_of(at_once) && (at_once == rows || !self.rows.is_swizzled() || at_once.is_multiple_of(Rows::PERIOD));
-        even.then(|| (side, at_once, rows / at_once))
+        let repeats = |n: &u32| *n == rows || !self.rows.is_swizzled() || n.is_multiple_of(Rows::PERIOD);
+        let at_once = (1..=(threads / side).min(rows)).rev().find(|n| rows.is_multiple_of(*n) && repeats(n))?;
+        Some((side, at_once, rows / at_once))
     }
 
     pub fn fits(&self, threads: u32) -> bool {
@@ -203,7 +203,7 @@ impl<'a> Loader<'a> {
     ) -> Self {
         let (side, at_once, rounds) = layout.rounds(threads).unwrap_or((1, threads, 0));
         let (row, chunk) = k.div_rem(thread, side);
-        let active = (threads / side > at_once).then(|| k.below(row, i64::from(at_once)));
+        let active = (threads > side * at_once).then(|| k.below(row, i64::from(at_once)));
         let neighbour = k.scaled(chunk, i64::from(layout.vector));
         let (line, depth, step_line, step_depth) = match layout.along {
             Along::Depth => (row, neighbour, at_once, 0),

@@ -8,8 +8,8 @@ use wpk_kernels::arch::Arch;
 use wpk_kernels::emulate::Moment;
 use wpk_kernels::ptx::Kernel;
 use wpk_kernels::{Data, Rounding, Tensor, emulate, eval};
-use wpk_plan::WeightLayout;
-use wpk_plan::problem::{Contraction, Problem};
+use wpk_plan::problem::{Attention, Contraction, Operand, Problem};
+use wpk_plan::{DType, WeightLayout};
 
 /// Small random numbers.
 pub struct Random(pub u64);
@@ -88,6 +88,29 @@ pub fn outcome_of(problem: &Problem, layout: WeightLayout, kernel: &Kernel, seed
     Ok(())
 }
 
+/// What rounding scores and weights may change: weights by twice the error of the scores, and by their own rounding.
+fn attention_bounds(p: &Attention, inputs: &[Tensor]) -> (Tensor, f64) {
+    let at = |t: &Tensor, o: &Operand| o.view.offsets().map(|i| t.f(i).abs()).collect::<Vec<f64>>();
+    let (q, k) = (at(&inputs[0], &p.q), at(&inputs[1], &p.k));
+    let depth = p.q.view.shape[3];
+    let largest = |x: &[f64]| x.chunks(depth).map(|row| row.iter().sum::<f64>()).fold(0.0, f64::max);
+    // |q| |k| summed is at most the largest sum of the one by the largest element of the other.
+    let scores = p.scale * largest(&q) * k.iter().copied().fold(0.0, f64::max);
+    let unit = f64::from(f32::EPSILON) / 2.0;
+    let (factors, weights) = match (p.q.dtype, p.tf32) {
+        (DType::F16, _) => (0.0, 1.0 / 2048.0),
+        (DType::BF16, _) => (0.0, 1.0 / 256.0),
+        (_, true) => (2.0 / 2048.0, 2.0 / 2048.0),
+        (_, false) => (12.0 * unit, 12.0 * unit),
+    };
+    let mut positive = inputs.to_vec();
+    let values = (0..positive[2].len()).map(|i| positive[2].f(i).abs()).collect();
+    positive[2].data = Data::Float(values);
+    let sums = eval(&Problem::Attention(p.clone()), &positive.iter().collect::<Vec<_>>(), Rounding::Never).remove(0);
+    let keys = p.k.view.shape[2] as f64;
+    (sums, 2.0 * scores * (factors + (depth as f64 + 3.0) * unit) + weights + (keys + 10.0) * unit)
+}
+
 /// A second factor as the compiler stores it.
 fn packed(c: &Contraction, layout: WeightLayout, bytes: &[u8]) -> Vec<u8> {
     let floats: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
@@ -107,6 +130,9 @@ fn packed(c: &Contraction, layout: WeightLayout, bytes: &[u8]) -> Vec<u8> {
 /// What rounding may add to each element of the first output: a unit in the last place for every term of its sum, as large
 /// as the sum of the terms' absolute values.
 fn bounds(problem: &Problem, inputs: &[Tensor]) -> Option<(Tensor, f64)> {
+    if let Problem::Attention(p) = problem {
+        return Some(attention_bounds(p, inputs));
+    }
     let terms: usize = match problem {
         Problem::Contraction(c) => c.inner().iter().product(),
         Problem::Reduce(r) => r.input.view.len() / r.output.view.len().max(1),
@@ -124,7 +150,7 @@ fn bounds(problem: &Problem, inputs: &[Tensor]) -> Option<(Tensor, f64)> {
         // Both factors rounded to 11 bits.
         Problem::Contraction(c) if c.tf32 => 2.0 * f64::from(1u32 << 13),
         // Factors as sums of two parts of 11 bits each, small parts not multiplied with each other.
-        Problem::Contraction(c) if c.dtype == wpk_plan::DType::F32 => 12.0,
+        Problem::Contraction(c) if c.dtype == DType::F32 => 12.0,
         _ => 0.0,
     };
     Some((sums, ((terms + 3) as f64 + factors) * unit))
@@ -141,7 +167,7 @@ fn compare(problem: &Problem, found: &[Vec<u8>], expected: &[Tensor], bounds: &O
         let found = Tensor::from_bytes(operand.dtype, bytes);
         // One rounding of the output type, and a few of the arithmetic.
         let relative = match operand.dtype.bytes() {
-            2 if operand.dtype == wpk_plan::DType::BF16 => 8e-3,
+            2 if operand.dtype == DType::BF16 => 8e-3,
             2 => 1e-3,
             _ => 4e-6,
         };

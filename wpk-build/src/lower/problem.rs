@@ -75,7 +75,7 @@ pub fn problem(op: &Op, inputs: &[Operand], outputs: &[Operand]) -> Option<Probl
             let [q, k, v, ..] = inputs else { return None };
             let scores = [&q.view.shape[..3], &k.view.shape[2..3]].concat();
             let mask = if *mask { Some(broadcast(&inputs[3], &scores)?) } else { None };
-            Problem::Attention(Attention { scale: *scale, q: q.clone(), k: k.clone(), v: v.clone(), mask, out })
+            Problem::Attention(Attention { scale: *scale, tf32: false, q: q.clone(), k: k.clone(), v: v.clone(), mask, out })
         }
         Op::Gather { axis } => {
             let (outer, n, inner) = split(x?, *axis);

@@ -8,6 +8,8 @@ use crate::codec::codec_struct;
 pub struct Attention {
     /// Factor of the scores.
     pub scale: f64,
+    /// Whether factors of type `f32` may be rounded to the 11 significant bits of TF32.
+    pub tf32: bool,
     /// Queries `[batch, heads, queries, depth]`.
     pub q: Operand,
     /// Keys `[batch, heads, keys, depth]`.
@@ -19,7 +21,7 @@ pub struct Attention {
     /// The result `[batch, heads, queries, value depth]`.
     pub out: Operand,
 }
-codec_struct!(Attention { scale, q, k, v, mask, out });
+codec_struct!(Attention { scale, tf32, q, k, v, mask, out });
 
 impl Family for Attention {
     const NAME: &'static str = "attention";
@@ -30,7 +32,8 @@ impl Family for Attention {
         vec![self.out.clone()]
     }
     fn describe(&self) -> String {
-        format!("{:?} keys {} scale {}", self.out.view.shape, self.k.view.shape[2], self.scale)
+        let tf32 = if self.tf32 { " tf32" } else { "" };
+        format!("{:?} keys {} scale {}{tf32}", self.out.view.shape, self.k.view.shape[2], self.scale)
     }
     fn operations(&self) -> u64 {
         let keys = self.k.view.shape.get(2).copied().unwrap_or(0) as u64;

@@ -1,0 +1,590 @@
+//! Attention in one kernel: scores of a tile of keys stay in registers, rows are rescaled as larger scores come (online softmax;
+//! Milakov and Gimelshein 2018, Dao et al. 2022). Warps share the queries, and the keys of each tile; partial results of warps with
+//! the same queries meet in shared memory in a fixed order.
+
+use super::affine::{Linear, weighted};
+use super::fragments::{Fragments, Side, exchange, first_column};
+use super::products::{Mode, multiply};
+use super::tile::{Along, Corner, Layout, Loader, Source};
+use super::{Unsupported, math, scalar};
+use crate::arch::Arch;
+use crate::dsl::{Val, Writer};
+use crate::layout::Rows;
+use crate::ptx::{Cmp, Kernel, MemTy, Op, Special, Ty};
+use crate::schedule::{Schedule, schedule};
+use wpk_plan::problem::{Attention, Operand};
+
+schedule! {
+    /// How attention is computed.
+    Flash(Attention => Facts) = "flash" {
+        /// Warps with queries of their own, 16 each.
+        queries: [1, 2, 4, 8],
+        /// Warps that share the keys of the same queries.
+        parts: [1, 2, 4],
+        /// Keys of a warp in a tile.
+        keys: [16, 32, 64],
+        /// Tiles in shared memory at once.
+        stages: [2, 3],
+    }
+}
+
+/// What a schedule of attention depends on.
+pub struct Facts {
+    heads: u32,
+    queries: u32,
+    keys: u32,
+    /// Elements of a query, and of a value, as tiles hold them.
+    depth: u32,
+    width: u32,
+    /// Elements that are copied at once, of queries, keys and values.
+    vectors: [u32; 3],
+    mode: Option<Mode>,
+    element: u32,
+    small: bool,
+    arch: Arch,
+}
+
+/// Elements copied at once along the last dimension: 16 bytes, or fewer.
+fn vector(o: &Operand) -> u32 {
+    let linear = Linear::view(&o.view, &o.view.shape);
+    let size = o.dtype.bytes();
+    [16, 8, 4].iter().map(|b| b / size).find(|&n| n > 1 && linear.together(&[3], n)).unwrap_or(1) as u32
+}
+
+impl Facts {
+    fn of(p: &Attention, arch: &Arch) -> Self {
+        let [b, h, s, d] = [0, 1, 2, 3].map(|i| p.q.view.shape.get(i).copied().unwrap_or(0));
+        let (keys, width) = (p.k.view.shape.get(2).copied().unwrap_or(0), p.v.view.shape.get(3).copied().unwrap_or(0));
+        let operands = [&p.q, &p.k, &p.v, &p.out].into_iter().chain(&p.mask);
+        let small = operands.clone().all(|o| o.view.span().is_some_and(|s| s.1 < 1 << 30));
+        let alike = [&p.k, &p.v].iter().all(|o| o.dtype == p.q.dtype);
+        let element = p.q.dtype.bytes().clamp(2, 4) as u32;
+        let padded = |n: usize| (n as u32).next_multiple_of(32 / element).max(32 / element);
+        Self {
+            heads: (b * h) as u32,
+            queries: s as u32,
+            keys: keys as u32,
+            depth: padded(d),
+            width: (width as u32).next_multiple_of(16).max(16),
+            vectors: [&p.q, &p.k, &p.v].map(vector),
+            mode: Mode::of(p.q.dtype, p.tf32).filter(|_| arch.matrix > 0.0 && alike),
+            element,
+            small: small && d > 0 && keys > 0 && width > 0 && b * h * s > 0,
+            arch: *arch,
+        }
+    }
+}
+
+/// The tiles of queries, keys and values, each as it is copied (rows are lines of queries, keys and keys).
+struct Tiles {
+    queries: Layout,
+    keys: Layout,
+    values: Layout,
+}
+
+impl Flash {
+    fn warps(&self) -> u32 {
+        self.queries * self.parts
+    }
+
+    fn threads(&self) -> u32 {
+        32 * self.warps()
+    }
+
+    /// Keys of a tile.
+    fn tile(&self) -> u32 {
+        self.keys * self.parts
+    }
+
+    fn tiles(&self, f: &Facts) -> Tiles {
+        let along = |bytes: u32| Rows::for_matrices(bytes);
+        let layout = |along, vector, lines, depth, rows| Layout { along, vector, lines, depth, element: f.element, rows };
+        // Values in words of their own are read at two depths side by side.
+        let values = if f.element == 2 { along(2 * f.width) } else { Rows::padded(4 * f.width, 16) };
+        Tiles {
+            queries: layout(Along::Depth, f.vectors[0], 16 * self.queries, f.depth, along(f.element * f.depth)),
+            keys: layout(Along::Lines, f.vectors[1], f.depth, self.tile(), along(f.element * f.depth)),
+            values: layout(Along::Lines, f.vectors[2], f.width, self.tile(), values),
+        }
+    }
+
+    /// Bytes of shared memory: queries, stages of keys and values; where warps share queries, their results in the same place.
+    fn shared(&self, f: &Facts) -> u32 {
+        let t = self.tiles(f);
+        let streams = t.queries.bytes() + self.stages * (t.keys.bytes() + t.values.bytes());
+        let results = if self.parts > 1 { self.threads() * 4 * (f.width / 2 + 4) } else { 0 };
+        streams.max(results)
+    }
+
+    fn registers(&self, f: &Facts, mode: Mode) -> u32 {
+        let twice = if mode == Mode::Parts { 2 } else { 1 };
+        64 + self.keys / 2 + f.width / 2 + twice * (4 + self.keys / 4 + f.width / 4)
+    }
+
+    fn fits(&self, f: &Facts) -> bool {
+        let Some(mode) = f.mode else { return false };
+        let t = self.tiles(f);
+        let registers = self.registers(f, mode);
+        f.small
+            && self.warps() <= 16
+            && registers <= 255
+            && registers * self.threads() <= 65536
+            && (self.parts == 1 || self.tile() < f.keys.next_multiple_of(self.keys) + self.keys)
+            && [t.queries, t.keys, t.values].iter().all(|l| l.fits(self.threads()))
+            && self.shared(f) as usize <= f.arch.shared
+            && u64::from(f.heads) * u64::from(f.queries.div_ceil(16 * self.queries)) < 1 << 24
+    }
+
+    fn estimate(&self, f: &Facts) -> f64 {
+        let Some(mode) = f.mode else { return f64::INFINITY };
+        let blocks = f64::from(f.heads * f.queries.div_ceil(16 * self.queries));
+        let resident = f64::from(f.arch.resident(self.threads(), self.registers(f, mode), self.shared(f)));
+        let rounds = f64::from(f.keys.div_ceil(self.tile()));
+        let rate = f.arch.matrix * 2.0 / f64::from(f.element) / f64::from(mode.products());
+        let scores = f64::from(16 * self.queries * self.tile());
+        let products = scores * f64::from(f.depth + f.width) / rate;
+        // Softmax: some twenty operations a score, with the rescaling of results.
+        let vector = (scores * 20.0 + f64::from(16 * self.queries * self.parts * f.width) * 2.0) / 128.0;
+        let work = products + vector;
+        let alone = 4.0 / f64::from(self.warps()).min(4.0);
+        let latency = 900.0 + 2.0 * f64::from(self.keys) + 4.0 * f64::from(f.depth + f.width);
+        let one = |together: f64| rounds * (together * work).max(latency).max(work * alone) + 2500.0;
+        let per_sm = (blocks / f64::from(f.arch.sms)).ceil();
+        let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
+        let cycles = full * one(resident) + if rest > 0.0 { one(rest) } else { 0.0 };
+        cycles / 1.7 + f64::from(self.parts) * 150.0
+    }
+}
+
+/// The kernel of attention; its parameters are queries, keys, values, the mask where there is one, and the output.
+///
+/// # Errors
+/// Where the schedule does not fit.
+pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupported> {
+    let facts = Facts::of(p, arch);
+    let Some(mode) = facts.mode.filter(|_| s.legal(&facts)) else {
+        return Err(Unsupported(format!("{s} does not fit attention of {}", p.q.dtype)));
+    };
+    let f = &facts;
+    let tiles = s.tiles(f);
+    let (threads, rows) = (s.threads(), 16 * s.queries);
+    let groups = f.queries.div_ceil(rows);
+    let mut k = Writer::for_arch(arch);
+    k.fast = f.element == 2;
+    let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
+    let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
+    let (head, group) = k.div_rem(block, groups);
+    let first_row = k.scaled(group, i64::from(rows));
+    let source = |param: u32, o: &Operand, lines: usize, depth: usize| Source {
+        param,
+        dtype: o.dtype,
+        linear: Linear::view(&o.view, &o.view.shape),
+        batch: vec![0, 1],
+        lines: vec![lines],
+        depth: vec![depth],
+    };
+    let sources = [source(0, &p.q, 2, 3), source(1, &p.k, 3, 2), source(2, &p.v, 3, 2)];
+    let shared = k.shared(s.shared(f));
+    let stage_bytes = tiles.keys.bytes() + tiles.values.bytes();
+    let start_keys = k.plus(shared, i64::from(tiles.queries.bytes()));
+    let start_values = k.plus(start_keys, i64::from(tiles.keys.bytes()));
+    let zero = k.int(0, Ty::U32);
+    let loader = |k: &mut Writer, i: usize, layout: Layout, start: Val, first: Val| {
+        Loader::new(k, &sources[i], layout, arch, (thread, threads), Corner { start, batch: head, first })
+    };
+    let load_queries = loader(&mut k, 0, tiles.queries, shared, first_row);
+    let loaders = [loader(&mut k, 1, tiles.keys, start_keys, zero), loader(&mut k, 2, tiles.values, start_values, zero)];
+    let asynchronous = load_queries.is_asynchronous() || loaders.iter().any(Loader::is_asynchronous);
+
+    let (warp, lane) = k.div_rem(thread, 32);
+    let (own, part) = k.div_rem(warp, s.parts);
+    let own_row = k.scaled(own, 16);
+    let own_key = k.scaled(part, i64::from(s.keys));
+    // The tiles as they are read: keys are columns of the scores, values columns of the result.
+    let read_keys = Layout { along: Along::Depth, lines: s.tile(), depth: f.depth, ..tiles.keys };
+    let queries = Fragments::new(&mut k, tiles.queries, Side::Rows, (lane, own_row, 16), shared, false);
+    let keys = Fragments::new(&mut k, read_keys, Side::Columns, (lane, own_key, s.keys), start_keys, false);
+    let key_rows = k.scaled(own_key, i64::from(tiles.values.rows.pitch));
+    let start_own = k.add(start_values, key_rows);
+    let values = Fragments::new(&mut k, tiles.values, Side::Columns, (lane, zero, f.width), start_own, true);
+
+    load_queries.copy(&mut k, zero, zero, false);
+    let rounds = f.keys.div_ceil(s.tile());
+    let whole = f.keys.is_multiple_of(s.tile());
+    for stage in 0..s.stages - 1 {
+        let at = k.int(i64::from(stage * s.tile()), Ty::U32);
+        let to = k.int(i64::from(stage * stage_bytes), Ty::U32);
+        if stage < rounds {
+            loaders.iter().for_each(|l| l.copy(&mut k, at, to, whole));
+        }
+        if asynchronous {
+            k.commit_copies();
+        }
+    }
+    let nothing = k.float(0.0, Ty::F32);
+    let least = k.float(f64::NEG_INFINITY, Ty::F32);
+    let results: Vec<Val> = (0..f.width / 2).map(|_| k.variable(nothing)).collect();
+    // By half: rows g and g + 8.
+    let state = State { largest: [0, 1].map(|_| k.variable(least)), sums: [0, 1].map(|_| k.variable(nothing)), results };
+    let (reading, writing) = (k.variable(zero), k.int(i64::from((s.stages - 1) * stage_bytes), Ty::U32));
+    let writing = k.variable(writing);
+    let mask = p.mask.as_ref().map(|o| Mask::new(&mut k, o, head, first_row, own_row, lane, f.queries));
+    let mut round_ = |k: &mut Writer, round: Val| {
+        if asynchronous {
+            k.wait_copies(s.stages - 2);
+        }
+        k.barrier();
+        let ahead = k.plus(round, i64::from(s.stages - 1));
+        let more = k.below(ahead, i64::from(rounds));
+        k.when(more, |k| {
+            let at = k.scaled(ahead, i64::from(s.tile()));
+            loaders.iter().for_each(|l| l.copy(k, at, writing, whole));
+        });
+        if asynchronous {
+            k.commit_copies();
+        }
+        let scores = scores(k, mode, (&queries, &keys), reading, (s.keys, f.depth * f.element / 32));
+        let first = k.scaled(round, i64::from(s.tile()));
+        let first = k.add(first, own_key);
+        let logits = logits(k, p, &scores, mask.as_ref(), (first, lane), (s.keys, f.keys, whole));
+        let weights = state.update(k, &logits);
+        let bases = values.in_stage(k, reading);
+        add_values(k, mode, &values, &bases, &weights, &state.results, (s.keys, f.width));
+        for at in [reading, writing] {
+            let next = k.plus(at, i64::from(stage_bytes));
+            let end = k.int(i64::from(s.stages * stage_bytes), Ty::U32);
+            let wraps = k.compare(Cmp::Eq, next, end);
+            let begin = k.int(0, Ty::U32);
+            let next = k.select(wraps, begin, next);
+            k.assign(at, next);
+        }
+    };
+    k.repeat(rounds, &mut round_);
+    // Each lane has added its own keys.
+    for sum in state.sums {
+        let total = across_row(&mut k, sum, Writer::add);
+        k.assign(sum, total);
+    }
+    let outputs = state.neighbours(&mut k, lane, f.width);
+    let place = Place { p, f, head, row: [first_row, own_row], lane };
+    if s.parts == 1 {
+        place.store(&mut k, &outputs, state.sums);
+    } else {
+        k.barrier();
+        meet(&mut k, s, &place, (shared, warp, part), &state, &outputs);
+    }
+    let params = 4 + u32::from(p.mask.is_some());
+    Ok(k.finish("attention", params, threads, f.heads * groups))
+}
+
+/// Scores of 16 queries by a warp's keys: four for 16 rows and 8 columns.
+fn scores(k: &mut Writer, mode: Mode, (queries, keys): (&Fragments, &Fragments), stage: Val, (count, steps): (u32, u32)) -> Vec<Val> {
+    let zero = k.float(0.0, Ty::F32);
+    let sums: Vec<Val> = (0..count / 2).map(|_| k.variable(zero)).collect();
+    let none = k.int(0, Ty::U32);
+    let bases = [queries.in_stage(k, none), keys.in_stage(k, stage)];
+    for step in 0..steps {
+        let raw = queries.read(k, &bases[0], step, 0);
+        let rows = [mode.split(k, raw, false)];
+        let columns: Vec<[Vec<Val>; 2]> = (0..count / 16)
+            .map(|block| {
+                let raw = keys.read(k, &bases[1], step, block);
+                mode.split(k, raw, false)
+            })
+            .collect();
+        multiply(k, mode, &rows, &columns, &sums);
+    }
+    sums
+}
+
+/// Scores as exponents of two: scaled, with the mask, without keys that do not exist.
+fn logits(
+    k: &mut Writer,
+    p: &Attention,
+    scores: &[Val],
+    mask: Option<&Mask<'_>>,
+    (first, lane): (Val, Val),
+    (count, keys, whole): (u32, u32, bool),
+) -> Vec<Val> {
+    let log2e = std::f64::consts::LOG2_E;
+    let scale = k.float(p.scale * log2e, Ty::F32);
+    let (least, log2e) = (k.float(f64::NEG_INFINITY, Ty::F32), k.float(log2e, Ty::F32));
+    let (_, t) = k.div_rem(lane, 4);
+    let column = k.scaled(t, 2);
+    let column = k.add(first, column);
+    let mut all = vec![];
+    for tile in 0..count / 8 {
+        let masks = mask.map(|m| {
+            let at = k.plus(column, i64::from(8 * tile));
+            m.read(k, at, keys, whole)
+        });
+        for i in 0..4 {
+            let score = scores[4 * tile as usize + i];
+            let mut x = match &masks {
+                Some(m) => {
+                    let added = k.op(Ty::F32, Op::Mul, &[m[i], log2e]);
+                    k.fma(score, scale, added)
+                }
+                None => k.mul(score, scale),
+            };
+            if !whole {
+                let at = k.plus(column, i64::from(8 * tile) + i as i64 % 2);
+                let exists = k.below(at, i64::from(keys));
+                x = k.select(exists, x, least);
+            }
+            all.push(x);
+        }
+    }
+    all
+}
+
+/// What each row has seen so far; by half: rows g and g + 8.
+struct State {
+    /// The largest exponent.
+    largest: [Val; 2],
+    /// The lane's part of the sum of weights.
+    sums: [Val; 2],
+    /// Sums of weighted values: four for 16 rows and 8 columns.
+    results: Vec<Val>,
+}
+
+/// A value of each of the four lanes that share a row, combined.
+fn across_row(k: &mut Writer, x: Val, combine: impl Fn(&mut Writer, Val, Val) -> Val) -> Val {
+    [1, 2].into_iter().fold(x, |x, mask| {
+        let other = k.op(Ty::F32, Op::ShuffleXor(mask), &[x]);
+        combine(k, x, other)
+    })
+}
+
+fn larger(k: &mut Writer, a: Val, b: Val) -> Val {
+    let less = k.compare(Cmp::Lt, a, b);
+    k.select(less, b, a)
+}
+
+impl State {
+    /// Takes in exponents: rescales what was before, and returns the weights.
+    fn update(&self, k: &mut Writer, logits: &[Val]) -> Vec<Val> {
+        let mut references = vec![];
+        for half in 0..2 {
+            let own = logits.iter().enumerate().filter(|(i, _)| i % 4 / 2 == half).map(|l| *l.1);
+            let most = own.reduce(|a, b| larger(k, a, b)).unwrap_or(logits[0]);
+            let most = across_row(k, most, larger);
+            let most = larger(k, self.largest[half], most);
+            // Where every score so far is the logarithm of zero, nothing is subtracted.
+            let (least, zero) = (k.float(f64::NEG_INFINITY, Ty::F32), k.float(0.0, Ty::F32));
+            let none = k.compare(Cmp::Eq, most, least);
+            let reference = k.select(none, zero, most);
+            let shift = k.sub(self.largest[half], reference);
+            let factor = k.op(Ty::F32, Op::Exp2, &[shift]);
+            k.assign(self.largest[half], most);
+            let sum = k.op(Ty::F32, Op::Mul, &[self.sums[half], factor]);
+            k.assign(self.sums[half], sum);
+            for &r in self.results.iter().enumerate().filter(|(i, _)| i % 4 / 2 == half).map(|r| r.1) {
+                let scaled = k.op(Ty::F32, Op::Mul, &[r, factor]);
+                k.assign(r, scaled);
+            }
+            references.push(reference);
+        }
+        let mut weights = vec![];
+        for (i, &x) in logits.iter().enumerate() {
+            let half = i % 4 / 2;
+            let shifted = k.sub(x, references[half]);
+            let weight = k.op(Ty::F32, Op::Exp2, &[shifted]);
+            let sum = k.add(self.sums[half], weight);
+            k.assign(self.sums[half], sum);
+            weights.push(weight);
+        }
+        weights
+    }
+
+    /// The results with neighbouring columns in one lane: by half, by group of columns.
+    fn neighbours(&self, k: &mut Writer, lane: Val, width: u32) -> [Vec<Vec<Val>>; 2] {
+        let tiles = group(width);
+        [0, 1].map(|half| {
+            let pairs: Vec<[Val; 2]> =
+                (0..width as usize / 8).map(|tile| [2 * half, 2 * half + 1].map(|i| self.results[4 * tile + i])).collect();
+            pairs.chunks(tiles as usize).map(|own| exchange(k, lane, own)).collect()
+        })
+    }
+}
+
+/// Tiles of 8 columns whose results lanes exchange.
+fn group(width: u32) -> u32 {
+    if width.is_multiple_of(32) { 4 } else { 2 }
+}
+
+/// Adds the values of a warp's keys by their weights.
+fn add_values(k: &mut Writer, mode: Mode, values: &Fragments, bases: &[Val], weights: &[Val], results: &[Val], (keys, width): (u32, u32)) {
+    let per_step = if let Mode::Half(_) = mode { 16 } else { 8 };
+    for step in 0..keys / per_step {
+        // Scores of 8 columns become words of the first factor: for halves two neighbours each, else a column each, which the
+        // values' words follow.
+        let raw: Vec<Val> = if let Mode::Half(h) = mode {
+            let tile = 8 * step as usize;
+            [0, 2, 4, 6].map(|i| k.op(Ty::U32, Op::Pack(h), &[weights[tile + i + 1], weights[tile + i]])).to_vec()
+        } else {
+            let tile = 4 * step as usize;
+            [0, 2, 1, 3].map(|i| k.op(Ty::U32, Op::Bits(Ty::F32), &[weights[tile + i]])).to_vec()
+        };
+        let rows = [mode.split(k, raw, false)];
+        let columns: Vec<[Vec<Val>; 2]> = (0..width / 16)
+            .map(|block| {
+                let raw = values.read(k, bases, step, block);
+                mode.split(k, raw, false)
+            })
+            .collect();
+        multiply(k, mode, &rows, &columns, results);
+    }
+}
+
+/// Where a lane's elements of the mask are.
+struct Mask<'a> {
+    operand: &'a Operand,
+    linear: Linear,
+    /// By half, what batch, head and row contribute.
+    rows: [Val; 2],
+}
+
+impl<'a> Mask<'a> {
+    fn new(k: &mut Writer, operand: &'a Operand, head: Val, first_row: Val, own_row: Val, lane: Val, queries: u32) -> Self {
+        let linear = Linear::view(&operand.view, &operand.view.shape);
+        let start = linear.start(k);
+        let outer = linear.term(k, head, &[0, 1]);
+        let start = k.add(start.offset, outer.offset);
+        let (g, _) = k.div_rem(lane, 4);
+        let row = k.add(first_row, own_row);
+        let row = k.add(row, g);
+        let rows = [0, 8].map(|i| {
+            let row = k.plus(row, i);
+            // Rows that do not exist read the last one's mask.
+            let last = k.int(i64::from(queries) - 1, Ty::U32);
+            let beyond = k.compare(Cmp::Lt, last, row);
+            let row = k.select(beyond, last, row);
+            let at = linear.term(k, row, &[2]);
+            k.add(start, at.offset)
+        });
+        Self { operand, linear, rows }
+    }
+
+    /// The elements of both rows at two neighbouring keys.
+    fn read(&self, k: &mut Writer, column: Val, keys: u32, whole: bool) -> [Val; 4] {
+        let same = !self.linear.uses(&[2]);
+        let one = |k: &mut Writer, half: usize, i: i64| {
+            let mut at = k.plus(column, i);
+            if !whole {
+                let last = k.int(i64::from(keys) - 1, Ty::U32);
+                let beyond = k.compare(Cmp::Lt, last, at);
+                at = k.select(beyond, last, at);
+            }
+            let moved = self.linear.term(k, at, &[3]);
+            let at = k.add(self.rows[half], moved.offset);
+            let address = k.element(3, at, self.operand.dtype.bytes());
+            scalar::load_neighbours(k, self.operand.dtype, address, 0, 1)[0]
+        };
+        let upper = [one(k, 0, 0), one(k, 0, 1)];
+        let lower = if same { upper } else { [one(k, 1, 0), one(k, 1, 1)] };
+        [upper[0], upper[1], lower[0], lower[1]]
+    }
+}
+
+/// Where a warp's results go.
+struct Place<'a> {
+    p: &'a Attention,
+    f: &'a Facts,
+    head: Val,
+    /// The block's first row, and the warp's in it.
+    row: [Val; 2],
+    lane: Val,
+}
+
+impl Place<'_> {
+    /// Stores results by half and group of columns, over the sums of weights.
+    fn store(&self, k: &mut Writer, outputs: &[Vec<Vec<Val>>; 2], sums: [Val; 2]) {
+        let out = &self.p.out;
+        let linear = Linear::view(&out.view, &out.view.shape);
+        let start = linear.start(k);
+        let outer = linear.term(k, self.head, &[0, 1]);
+        let start = k.add(start.offset, outer.offset);
+        let (g, _) = k.div_rem(self.lane, 4);
+        let row = k.add(self.row[0], self.row[1]);
+        let row = k.add(row, g);
+        let (width, tiles) = (out.view.shape[3], group(self.f.width));
+        let column = first_column(k, self.lane, tiles);
+        let n = 2 * tiles as usize;
+        let together = linear.together(&[3], n);
+        let param = 3 + u32::from(self.p.mask.is_some());
+        let one = k.float(1.0, Ty::F32);
+        for half in 0..2 {
+            let inverse = math::divide(k, one, sums[half]);
+            let row = k.plus(row, 8 * half as i64);
+            let exists = k.below(row, i64::from(self.f.queries));
+            let at = weighted(k, row, &[2], &linear.space, &linear.per_loop);
+            let line = k.add(start, at);
+            for (i, values) in outputs[half].iter().enumerate() {
+                let values: Vec<Val> = values.iter().map(|&v| k.op(Ty::F32, Op::Mul, &[v, inverse])).collect();
+                let first = k.plus(column, (i * 8 * tiles as usize) as i64);
+                let (step, count) = if together { (n, 1) } else { (1, n) };
+                for j in 0..count {
+                    let at = k.plus(first, j as i64);
+                    let inside = if width == self.f.width as usize { None } else { Some(k.below(at, width as i64)) };
+                    let inside = k.both(Some(exists), inside).unwrap_or(exists);
+                    let moved = weighted(k, at, &[3], &linear.space, &linear.per_loop);
+                    let place = k.add(line, moved);
+                    let address = k.element(param, place, out.dtype.bytes());
+                    k.when(inside, |k| scalar::store_neighbours(k, out.dtype, address, 0, &values[j * step..(j + 1) * step]));
+                }
+            }
+        }
+    }
+}
+
+/// Results of warps with the same queries: each leaves its own in shared memory, the first adds them in order.
+fn meet(k: &mut Writer, s: &Flash, place: &Place<'_>, (shared, warp, part): (Val, Val, Val), state: &State, outputs: &[Vec<Vec<Val>>; 2]) {
+    let flat: Vec<Val> = outputs.iter().flatten().flatten().copied().collect();
+    let words = flat.len() + 4;
+    // A lane's words lie a warp apart, so that its neighbours' lie beside them.
+    let pitch = 32 * 4;
+    let lane_byte = k.scaled(place.lane, 4);
+    let warp_byte = k.scaled(warp, (words * pitch) as i64);
+    let own = k.add(shared, warp_byte);
+    let own = k.add(own, lane_byte);
+    let kept: Vec<Val> = state.largest.iter().chain(&state.sums).chain(&flat).copied().collect();
+    for (i, &v) in kept.iter().enumerate() {
+        k.store_at(MemTy::F32, own, (i * pitch) as i32, &[v]);
+    }
+    k.barrier();
+    let zero = k.int(0, Ty::U32);
+    let first = k.compare(Cmp::Eq, part, zero);
+    k.when(first, |k| {
+        let at = |other: u32, i: usize| ((other as usize * words + i) * pitch) as i32;
+        let read = |k: &mut Writer, other: u32, i: usize| k.load_at(MemTy::F32, Ty::F32, own, at(other, i), 1)[0];
+        let (mut sums, mut totals) = ([place.lane; 2], [vec![], vec![]]);
+        let per_half = flat.len() / 2;
+        for half in 0..2 {
+            let mut most = read(k, 0, half);
+            for other in 1..s.parts {
+                let x = read(k, other, half);
+                most = larger(k, most, x);
+            }
+            let (least, nothing) = (k.float(f64::NEG_INFINITY, Ty::F32), k.float(0.0, Ty::F32));
+            let none = k.compare(Cmp::Eq, most, least);
+            let reference = k.select(none, nothing, most);
+            let mut sum = nothing;
+            let mut total = vec![nothing; per_half];
+            for other in 0..s.parts {
+                let x = read(k, other, half);
+                let shift = k.sub(x, reference);
+                let factor = k.op(Ty::F32, Op::Exp2, &[shift]);
+                let part = read(k, other, 2 + half);
+                sum = k.fma(part, factor, sum);
+                for (i, t) in total.iter_mut().enumerate() {
+                    let x = read(k, other, 4 + half * per_half + i);
+                    *t = k.fma(x, factor, *t);
+                }
+            }
+            sums[half] = sum;
+            totals[half] = total.chunks(2 * group(place.f.width) as usize).map(<[Val]>::to_vec).collect();
+        }
+        place.store(k, &totals, sums);
+    });
+}

@@ -1,0 +1,61 @@
+//! Attention: in the emulator against the naive evaluator, and through `ptxas`.
+
+mod support;
+
+use support::{Random, assemble, check};
+use wpk_kernels::arch::{ARCHES, Arch};
+use wpk_kernels::family::{Flash, attention};
+use wpk_kernels::schedule::Schedule;
+use wpk_plan::problem::{Attention, Operand, Problem};
+use wpk_plan::{DType, View};
+
+const MODES: &[(DType, bool)] = &[(DType::F16, false), (DType::BF16, false), (DType::F32, true), (DType::F32, false)];
+
+fn random(seed: u64) -> Attention {
+    let (dtype, tf32) = MODES[seed as usize % MODES.len()];
+    let r = &mut Random(seed);
+    let (b, h, s, t) = (r.within(1, 2), r.within(1, 3), r.within(1, 70), r.within(1, 90));
+    let (d, width) = ([8, 16, 32, 40, 64, 7][r.below(6)], [8, 16, 32, 64, 5][r.below(5)]);
+    // Heads before rows, or between rows and elements as a projection leaves them.
+    let side = |r: &mut Random, rows: usize, width: usize| {
+        let view = match r.below(2) {
+            0 => View::dense(&[b, h, rows, width]),
+            _ => View::dense(&[b, rows, h, width]).transpose(&[0, 2, 1, 3]),
+        };
+        Operand { dtype, view }
+    };
+    let (q, k, v, out) = (side(r, s, d), side(r, t, d), side(r, t, width), side(r, s, width));
+    let mask = match r.below(3) {
+        0 => None,
+        1 => Some(View { offset: 0, shape: vec![b, h, s, t], strides: vec![t as i64, 0, 0, 1] }),
+        _ => Some(View::dense(&[b, h, s, t])),
+    };
+    let mask = mask.map(|view| Operand { dtype: DType::F32, view });
+    Attention { scale: 1.0 / (d as f64).sqrt(), tf32, q, k, v, mask, out }
+}
+
+#[test]
+fn random_attention_agrees_with_the_evaluator() {
+    let arch = Arch::named("sm_80").expect("an architecture");
+    for seed in 0..64 {
+        let p = random(seed);
+        let facts = Flash::facts(&p, arch);
+        let legal: Vec<Flash> = Flash::space().filter(|s| s.legal(&facts)).collect();
+        let s = legal[Random(seed + 7).below(legal.len())];
+        let kernel = attention(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        check(&Problem::Attention(p), &kernel, seed);
+    }
+}
+
+#[test]
+fn heuristic_schedules_are_assembled_without_spills() {
+    for arch in ARCHES {
+        for seed in 0..8 {
+            let p = random(seed);
+            match Flash::heuristic(&p, arch) {
+                Some(s) => assemble(&attention(&p, &s, arch).unwrap_or_else(|e| panic!("{e}")), arch),
+                None => assert_eq!(arch.matrix, 0.0, "{} has no schedule", arch.target),
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Gathers and resampling: in the emulator against the naive evaluator, and through `ptxas`.
+
+mod support;
+
+use support::{Random, assemble, check};
+use wpk_kernels::arch::{ARCHES, Arch};
+use wpk_kernels::family::{IndexProblem, Indexed, indexed};
+use wpk_kernels::ptx::Kernel;
+use wpk_kernels::schedule::Schedule;
+use wpk_plan::DType;
+use wpk_plan::problem::{Gather, Problem, Resample};
+
+fn random(seed: u64) -> (Problem, IndexProblem) {
+    let r = &mut Random(seed);
+    let (outer, n, count) = (r.within(1, 3), r.within(1, 200), r.within(1, 20));
+    let inner = if r.below(2) == 0 { 8 * r.within(1, 5) } else { r.within(1, 9) };
+    if r.below(2) == 0 {
+        let dtype = [DType::F32, DType::F16, DType::I64, DType::U8][r.below(4)];
+        let index = [DType::I64, DType::I32][r.below(2)];
+        let gather = Gather { dtype, index, outer, n, inner, count };
+        return (Problem::Gather(gather.clone()), IndexProblem::Gather(gather));
+    }
+    let dtype = [DType::F32, DType::F16, DType::BF16][r.below(3)];
+    let resample = Resample { dtype, outer, n, count, taps: r.within(1, 4), inner };
+    (Problem::Resample(resample.clone()), IndexProblem::Resample(resample))
+}
+
+fn generated(p: &IndexProblem, arch: &Arch, seed: Option<u64>) -> Kernel {
+    let facts = Indexed::facts(p, arch);
+    let legal: Vec<Indexed> = Indexed::space().filter(|s| s.legal(&facts)).collect();
+    let s = seed.map_or_else(|| Indexed::heuristic(p, arch).expect("a schedule"), |seed| legal[Random(seed).below(legal.len())]);
+    indexed(p, &s, arch).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn random_positions_agree_with_the_evaluator() {
+    for seed in 0..60 {
+        let (problem, p) = random(seed);
+        check(&problem, &generated(&p, &ARCHES[seed as usize % 2], Some(seed + 3)), seed);
+    }
+}
+
+#[test]
+fn heuristic_schedules_are_assembled_without_spills() {
+    for arch in ARCHES {
+        for seed in 0..6 {
+            assemble(&generated(&random(seed).1, arch, None), arch);
+        }
+    }
+}
