@@ -16,9 +16,11 @@ pub struct ExplainArgs {
 pub fn explain(args: &ExplainArgs) -> Outcome {
     let compiled = args.model.model().build()?;
     print!("{}", compiled.program);
-    for choice in &compiled.choices {
-        let mark = if choice.chosen { "chosen" } else { "considered" };
-        println!("cover {mark}: {}, estimated {:.3} ms", choice.name, choice.cost / 1e6);
+    for (device, choices) in ["CPU", "GPU"].iter().zip(&compiled.choices) {
+        for choice in choices {
+            let mark = if choice.chosen { "chosen" } else { "considered" };
+            println!("{device} cover {mark}: {}, estimated {:.3} ms", choice.name, choice.cost / 1e6);
+        }
     }
     for remark in &compiled.remarks {
         println!("note: {remark}");

@@ -44,6 +44,9 @@ struct ModelArgs {
     /// A GPU architecture to make a plan for, as sm_80
     #[arg(long)]
     gpu: Option<String>,
+    /// The arithmetic of the GPU plan: fp32, tf32, fp16 or bf16
+    #[arg(long, default_value = "fp32", value_parser = precision)]
+    precision: wpk_build::Precision,
     /// The number of the CUDA device to run on; without it the CPU runs
     #[arg(long, requires = "gpu")]
     device: Option<usize>,
@@ -54,6 +57,12 @@ fn dim(text: &str) -> Result<(String, usize), String> {
     Ok((name.to_owned(), n.parse().map_err(|e| format!("{n:?}: {e}"))?))
 }
 
+fn precision(text: &str) -> Result<wpk_build::Precision, String> {
+    use wpk_build::Precision::{Bf16, Fp16, Fp32, Tf32};
+    let known = [("fp32", Fp32), ("tf32", Tf32), ("fp16", Fp16), ("bf16", Bf16)];
+    known.into_iter().find(|k| k.0 == text).map(|k| k.1).ok_or_else(|| "expected fp32, tf32, fp16 or bf16".to_owned())
+}
+
 fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let (name, list) = text.split_once('=').ok_or("expected NAME=AxBxC")?;
     let extents = list.split('x').map(|n| n.parse().map_err(|e| format!("{n:?}: {e}"))).collect::<Result<_, _>>()?;
@@ -62,7 +71,7 @@ fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
 
 impl ModelArgs {
     fn model(&self) -> wpk_build::Model {
-        let model = wpk_build::Model::new(&self.model);
+        let model = wpk_build::Model::new(&self.model).precision(self.precision);
         let model = self.dims.iter().fold(model, |m, (name, n)| m.dim(name, [*n]));
         let model = self.gpu.iter().fold(model, |m, arch| m.gpu(arch));
         self.shapes.iter().fold(model, |m, (name, s)| m.shape(name, s))

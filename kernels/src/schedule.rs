@@ -11,6 +11,9 @@ pub struct Param {
     pub values: &'static [u32],
 }
 
+/// Parameters of a family at most.
+const MOST: usize = 16;
+
 /// A point in a family's space.
 pub trait Schedule: Copy + std::fmt::Debug + std::fmt::Display + 'static {
     /// What it schedules.
@@ -41,17 +44,12 @@ pub trait Schedule: Copy + std::fmt::Debug + std::fmt::Display + 'static {
     fn space() -> impl Iterator<Item = Self> {
         let size: usize = Self::PARAMS.iter().map(|p| p.values.len()).product();
         (0..size).map(|mut i| {
-            let mut values: Vec<u32> = Self::PARAMS
-                .iter()
-                .rev()
-                .map(|p| {
-                    let value = p.values[i % p.values.len()];
-                    i /= p.values.len();
-                    value
-                })
-                .collect();
-            values.reverse();
-            Self::from_values(&values)
+            let mut values = [0; MOST];
+            for (p, param) in Self::PARAMS.iter().enumerate().rev() {
+                values[p] = param.values[i % param.values.len()];
+                i /= param.values.len();
+            }
+            Self::from_values(&values[..Self::PARAMS.len()])
         })
     }
 

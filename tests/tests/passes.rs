@@ -19,7 +19,7 @@ fn run(model: &str, pass: &str) -> (String, Vec<String>) {
     let mut remarks = vec![];
     if pass != "import" {
         for p in PIPELINE {
-            graph = apply(p, &graph, &mut remarks).expect("the pass succeeds");
+            graph = apply(p, &graph, &[], &mut remarks).expect("the pass succeeds");
             if p.name == pass {
                 break;
             }

@@ -44,7 +44,7 @@ plan for cpu
 
 /// The names of the covers considered, the chosen one first.
 fn covers(model: &str) -> Vec<&'static str> {
-    let mut choices = compile(model).choices;
+    let [mut choices, _] = compile(model).choices;
     choices.sort_by_key(|c| !c.chosen);
     choices.iter().map(|c| c.name).collect()
 }

@@ -5,8 +5,10 @@
 
 use crate::diag::Diags;
 use crate::graph::Graph;
-use crate::lower::{self, Weights, cost};
-use crate::passes::{self, Optimized};
+use crate::lower::{self, Modules, Weights, cost};
+use crate::model::Precision;
+use crate::passes::{self, BF16, F16, Optimized, PAD_CHANNELS};
+use wpk_plan::Plan;
 
 /// A way to cover the graph with problems.
 struct Cover {
@@ -33,13 +35,13 @@ pub struct Choice {
     pub chosen: bool,
 }
 
-/// The cheapest cover of a graph, and all that were compared.
-pub fn choose(graph: &Graph) -> Result<(Optimized, Vec<Choice>), Diags> {
+/// The cheapest cover of a graph after the common passes, and all that were compared.
+pub fn choose(common: &Optimized) -> Result<(Optimized, Vec<Choice>), Diags> {
     let mut best: Option<(Optimized, usize)> = None;
     let mut choices: Vec<Choice> = vec![];
     let mut known: Vec<String> = vec![];
     for cover in COVERS {
-        let optimized = passes::optimize(graph, cover.without, |_, _| {})?;
+        let optimized = passes::cover(common, cover.without)?;
         // A pass that found nothing to do makes no alternative.
         let text = optimized.graph.to_string();
         if known.contains(&text) {
@@ -58,6 +60,65 @@ pub fn choose(graph: &Graph) -> Result<(Optimized, Vec<Choice>), Diags> {
             Ok((optimized, choices))
         }
         // There is always the first cover.
-        None => passes::optimize(graph, &[], |_, _| {}).map(|o| (o, choices)),
+        None => passes::cover(common, &[]).map(|o| (o, choices)),
     }
+}
+
+/// What a GPU plan is made for.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// The arithmetic.
+    pub precision: Precision,
+    /// ONNX nodes that stay in single precision.
+    pub keep_fp32: &'a [String],
+}
+
+/// Passes that GPU plans do without: their kernels check bounds as they copy.
+const GPU_WITHOUT: &str = "explicit_padding";
+
+/// The cheapest GPU plan of a graph, and the covers that were compared; or the steps without a kernel in the first cover.
+pub type GpuChoice = Result<(Plan, Vec<Choice>), Vec<String>>;
+
+/// Lowers the cheapest cover for a GPU of a graph after the common passes.
+///
+/// # Errors
+/// Where a pass fails, which is a bug.
+pub fn choose_gpu(common: &Optimized, weights: &mut Weights, modules: &mut Modules, target: Target<'_>) -> Result<GpuChoice, Diags> {
+    let tf32 = target.precision == Precision::Tf32;
+    let mut best: Option<(Graph, usize)> = None;
+    let (mut choices, mut known, mut refused): (Vec<Choice>, Vec<String>, Option<Vec<String>>) = (vec![], vec![], None);
+    for cover in COVERS {
+        let optimized = for_gpu(common, cover, target)?;
+        let text = optimized.to_string();
+        if known.contains(&text) {
+            continue;
+        }
+        known.push(text);
+        match lower::lower_gpu(&optimized, &mut Weights::untold(), modules, tf32) {
+            Ok((_, cost)) => {
+                if best.as_ref().is_none_or(|b| cost < choices[b.1].cost) {
+                    best = Some((optimized, choices.len()));
+                }
+                choices.push(Choice { name: cover.name, cost, chosen: false });
+            }
+            Err(steps) => refused = refused.or(Some(steps)),
+        }
+    }
+    let Some((optimized, i)) = best else { return Ok(Err(refused.unwrap_or_default())) };
+    choices[i].chosen = true;
+    Ok(lower::lower_gpu(&optimized, weights, modules, tf32).map(|(plan, _)| (plan, choices)))
+}
+
+fn for_gpu(common: &Optimized, cover: &Cover, target: Target<'_>) -> Result<Graph, Diags> {
+    let without = [cover.without, &[GPU_WITHOUT]].concat();
+    let mut optimized = passes::cover(common, &without)?;
+    let half = match target.precision {
+        Precision::Fp16 => Some(F16),
+        Precision::Bf16 => Some(BF16),
+        Precision::Fp32 | Precision::Tf32 => None,
+    };
+    for pass in [PAD_CHANNELS].into_iter().chain(half) {
+        optimized.graph = passes::apply(&pass, &optimized.graph, target.keep_fp32, &mut optimized.remarks)?;
+    }
+    Ok(optimized.graph)
 }

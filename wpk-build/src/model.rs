@@ -1,6 +1,6 @@
 //! The compiler's front door: one model, its options, and what comes out.
 
-use crate::covers::{self, Choice};
+use crate::covers::{self, Choice, Target};
 use crate::diag::{Diag, Diags};
 use crate::graph::Graph;
 use crate::import::{self, Options};
@@ -14,9 +14,6 @@ use wpk_plan::{GpuPlans, Program};
 
 /// Bytes of weights and intermediates above which a model is refused.
 const MEMORY_LIMIT: usize = 1 << 37;
-
-/// Passes that GPU plans do without: their kernels check bounds as they copy.
-const GPU_WITHOUT: &[&str] = &["explicit_padding"];
 
 /// Arithmetic of the GPU plan. The CPU plan computes in `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +49,7 @@ pub struct Model {
     pub(crate) dims: Vec<(String, Vec<usize>)>,
     pub(crate) options: Options,
     pub(crate) precision: Precision,
+    pub(crate) keep_fp32: Vec<String>,
     pub(crate) gpus: Vec<&'static Arch>,
     pub(crate) unknown: Vec<String>,
     pub(crate) weights: WeightPlace,
@@ -68,8 +66,8 @@ pub struct Compiled {
     pub graphs: Vec<(Graph, Graph)>,
     /// Fusions that were refused.
     pub remarks: Vec<Remark>,
-    /// Covers that were compared for the last bucket.
-    pub choices: Vec<Choice>,
+    /// Covers that were compared for the last bucket, on the CPU and for the last GPU.
+    pub choices: [Vec<Choice>; 2],
     /// Why there is no plan for a GPU: the architecture, and every step without a kernel.
     pub refused: Vec<(&'static str, Vec<String>)>,
     /// Files that were read.
@@ -86,6 +84,7 @@ impl Model {
             dims,
             options,
             precision: Precision::default(),
+            keep_fp32: vec![],
             gpus: vec![],
             unknown: vec![],
             weights: WeightPlace::default(),
@@ -120,6 +119,12 @@ impl Model {
     /// The arithmetic of the GPU plan.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
+        self
+    }
+
+    /// Nodes that the GPU plan computes in single precision, by their ONNX names; `*` stands for any text.
+    pub fn keep_fp32(mut self, pattern: &str) -> Self {
+        self.keep_fp32.push(pattern.to_owned());
         self
     }
 
@@ -181,25 +186,30 @@ impl Model {
                 .into());
         }
         let mut weights = Weights::default();
-        let (mut buckets, mut graphs, mut remarks, mut choices) = (vec![], vec![], vec![], vec![]);
+        let (mut buckets, mut graphs, mut commons, mut remarks, mut choices) = (vec![], vec![], vec![], vec![], vec![]);
         for sizes in combinations(&self.dims) {
             let dims: BTreeMap<String, usize> = self.dims.iter().map(|d| d.0.clone()).zip(sizes.iter().copied()).collect();
             let options = Options { dims, ..self.options.clone() };
             let graph = import::import(source, &options)?;
-            let (optimized, considered) = covers::choose(&graph)?;
+            let common = passes::common(&graph)?;
+            let (optimized, considered) = covers::choose(&common)?;
             buckets.push((sizes, lower::lower(&optimized.graph, &mut weights)));
             graphs.push((graph, optimized.graph));
+            commons.push(common);
             remarks = optimized.remarks;
             choices = considered;
         }
-        let (mut gpus, mut refused) = (vec![], vec![]);
+        let (mut gpus, mut refused, mut gpu_choices) = (vec![], vec![], vec![]);
         for arch in &self.gpus {
             let mut modules = Modules::new(arch);
             let mut plans = vec![];
-            for (imported, _) in &graphs {
-                let optimized = passes::optimize(imported, GPU_WITHOUT, |_, _| {})?;
-                match lower::lower_gpu(&optimized.graph, &mut weights, &mut modules) {
-                    Ok(plan) => plans.push(plan),
+            for common in &commons {
+                let target = Target { precision: self.precision, keep_fp32: &self.keep_fp32 };
+                match covers::choose_gpu(common, &mut weights, &mut modules, target)? {
+                    Ok((plan, considered)) => {
+                        plans.push(plan);
+                        gpu_choices = considered;
+                    }
                     Err(steps) => {
                         refused.push((arch.target, steps));
                         break;
@@ -207,7 +217,8 @@ impl Model {
                 }
             }
             if plans.len() == graphs.len() {
-                gpus.push(GpuPlans { arch: arch.target.to_owned(), plans, modules: modules.list });
+                let modules = modules.used(&mut plans);
+                gpus.push(GpuPlans { arch: arch.target.to_owned(), plans, modules });
             }
         }
         let blob = weights.into_blob();
@@ -224,7 +235,7 @@ impl Model {
                 .help("this is a bug in wpk: please report it with the model")
                 .into());
         }
-        Ok(Compiled { program, blob, graphs, remarks, choices, refused, files: source.files.borrow().clone() })
+        Ok(Compiled { program, blob, graphs, remarks, choices: [choices, gpu_choices], refused, files: source.files.borrow().clone() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Constants.
 
 use bytes::Bytes;
+use half::{bf16, f16};
 use wpk_kernels::Tensor;
 use wpk_plan::DType;
 
@@ -52,6 +53,21 @@ impl Literal {
     pub fn to_texts(&self) -> Vec<String> {
         let elements = self.bytes.chunks(DType::Text.bytes());
         elements.map(|e| String::from_utf8_lossy(e).trim_end_matches('\0').to_owned()).collect()
+    }
+
+    /// Floating elements in another type of at most 32 bits.
+    pub fn narrowed(&self, dtype: DType) -> Self {
+        let floats = self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+        let bytes: Vec<u8> = match (self.dtype, dtype) {
+            (DType::F32, DType::F16) => floats.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect(),
+            (DType::F32, DType::BF16) => floats.flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect(),
+            _ => {
+                let mut tensor = self.tensor();
+                tensor.dtype = dtype;
+                tensor.to_bytes()
+            }
+        };
+        Self { dtype, shape: self.shape.clone(), bytes: Bytes::from(bytes) }
     }
 
     /// The elements, widened.

@@ -136,7 +136,7 @@ fn rule(op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
             let (t, s) = get(0)?;
             ensure(t.is_float() && !s.is_empty(), || format!("{t}{s:?} is not a floating tensor with a dimension"))?;
             for (u, p) in &inputs[1..] {
-                ensure(broadcast(&[p, s]).as_ref() == Ok(s) && u == t, || format!("{u}{p:?} does not broadcast to {t}{s:?}"))?;
+                ensure(broadcast(&[p, s]).as_ref() == Ok(s) && u.is_float(), || format!("{u}{p:?} does not broadcast to {t}{s:?}"))?;
             }
             Ok(vec![(*t, s.clone()); if *residual { 2 } else { 1 }])
         }
@@ -223,6 +223,8 @@ fn finish(sum: DType, shape: Vec<usize>, epilogue: Option<&wpk_plan::ScalarFn>, 
     for (t, s) in extras {
         ensure(broadcast(&[s, &shape]).as_ref() == Ok(&shape), || format!("{t}{s:?} does not broadcast to {shape:?}"))?;
     }
+    // Half types are summed in single precision.
+    let sum = if sum.is_float() && sum.bytes() == 2 { DType::F32 } else { sum };
     Ok(vec![(epilogue.map_or(sum, |f| f.dtype(f.outputs[0])), shape)])
 }
 

@@ -5,16 +5,26 @@ use super::{Weights, memory, plan};
 use crate::graph::Graph;
 use std::collections::BTreeMap;
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::heuristic;
+use wpk_kernels::family::{Generated, heuristic};
 use wpk_plan::problem::{Map, Move, Operand, Problem};
-use wpk_plan::{Codec, DType, Module, Plan, ScalarFn, WeightLayout};
+use wpk_plan::{Block, Codec, DType, Kernel, Module, Plan, ScalarFn, WeightLayout};
 
 /// The kernels of an architecture's plans; equal problems share one.
 pub struct Modules {
     arch: &'static Arch,
     /// All so far.
     pub list: Vec<Module>,
-    known: BTreeMap<Vec<u8>, (u32, usize, usize, String)>,
+    known: BTreeMap<Vec<u8>, Known>,
+}
+
+/// A module that was generated before.
+#[derive(Clone)]
+struct Known {
+    module: u32,
+    /// Bytes of its own, and bytes that begin as zero.
+    memory: (usize, usize),
+    schedule: String,
+    cost: f64,
 }
 
 impl Modules {
@@ -23,19 +33,18 @@ impl Modules {
         Self { arch, list: vec![], known: BTreeMap::new() }
     }
 
-    /// The module of a problem, bytes of its own, bytes that begin as zero, and its schedule.
-    fn generated(&mut self, problem: &Problem, layout: WeightLayout) -> Result<(u32, usize, usize, String), String> {
+    fn generated(&mut self, problem: &Problem, layout: WeightLayout) -> Result<Known, String> {
         let mut key = vec![];
         problem.encode(&mut key);
-        key.push(u8::from(layout == WeightLayout::Panels16));
+        layout.encode(&mut key);
         if let Some(known) = self.known.get(&key) {
             return Ok(known.clone());
         }
-        let (kernel, schedule) = heuristic(problem, layout, self.arch).map_err(|e| e.to_string())?;
+        let Generated { kernel, schedule, cost } = heuristic(problem, layout, self.arch).map_err(|e| e.to_string())?;
         if let Some(fault) = kernel.verify().first() {
             return Err(format!("the generated kernel is not valid: {fault}"));
         }
-        let found = (self.list.len() as u32, kernel.workspace, kernel.zeroed, schedule);
+        let found = Known { module: self.list.len() as u32, memory: (kernel.workspace, kernel.zeroed), schedule, cost };
         self.list.push(Module {
             entry: kernel.name.clone(),
             text: kernel.text(self.arch),
@@ -46,20 +55,43 @@ impl Modules {
         self.known.insert(key, found.clone());
         Ok(found)
     }
+
+    /// The modules that some plans launch, numbered anew in those plans.
+    pub fn used(&self, plans: &mut [Plan]) -> Vec<Module> {
+        let mut numbers: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut list = vec![];
+        for block in plans.iter_mut().flat_map(|p| &mut p.body.blocks) {
+            let Block::Run(steps) = block else { continue };
+            for step in steps {
+                if let Kernel::Gpu(_, _, module) = &mut step.kernel {
+                    *module = *numbers.entry(*module).or_insert_with(|| {
+                        list.push(self.list[*module as usize].clone());
+                        list.len() as u32 - 1
+                    });
+                }
+            }
+        }
+        list
+    }
 }
 
-/// The plan of an optimized graph for a GPU.
+/// Nanoseconds from one step to the next.
+const STEP: f64 = 300.0;
+
+/// The plan of an optimized graph for a GPU, with its estimated nanoseconds.
 ///
 /// # Errors
 /// Every step that has no kernel, with its ONNX nodes and the reason.
-pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules) -> Result<Plan, Vec<String>> {
-    let Drafts { steps, mut arena, inputs, outputs, weights } = steps::lower(graph, weights);
-    let (mut launched, mut refused) = (vec![], vec![]);
+pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules, tf32: bool) -> Result<(Plan, f64), Vec<String>> {
+    let Drafts { steps, mut arena, inputs, outputs, weights } = steps::lower(graph, weights, tf32);
+    let (mut launched, mut refused, mut total) = (vec![], vec![], 0.0);
     for draft in steps.into_iter().flat_map(apart) {
         match modules.generated(&draft.problem, draft.layout) {
             Err(reason) => refused.push(format!("{}: {reason}", draft.origin)),
-            Ok((module, workspace, zeroed, schedule)) => {
-                let mut draft = Draft { launch: Some(Launch { module, zeroed }), why: schedule, ..draft };
+            Ok(Known { module, memory: (workspace, zeroed), schedule, cost }) => {
+                total += STEP + cost;
+                let mut draft =
+                    Draft { launch: Some(Launch { module, zeroed }), why: format!("{schedule} ({:.1} us estimated)", cost / 1e3), ..draft };
                 if workspace > 0 {
                     draft.args.push((Buffer::Arena(arena.len()), DType::U8));
                     arena.push(workspace);
@@ -72,7 +104,7 @@ pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules) -> Res
         return Err(refused);
     }
     let (steps, arena, zeroed) = memory::assign(Drafts { steps: launched, arena, inputs, outputs, weights });
-    Ok(plan(graph, modules.arch.target, steps, (arena, zeroed)))
+    Ok((plan(graph, modules.arch.target, steps, (arena, zeroed)), total))
 }
 
 /// A move as maps, one for the fill and one for each part; anything else as it is.

@@ -17,7 +17,7 @@ use wpk_plan::{Block, Body, Plan, Port, Step};
 
 /// The CPU plan of an optimized graph; its weights join those of other buckets.
 pub fn lower(graph: &Graph, weights: &mut Weights) -> Plan {
-    let steps = steps::lower(graph, weights);
+    let steps = steps::lower(graph, weights, false);
     let (steps, arena, zeroed) = memory::assign(steps);
     plan(graph, "cpu", steps, (arena, zeroed))
 }

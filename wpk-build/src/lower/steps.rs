@@ -63,16 +63,17 @@ struct Lowering<'a> {
     homes: Vec<Option<(Home, View)>>,
     dense: Vec<Option<Buffer>>,
     placement: Placement,
+    tf32: bool,
     arena: Vec<usize>,
     steps: Vec<Draft>,
 }
 
-/// Lowers every node.
-pub fn lower(graph: &Graph, weights: &mut Weights) -> Drafts {
+/// Lowers every node; `tf32` allows products of `f32` to be rounded so.
+pub fn lower(graph: &Graph, weights: &mut Weights, tf32: bool) -> Drafts {
     let mut arena = vec![];
     let placement = Placement::new(graph, &mut |v| fresh(graph, &mut arena, v));
     let n = graph.values.len();
-    let mut l = Lowering { graph, weights, homes: vec![None; n], dense: vec![None; n], placement, arena, steps: vec![] };
+    let mut l = Lowering { graph, weights, homes: vec![None; n], dense: vec![None; n], placement, tf32, arena, steps: vec![] };
     for (i, value) in graph.values.iter().enumerate() {
         let home = match value.def {
             Def::Input(n) => Home::Buffer(Buffer::Input(n)),
@@ -202,7 +203,11 @@ impl Lowering<'_> {
         }
         let Some(mut problem) = problem(&node.op, &inputs, &outputs) else { return };
         let (mut layout, mut why) = (WeightLayout::Dense, String::new());
+        if let Problem::Attention(a) = &mut problem {
+            a.tf32 = self.tf32 && a.q.dtype == DType::F32;
+        }
         if let Problem::Contraction(c) = &mut problem {
+            c.tf32 = self.tf32 && c.dtype == DType::F32 && c.sum == DType::F32;
             (layout, why) = self.weights_of(c, node, &mut args);
         }
         if let Problem::Move(m) = &mut problem {
@@ -237,9 +242,12 @@ impl Lowering<'_> {
             return (WeightLayout::Dense, "second factor computed at run time".to_owned());
         };
         let Some(literal) = self.graph.literal(root) else { return (WeightLayout::Dense, String::new()) };
+        let half = c.dtype.is_float() && c.dtype.bytes() == 2;
         let single = c.dtype == DType::F32 && c.sum == DType::F32;
-        let (section, layout, why) = if let Some(section) = single.then(|| self.by_channel(c, literal)).flatten() {
+        let (section, layout, why) = if let Some(section) = (single || half).then(|| self.by_channel(c, literal)).flatten() {
             (section, WeightLayout::Dense, "channelwise, weights by tap".to_owned())
+        } else if let Some(section) = (half || c.tf32).then(|| self.weights.columns(literal, c)).flatten() {
+            (section, WeightLayout::Columns, "weights in columns".to_owned())
         } else if let Some(section) = single.then(|| self.weights.panels(literal, c)).flatten() {
             (section, WeightLayout::Panels16, "weights in panels".to_owned())
         } else {

@@ -4,6 +4,7 @@ use crate::graph::Literal;
 use crate::hash;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use wpk_plan::number::tf32;
 use wpk_plan::problem::Contraction;
 use wpk_plan::{DType, Section, WeightLayout};
 
@@ -27,6 +28,7 @@ pub struct Blob {
 enum Source {
     Dense(Literal),
     Panels(Literal, Box<Contraction>),
+    Columns(Literal, Box<Contraction>),
     Channels(Literal, Vec<usize>),
 }
 
@@ -48,7 +50,7 @@ impl Weights {
 
     fn add(&mut self, source: Source, dtype: DType, layout: WeightLayout, shape: Vec<usize>, description: &str) -> u32 {
         let literal = match &source {
-            Source::Dense(l) | Source::Panels(l, _) | Source::Channels(l, _) => l,
+            Source::Dense(l) | Source::Panels(l, _) | Source::Columns(l, _) | Source::Channels(l, _) => l,
         };
         let key = if self.untold {
             u128::from(self.blob.sections.len() as u32)
@@ -84,6 +86,17 @@ impl Weights {
         Some(self.add(Source::Panels(literal.clone(), Box::new(c.clone())), DType::F32, WeightLayout::Panels16, shape, &description))
     }
 
+    /// The second factor of a contraction in columns, rounded to TF32 where that is what it is multiplied in; `None` where it
+    /// cannot be packed.
+    pub fn columns(&mut self, literal: &Literal, c: &Contraction) -> Option<u32> {
+        let roles = c.roles();
+        let strides: Option<Vec<i64>> = (0..c.space.len()).map(|l| c.b.stride(l, &c.space)).collect();
+        let strides = strides.filter(|_| literal.dtype == c.dtype)?;
+        let shape = vec![roles.count(&roles.batch), roles.count(&roles.n), roles.column_len(c.dtype.bytes())];
+        let description = format!("columns {:?} {roles:?} {strides:?} {} {}", literal.shape, c.b.base(), c.tf32);
+        Some(self.add(Source::Columns(literal.clone(), Box::new(c.clone())), c.dtype, WeightLayout::Columns, shape, &description))
+    }
+
     /// A constant with its dimensions in another order.
     pub fn permuted(&mut self, literal: &Literal, perm: Vec<usize>) -> u32 {
         let shape = perm.iter().map(|&p| literal.shape[p]).collect();
@@ -116,6 +129,14 @@ impl Blob {
                     let mut bytes = Vec::with_capacity(packed.len() * 4);
                     packed.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
                     out.write_all(&bytes)?;
+                }
+                Source::Columns(literal, c) if c.tf32 => {
+                    let floats = literal.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+                    let rounded: Vec<u8> = floats.flat_map(|x| tf32(x).to_le_bytes()).collect();
+                    out.write_all(&c.roles().columns(&c.b, &rounded, 4).unwrap_or_default())?;
+                }
+                Source::Columns(literal, c) => {
+                    out.write_all(&c.roles().columns(&c.b, &literal.bytes, c.dtype.bytes()).unwrap_or_default())?;
                 }
                 Source::Channels(literal, perm) => {
                     let size = literal.dtype.bytes();

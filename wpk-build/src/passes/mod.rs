@@ -9,7 +9,9 @@ mod channels_last;
 mod epilogue;
 mod explicit_padding;
 mod fuse_maps;
+mod half;
 mod layer_norm;
+mod pad_channels;
 mod pattern;
 mod rewrite;
 mod widen;
@@ -40,7 +42,17 @@ pub const PIPELINE: &[Pass] = &[
     Pass { name: "epilogue", rule: epilogue::rule },
 ];
 
-/// A graph after the pipeline, with what was not fused and why.
+/// Channels of convolutions in pieces, for tensor cores.
+pub const PAD_CHANNELS: Pass = Pass { name: "pad_channels", rule: pad_channels::rule };
+
+/// Storage and factors in binary16.
+pub const F16: Pass = Pass { name: "f16", rule: half::f16 };
+
+/// Storage and factors in bfloat16.
+pub const BF16: Pass = Pass { name: "bf16", rule: half::bf16 };
+
+/// A graph after some passes, with what was not fused and why.
+#[derive(Clone)]
 pub struct Optimized {
     /// The graph.
     pub graph: Graph,
@@ -48,22 +60,33 @@ pub struct Optimized {
     pub remarks: Vec<Remark>,
 }
 
-/// Runs the pipeline without the named passes; `observe` sees the graph after every pass.
-pub fn optimize(graph: &Graph, without: &[&str], mut observe: impl FnMut(&str, &Graph)) -> Result<Optimized, Diags> {
+/// The first pass that a cover may leave out: what is before it is common to all.
+const FIRST_CHOICE: &str = "attention";
+
+/// Runs the passes that every cover has in common, which is where weights are computed.
+pub fn common(graph: &Graph) -> Result<Optimized, Diags> {
     let mut optimized = Optimized { graph: graph.clone(), remarks: vec![] };
-    for pass in PIPELINE.iter().filter(|p| !without.contains(&p.name)) {
-        optimized.graph = apply(pass, &optimized.graph, &mut optimized.remarks)?;
-        observe(pass.name, &optimized.graph);
+    for pass in PIPELINE.iter().take_while(|p| p.name != FIRST_CHOICE) {
+        optimized.graph = apply(pass, &optimized.graph, &[], &mut optimized.remarks)?;
     }
     Ok(optimized)
 }
 
-/// Runs one pass and verifies its result.
-pub fn apply(pass: &Pass, graph: &Graph, remarks: &mut Vec<Remark>) -> Result<Graph, Diags> {
+/// Runs the other passes, without the named ones.
+pub fn cover(common: &Optimized, without: &[&str]) -> Result<Optimized, Diags> {
+    let mut optimized = common.clone();
+    for pass in PIPELINE.iter().skip_while(|p| p.name != FIRST_CHOICE).filter(|p| !without.contains(&p.name)) {
+        optimized.graph = apply(pass, &optimized.graph, &[], &mut optimized.remarks)?;
+    }
+    Ok(optimized)
+}
+
+/// Runs one pass and verifies its result; nodes whose names match `keep_fp32` stay in single precision.
+pub fn apply(pass: &Pass, graph: &Graph, keep_fp32: &[String], remarks: &mut Vec<Remark>) -> Result<Graph, Diags> {
     let bug = |what: String| {
         Diags::from(Diag::new(format!("pass {}: {what}", pass.name)).help("this is a bug in wpk: please report it with the model"))
     };
-    let result = run(graph, pass.rule, remarks).map_err(bug)?;
+    let result = run(graph, pass.rule, keep_fp32, remarks).map_err(bug)?;
     match result.verify() {
         faults if faults.is_empty() => Ok(result),
         faults => Err(bug(faults.join("; "))),

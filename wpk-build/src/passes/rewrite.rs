@@ -59,9 +59,23 @@ pub struct Rewrite<'a> {
     /// Refused fusions.
     pub remarks: &'a mut Vec<Remark>,
     uses: BTreeMap<ValueId, usize>,
+    /// Old values that are the model's results and nothing else.
+    results: Vec<ValueId>,
+    /// Names of ONNX nodes, `*` for any text, that keep single precision.
+    keep_fp32: &'a [String],
 }
 
 impl Rewrite<'_> {
+    /// Whether what a node computes is a result of the model and read by nothing else.
+    pub fn is_result(&self, node: &Node) -> bool {
+        node.outputs.iter().any(|o| self.results.contains(o))
+    }
+
+    /// Whether the user wants a node in single precision.
+    pub fn keeps_fp32(&self, origin: &Origin) -> bool {
+        origin.nodes.iter().any(|n| self.keep_fp32.iter().any(|pattern| matches(pattern, n)))
+    }
+
     /// Whether a new value is read at most once.
     pub fn single(&self, v: ValueId) -> bool {
         self.uses.get(&v).copied().unwrap_or(0) <= 1
@@ -80,10 +94,21 @@ impl Rewrite<'_> {
     }
 }
 
+/// Whether a pattern with `*` for any text matches a whole name.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => {
+            name.strip_prefix(start).is_some_and(|name| (0..=name.len()).any(|i| name.is_char_boundary(i) && matches(rest, &name[i..])))
+        }
+    }
+}
+
 /// Rebuilds a graph with a rule, and drops what no result needs any more.
-pub fn run(old: &Graph, rule: Rule, remarks: &mut Vec<Remark>) -> Result<Graph, String> {
+pub fn run(old: &Graph, rule: Rule, keep_fp32: &[String], remarks: &mut Vec<Remark>) -> Result<Graph, String> {
     let old_uses = old.uses();
-    let mut cx = Rewrite { b: Builder::default(), remarks, uses: BTreeMap::new() };
+    let results = old.outputs.iter().map(|o| o.1).filter(|o| old_uses[o.0 as usize] == 1).collect();
+    let mut cx = Rewrite { b: Builder::default(), remarks, uses: BTreeMap::new(), results, keep_fp32 };
     let mut names = Names { old, old_uses, map: vec![None; old.values.len()] };
     for (name, id) in &old.inputs {
         let value = old.value(*id);
