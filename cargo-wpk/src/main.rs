@@ -3,6 +3,7 @@
 mod bench;
 mod explain;
 mod inspect;
+mod landscape;
 mod npy;
 mod run;
 mod verify;
@@ -26,6 +27,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Runs the plan beside the float64 evaluator and names the first step that diverges
     Verify(verify::VerifyArgs),
+    /// Records the times of many schedules of single problems, or compares a record with the estimate
+    Landscape(landscape::LandscapeArgs),
     /// Times the plan
     Bench(bench::BenchArgs),
 }
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Landscape(args) => landscape::landscape(&args),
         Command::Bench(args) => bench::bench(&args),
     };
     match outcome {

@@ -25,6 +25,10 @@ pub use text::Text;
 pub use weights::Weights;
 pub use wpk_plan as plan;
 
+/// Single kernels on a device, for the search.
+#[cfg(feature = "cuda")]
+pub use cuda::measure;
+
 /// Times and intermediate results of single steps, for the command line.
 pub mod trace {
     pub use crate::model::Trace;

@@ -16,6 +16,7 @@ mod reduction;
 mod rows;
 mod scalar;
 mod simt;
+mod space;
 mod tile;
 
 pub use attention::{Flash, attention};
@@ -26,6 +27,7 @@ pub use pointwise::{Pointwise, pointwise};
 pub use reduction::{Folded, Reduction, reduction};
 pub use rows::{RowProblem, Rows, rows};
 pub use simt::{Simt, simt};
+pub use space::{Candidate, Space, spaces};
 
 use crate::arch::Arch;
 use crate::ptx::Kernel;

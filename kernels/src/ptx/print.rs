@@ -7,6 +7,12 @@ use std::fmt::Write;
 use wpk_plan::Module;
 
 impl Kernel {
+    /// What a plan launches.
+    pub fn module(&self, arch: &Arch) -> Module {
+        let (threads, blocks, shared) = (self.threads, self.blocks, self.shared);
+        Module { entry: self.name.clone(), text: self.text(arch), threads, blocks, shared }
+    }
+
     /// The text for an architecture.
     pub fn text(&self, arch: &Arch) -> String {
         let mut printer = Printer { lines: vec![], labels: 0, counts: BTreeMap::new() };

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use wpk_kernels::arch::Arch;
 use wpk_kernels::ptx::Kernel;
 use wpk_plan::problem::{Operand, Problem};
-use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Module, Place, Plan, Port, Program, Step, WeightLayout};
+use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Place, Plan, Port, Program, Step, WeightLayout};
 use wpk_rt::{Device, Model, Weights};
 
 /// The outputs of a kernel that was made for sm_75 or sm_80; nothing unless `WPK_GPU=on` asks for it.
@@ -41,13 +41,7 @@ fn execute(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[V
         body: Body { blocks: vec![Block::Run(vec![step])] },
     };
     let arch = Arch::named("sm_80").expect("an architecture");
-    let module = Module {
-        entry: kernel.name.clone(),
-        text: kernel.text(arch),
-        threads: kernel.threads,
-        blocks: kernel.blocks,
-        shared: kernel.shared,
-    };
+    let module = kernel.module(arch);
     let gpu = plan(arch.target, step(wpk_plan::Kernel::Gpu(problem.clone(), layout, 0), &args));
     let cpu = plan("cpu", step(wpk_plan::Kernel::Cpu(problem.clone(), layout), &args[..reads.len() + writes.len()]));
     let program = Program {

@@ -45,13 +45,7 @@ impl Modules {
             return Err(format!("the generated kernel is not valid: {fault}"));
         }
         let found = Known { module: self.list.len() as u32, memory: (kernel.workspace, kernel.zeroed), schedule, cost };
-        self.list.push(Module {
-            entry: kernel.name.clone(),
-            text: kernel.text(self.arch),
-            threads: kernel.threads,
-            blocks: kernel.blocks,
-            shared: kernel.shared,
-        });
+        self.list.push(kernel.module(self.arch));
         self.known.insert(key, found.clone());
         Ok(found)
     }

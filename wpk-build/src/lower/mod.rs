@@ -13,13 +13,19 @@ pub use problem::problem;
 pub use weights::{Blob, Weights};
 
 use crate::graph::Graph;
-use wpk_plan::{Block, Body, Plan, Port, Step};
+use wpk_plan::problem::Problem;
+use wpk_plan::{Block, Body, Plan, Port, Step, WeightLayout};
 
 /// The CPU plan of an optimized graph; its weights join those of other buckets.
 pub fn lower(graph: &Graph, weights: &mut Weights) -> Plan {
     let steps = steps::lower(graph, weights, false);
     let (steps, arena, zeroed) = memory::assign(steps);
     plan(graph, "cpu", steps, (arena, zeroed))
+}
+
+/// The problems of an optimized graph, with the layouts of their weights, in order.
+pub fn problems(graph: &Graph, weights: &mut Weights, tf32: bool) -> Vec<(Problem, WeightLayout)> {
+    steps::lower(graph, weights, tf32).steps.into_iter().map(|d| (d.problem, d.layout)).collect()
 }
 
 fn plan(graph: &Graph, target: &str, steps: Vec<Step>, (arena, zeroed): (usize, usize)) -> Plan {

@@ -122,6 +122,16 @@ impl Buffer {
         Ok(buffer)
     }
 
+    /// Its bytes.
+    pub fn read(&self) -> Result<Vec<u8>, Error> {
+        self.context.enter()?;
+        let mut bytes = vec![0; self.bytes];
+        if self.bytes > 0 {
+            cu!(cuMemcpyDtoH_v2(bytes.as_mut_ptr().cast(), self.pointer, self.bytes))?;
+        }
+        Ok(bytes)
+    }
+
     /// A copy of host memory.
     pub fn of(context: &Arc<Context>, data: &[u8]) -> Result<Self, Error> {
         let buffer = Self::new(context, data.len())?;

@@ -1,6 +1,7 @@
 //! GPU plans: kernels loaded once, weights on the device, and sessions that replay a graph of launches.
 
 mod driver;
+pub mod measure;
 
 use crate::Error;
 use crate::sessions::{Options, Sessions};

@@ -1,0 +1,254 @@
+//! Landscapes: the times of many schedules of single problems, recorded on a GPU, and how well the estimate knows them.
+
+use crate::Outcome;
+use clap::Args;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use wpk_build::Precision;
+use wpk_build::graph::{Builder, Conv, Graph, Op};
+use wpk_build::lower::{self, Weights};
+use wpk_kernels::arch::Arch;
+use wpk_kernels::family::{Candidate, Space, spaces};
+use wpk_plan::problem::Problem;
+use wpk_plan::{DType, Module, WeightLayout};
+use wpk_rt::measure::{Bench, Memory};
+
+#[derive(Args)]
+pub struct LandscapeArgs {
+    /// The file of times, one JSON object a line
+    file: PathBuf,
+    /// Records on this CUDA device; without it the file is compared with the estimate
+    #[arg(long)]
+    device: Option<usize>,
+    /// The architecture
+    #[arg(long, default_value = "sm_90a")]
+    gpu: String,
+    /// Schedules of a problem: those the estimate prefers, and as many others
+    #[arg(long, default_value_t = 64)]
+    schedules: usize,
+    /// The arithmetic: fp32, tf32, fp16 or bf16
+    #[arg(long, default_value = "fp16", value_parser = crate::precision)]
+    precision: wpk_build::Precision,
+    /// Only problems whose names contain this
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+/// Convolutions as input channels, extent, output channels, kernel, stride, padding: ResNet-18's twelve, and four of ResNet-50.
+const CONVS: &[[usize; 6]] = &[
+    [4, 224, 64, 7, 2, 3],
+    [64, 56, 64, 3, 1, 1],
+    [64, 56, 64, 1, 1, 0],
+    [64, 56, 128, 3, 2, 1],
+    [64, 56, 128, 1, 2, 0],
+    [128, 28, 128, 3, 1, 1],
+    [128, 28, 256, 3, 2, 1],
+    [128, 28, 256, 1, 2, 0],
+    [256, 14, 256, 3, 1, 1],
+    [256, 14, 512, 3, 2, 1],
+    [256, 14, 512, 1, 2, 0],
+    [512, 7, 512, 3, 1, 1],
+    [256, 56, 64, 1, 1, 0],
+    [1024, 14, 256, 1, 1, 0],
+    [2048, 7, 512, 1, 1, 0],
+    [512, 7, 2048, 1, 1, 0],
+];
+
+/// Products as rows, columns and depth: BERT's and ViT's for one item and 32.
+const PRODUCTS: &[[usize; 3]] = &[
+    [128, 768, 768],
+    [128, 3072, 768],
+    [128, 768, 3072],
+    [4096, 768, 768],
+    [4096, 3072, 768],
+    [4096, 768, 3072],
+    [6304, 768, 3072],
+    [4096, 4096, 4096],
+    [1, 1000, 2048],
+];
+
+/// A problem by name, with the layout of its weights.
+fn problems(precision: Precision) -> Vec<(String, Problem, WeightLayout)> {
+    let mut all = vec![];
+    for batch in [1, 32] {
+        for &[c, h, n, k, stride, pad] in CONVS {
+            let out = (h + 2 * pad - k) / stride + 1;
+            let conv = Conv {
+                strides: vec![stride; 2],
+                pads: vec![pad as i64; 2],
+                dilations: vec![1; 2],
+                groups: 1,
+                transposed: false,
+                out: vec![out; 2],
+                channels_last: true,
+                epilogue: None,
+            };
+            let graph = graph(precision, &[batch, h, h, c], &[n, c, k, k], Op::Conv(conv));
+            all.extend(graph.map(|g| (format!("conv b{batch} {c} {h} {n} {k} {stride} {pad}"), g)));
+        }
+    }
+    for &[m, n, k] in PRODUCTS {
+        let op = Op::Contract { a: b"mk".to_vec(), b: b"kn".to_vec(), out: b"mn".to_vec(), epilogue: None };
+        all.extend(graph(precision, &[m, k], &[k, n], op).map(|g| (format!("product {m} {n} {k}"), g)));
+    }
+    let single = |(name, graph): (String, Graph)| {
+        let problems = lower::problems(&graph, &mut Weights::untold(), precision == Precision::Tf32);
+        problems.into_iter().next().map(|(problem, layout)| (name, problem, layout))
+    };
+    all.into_iter().filter_map(single).collect()
+}
+
+/// A graph of one operation by constant weights.
+fn graph(precision: Precision, x: &[usize], w: &[usize], op: Op) -> Option<Graph> {
+    let dtype = match precision {
+        Precision::Fp32 | Precision::Tf32 => DType::F32,
+        Precision::Fp16 => DType::F16,
+        Precision::Bf16 => DType::BF16,
+    };
+    let mut b = Builder::default();
+    let input = b.input("x", dtype, x);
+    let bytes = vec![0; w.iter().product::<usize>() * dtype.bytes()];
+    let weights = b.constant(wpk_build::Literal { dtype, shape: w.to_vec(), bytes: bytes.into() });
+    // What is stored has the type of the factors.
+    let mut epilogue = wpk_plan::ScalarFn::default();
+    let sum = epilogue.input(0, DType::F32);
+    epilogue.outputs = vec![epilogue.cast(sum, dtype)];
+    let op = match op {
+        Op::Conv(c) => Op::Conv(Conv { epilogue: Some(epilogue), ..c }),
+        Op::Contract { a, b, out, .. } => Op::Contract { a, b, out, epilogue: Some(epilogue) },
+        other => other,
+    };
+    let y = b.one(op, &[input, weights]).ok()?;
+    b.graph.outputs.push(("y".to_owned(), y));
+    Some(b.graph)
+}
+
+pub fn landscape(args: &LandscapeArgs) -> Outcome {
+    let arch = Arch::named(&args.gpu).ok_or("there is no such architecture")?;
+    match args.device {
+        Some(device) => record(args, arch, device),
+        None => compare(args, arch),
+    }
+}
+
+/// The schedules that are recorded: the estimate's best, and others by a fixed walk.
+fn chosen(space: &Space<'_>, count: usize) -> Vec<Candidate> {
+    let mut all = space.all();
+    all.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+    let best = all.len().min(count / 2);
+    let rest = all.split_off(best);
+    // Those that the estimate puts beyond ten times its best are left out.
+    let limit = all.first().map_or(0.0, |c| c.cost * 10.0);
+    let rest: Vec<Candidate> = rest.into_iter().filter(|c| c.cost < limit).collect();
+    let step = (rest.len() / (count - count / 2).max(1)).max(1);
+    all.extend(rest.into_iter().step_by(step).take(count - count / 2));
+    all
+}
+
+/// Random normal-like elements in the type of an operand.
+fn random(dtype: DType, len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let values: Vec<u8> = (0..len).flat_map(|_| (next() + next()).to_le_bytes()).collect();
+    wpk_build::Literal { dtype: DType::F32, shape: vec![len], bytes: values.into() }.narrowed(dtype).bytes.to_vec()
+}
+
+fn record(args: &LandscapeArgs, arch: &Arch, device: usize) -> Outcome {
+    let bench = Bench::new(device)?;
+    let mut file = std::fs::File::create(&args.file)?;
+    for (name, problem, layout) in problems(args.precision).into_iter().filter(|p| p.0.contains(&args.only)) {
+        let mut operands: Vec<Memory> = vec![];
+        for (i, o) in problem.inputs().iter().chain(&problem.outputs()).enumerate() {
+            let mut len = o.view.span().map_or(0, |s| s.1);
+            if let (Problem::Contraction(c), 1) = (&problem, i) {
+                len = len.max(c.roles().packed_len()).max(c.roles().count(&c.roles().n) * c.roles().column_len(o.dtype.bytes()));
+            }
+            operands.push(bench.memory(&random(o.dtype, len, i as u64 + 1))?);
+        }
+        for space in spaces(&problem, layout, arch).into_iter().take(1) {
+            let candidates = chosen(&space, args.schedules);
+            let made: Vec<_> = candidates.iter().filter_map(|c| space.generate(&c.values).ok().map(|g| (c, g))).collect();
+            let modules: Vec<Module> = made.iter().map(|(_, g)| g.kernel.module(arch)).collect();
+            let mut best = f64::INFINITY;
+            for ((candidate, made), loaded) in made.iter().zip(bench.load(&modules)) {
+                let Ok(kernel) = loaded else { continue };
+                let own = [made.kernel.workspace, made.kernel.zeroed].into_iter().filter(|&n| n > 0);
+                let own = own.map(|n| bench.memory(&vec![0; n])).collect::<Result<Vec<_>, _>>()?;
+                let arguments: Vec<&Memory> = operands.iter().chain(&own).collect();
+                let once = bench.time(&kernel, &arguments, 2, 1)?;
+                // What is far behind is not timed well.
+                let rounds = if once > 4.0 * best { 1 } else { 5 };
+                let repeats = (300_000.0 / once).clamp(4.0, 40.0) as usize;
+                let time = if rounds == 1 { once } else { bench.time(&kernel, &arguments, repeats, rounds)? };
+                best = best.min(time);
+                writeln!(
+                    file,
+                    "{{\"problem\":\"{name}\",\"precision\":\"{:?}\",\"family\":\"{}\",\"values\":{:?},\"ns\":{time:.0}}}",
+                    args.precision, candidate.family, candidate.values
+                )?;
+            }
+            println!("{name}: {} schedules, best {:.2} us, estimated best {:.2} us", made.len(), best / 1e3, candidates[0].cost / 1e3);
+        }
+    }
+    Ok(())
+}
+
+/// The estimate beside the times: what its choice costs over the best, and how it orders the rest.
+fn compare(args: &LandscapeArgs, arch: &Arch) -> Outcome {
+    let mut times: BTreeMap<String, Vec<(Vec<u32>, f64)>> = BTreeMap::new();
+    for line in BufReader::new(std::fs::File::open(&args.file)?).lines() {
+        let row: serde_json::Value = serde_json::from_str(&line?)?;
+        let values = row["values"].as_array().map(|v| v.iter().filter_map(|x| Some(x.as_u64()? as u32)).collect()).unwrap_or_default();
+        times.entry(row["problem"].as_str().unwrap_or_default().to_owned()).or_default().push((values, row["ns"].as_f64().unwrap_or(0.0)));
+    }
+    let (mut losses, mut ranks) = (vec![], vec![]);
+    for (name, problem, layout) in problems(args.precision) {
+        let Some(rows) = times.get(&name) else { continue };
+        let Some(space) = spaces(&problem, layout, arch).into_iter().next() else { continue };
+        let known: Vec<(f64, f64, &Vec<u32>)> = rows.iter().filter_map(|(v, ns)| Some((space.estimate(v)?, *ns, v))).collect();
+        let (Some(first), Some(best)) = (known.iter().min_by(|a, b| a.0.total_cmp(&b.0)), known.iter().min_by(|a, b| a.1.total_cmp(&b.1)))
+        else {
+            continue;
+        };
+        let rank = spearman(&known);
+        println!(
+            "{name:32} estimated {:8.2} us, took {:8.2} us {:?}; best {:8.2} us {:?} estimated {:8.2}; loss {:.2}, rank {rank:.2}",
+            first.0 / 1e3,
+            first.1 / 1e3,
+            first.2,
+            best.1 / 1e3,
+            best.2,
+            best.0 / 1e3,
+            first.1 / best.1
+        );
+        losses.push((first.1 / best.1).ln());
+        ranks.push(rank);
+    }
+    ranks.sort_by(f64::total_cmp);
+    let mean = (losses.iter().sum::<f64>() / losses.len().max(1) as f64).exp();
+    println!(
+        "{} problems: the estimate's choice takes {mean:.3} times the best (geometric mean), median rank correlation {:.2}",
+        losses.len(),
+        ranks.get(ranks.len() / 2).copied().unwrap_or(0.0)
+    );
+    Ok(())
+}
+
+/// Spearman's rank correlation of estimates and times.
+fn spearman(known: &[(f64, f64, &Vec<u32>)]) -> f64 {
+    let ranks = |key: &dyn Fn(usize) -> f64| {
+        let mut order: Vec<usize> = (0..known.len()).collect();
+        order.sort_by(|&a, &b| key(a).total_cmp(&key(b)));
+        let mut ranks = vec![0.0; known.len()];
+        order.iter().enumerate().for_each(|(r, &i)| ranks[i] = r as f64);
+        ranks
+    };
+    let (x, y) = (ranks(&|i| known[i].0), ranks(&|i| known[i].1));
+    let n = known.len() as f64;
+    let squares: f64 = x.iter().zip(&y).map(|(a, b)| (a - b) * (a - b)).sum();
+    1.0 - 6.0 * squares / (n * (n * n - 1.0)).max(1.0)
+}

@@ -1,0 +1,114 @@
+//! What a search chooses from: every legal schedule of every family that computes a problem, and the kernel of any of them.
+
+use super::{
+    Direct, Flash, Folded, Generated, IndexProblem, Indexed, Mma, Pointwise, Product, Reduction, RowProblem, Rows, Simt, Unsupported,
+    attention, direct, indexed, mma, pointwise, reduction, rows, simt,
+};
+use crate::arch::Arch;
+use crate::ptx::Kernel;
+use crate::schedule::{Param, Schedule};
+use wpk_plan::WeightLayout;
+use wpk_plan::problem::Problem;
+
+/// A legal schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// The family's name in records.
+    pub family: &'static str,
+    /// The values of the family's parameters, in their order.
+    pub values: Vec<u32>,
+    /// Estimated nanoseconds.
+    pub cost: f64,
+}
+
+/// A family for a given problem.
+pub struct Space<'a> {
+    /// The family's name in records.
+    pub family: &'static str,
+    /// Its parameters.
+    pub params: &'static [Param],
+    estimate: Box<dyn Fn(&[u32]) -> Option<f64> + 'a>,
+    generate: Box<dyn Fn(&[u32]) -> Result<(Kernel, String), Unsupported> + 'a>,
+    all: Box<dyn Fn() -> Vec<Candidate> + 'a>,
+}
+
+impl Space<'_> {
+    /// Estimated nanoseconds of a schedule; `None` where it is not legal.
+    pub fn estimate(&self, values: &[u32]) -> Option<f64> {
+        (self.estimate)(values)
+    }
+
+    /// The kernel of a schedule.
+    ///
+    /// # Errors
+    /// Where it is not legal, or cannot be generated.
+    pub fn generate(&self, values: &[u32]) -> Result<Generated, Unsupported> {
+        let cost = self.estimate(values).ok_or_else(|| Unsupported(format!("{} {values:?} is not legal", self.family)))?;
+        (self.generate)(values).map(|(kernel, schedule)| Generated { kernel, schedule, cost })
+    }
+
+    /// Every legal schedule.
+    pub fn all(&self) -> Vec<Candidate> {
+        (self.all)()
+    }
+}
+
+fn space<'a, S: Schedule>(
+    problem: S::Problem,
+    arch: &'a Arch,
+    make: impl Fn(&S::Problem, &S) -> Result<Kernel, Unsupported> + 'a,
+) -> Space<'a>
+where
+    S::Problem: 'a,
+    S::Facts: 'a,
+{
+    let (facts, also) = (S::facts(&problem, arch), S::facts(&problem, arch));
+    let known = |values: &[u32]| values.len() == S::PARAMS.len() && values.iter().zip(S::PARAMS).all(|(v, p)| p.values.contains(v));
+    Space {
+        family: S::FAMILY,
+        params: S::PARAMS,
+        estimate: Box::new(move |values| {
+            let s = known(values).then(|| S::from_values(values)).filter(|s| s.legal(&facts))?;
+            Some(s.cost(&facts))
+        }),
+        generate: Box::new(move |values| {
+            let s = S::from_values(values);
+            make(&problem, &s).map(|kernel| (kernel, s.to_string()))
+        }),
+        all: Box::new(move || {
+            let legal = S::space().filter(|s| s.legal(&also));
+            legal.map(|s| Candidate { family: S::FAMILY, values: s.values(), cost: s.cost(&also) }).collect()
+        }),
+    }
+}
+
+/// The families that compute a problem.
+pub fn spaces<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<Space<'a>> {
+    match problem {
+        Problem::Map(p) => vec![space::<Pointwise>(p.clone(), arch, move |p, s| pointwise(p, s, arch))],
+        Problem::Contraction(c) => {
+            let product = Product { contraction: c.clone(), layout };
+            let mut all = vec![
+                space::<Mma>(product, arch, move |p, s| mma(p, s, arch)),
+                space::<Simt>(c.clone(), arch, move |c, s| simt(c, layout, s, arch)),
+            ];
+            if layout == WeightLayout::Dense {
+                all.push(space::<Direct>(c.clone(), arch, move |c, s| direct(c, s, arch)));
+            }
+            all
+        }
+        Problem::Reduce(r) => vec![space::<Reduction>(Folded::from(r), arch, move |f, s| reduction(f, s, arch))],
+        Problem::Window(w) => {
+            let folded = Folded::window(w).into_iter();
+            folded.map(|f| space::<Reduction>(f, arch, move |f, s| reduction(f, s, arch))).collect()
+        }
+        Problem::Softmax(p) => vec![space::<Rows>(RowProblem::Softmax(p.clone()), arch, move |p, s| rows(p, s, arch))],
+        Problem::Normalize(p) => {
+            vec![space::<Rows>(RowProblem::Normalize(Box::new(p.clone())), arch, move |p, s| rows(p, s, arch))]
+        }
+        Problem::Attention(p) => vec![space::<Flash>(p.clone(), arch, move |p, s| attention(p, s, arch))],
+        Problem::Gather(p) => vec![space::<Indexed>(IndexProblem::Gather(p.clone()), arch, move |p, s| indexed(p, s, arch))],
+        Problem::Resample(p) => vec![space::<Indexed>(IndexProblem::Resample(p.clone()), arch, move |p, s| indexed(p, s, arch))],
+        _ => vec![],
+    }
+}

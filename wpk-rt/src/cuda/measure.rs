@@ -1,0 +1,83 @@
+//! Single kernels on a device, for those that search: compiled in parallel, run, and timed as graphs of launches.
+
+use super::driver::{Buffer, Context, Function, Graph, Stream};
+use crate::Error;
+use std::sync::Arc;
+use wpk_plan::Module;
+
+/// A device to measure on.
+pub struct Bench {
+    context: Arc<Context>,
+    stream: Stream,
+}
+
+/// Device memory that kernels read and write.
+pub struct Memory(Buffer);
+
+/// A compiled kernel.
+pub struct Loaded(Function);
+
+impl Bench {
+    /// Opens a device by number.
+    ///
+    /// # Errors
+    /// Where it cannot be had.
+    pub fn new(ordinal: usize) -> Result<Self, Error> {
+        let context = Context::new(ordinal)?;
+        Ok(Self { stream: Stream::new(&context)?, context })
+    }
+
+    /// Device memory with a copy of some bytes.
+    ///
+    /// # Errors
+    /// Where there is not enough.
+    pub fn memory(&self, bytes: &[u8]) -> Result<Memory, Error> {
+        Buffer::of(&self.context, bytes).map(Memory)
+    }
+
+    /// The bytes in some memory.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn read(&self, memory: &Memory) -> Result<Vec<u8>, Error> {
+        memory.0.read()
+    }
+
+    /// Compiles modules, several at a time; each may fail by itself.
+    pub fn load(&self, modules: &[Module]) -> Vec<Result<Loaded, Error>> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let size = modules.len().div_ceil(threads).max(1);
+        let context = &self.context;
+        let one = move |m: &Module| Function::load(context, m).map(Loaded);
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = modules.chunks(size).map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())).collect();
+            parts.into_iter().flat_map(|p| p.join().unwrap_or_default()).collect()
+        })
+    }
+
+    /// Runs a kernel once and waits.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn run(&self, kernel: &Loaded, arguments: &[&Memory]) -> Result<(), Error> {
+        self.stream.run(&kernel.0, &pointers(arguments))?;
+        self.stream.wait()
+    }
+
+    /// Median nanoseconds of a launch in a graph of `repeats` launches, each after the one before.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn time(&self, kernel: &Loaded, arguments: &[&Memory], repeats: usize, rounds: usize) -> Result<f64, Error> {
+        let launch = |i: usize| (&kernel.0, pointers(arguments), i.checked_sub(1).into_iter().collect());
+        let graph = Graph::new(&self.context, &(0..repeats).map(launch).collect::<Vec<_>>())?;
+        self.stream.launch(&graph)?;
+        let mut times = self.stream.time(rounds, |_| self.stream.launch(&graph))?;
+        times.sort_by(f64::total_cmp);
+        Ok(times[times.len() / 2] / repeats as f64)
+    }
+}
+
+fn pointers(arguments: &[&Memory]) -> Vec<u64> {
+    arguments.iter().map(|m| m.0.pointer).collect()
+}
