@@ -207,8 +207,12 @@ fn compare(args: &LandscapeArgs, arch: &Arch) -> Outcome {
     }
     let (mut losses, mut ranks) = (vec![], vec![]);
     for (name, problem, layout) in problems(args.precision) {
-        let Some(rows) = times.get(&name) else { continue };
         let Some(space) = spaces(&problem, layout, arch).into_iter().next() else { continue };
+        let Some(rows) = times.get(&name) else {
+            let choice = chosen(&space, 2).into_iter().next();
+            choice.iter().for_each(|c| println!("{name:32} estimated {:8.2} us {:?}; not recorded", c.cost / 1e3, c.values));
+            continue;
+        };
         let known: Vec<(f64, f64, &Vec<u32>)> = rows.iter().filter_map(|(v, ns)| Some((space.estimate(v)?, *ns, v))).collect();
         let (Some(first), Some(best)) = (known.iter().min_by(|a, b| a.0.total_cmp(&b.0)), known.iter().min_by(|a, b| a.1.total_cmp(&b.1)))
         else {

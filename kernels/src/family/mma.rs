@@ -54,6 +54,8 @@ pub struct Facts {
     small: bool,
     directions: [(Along, u32); 2],
     bytes: f64,
+    /// Instructions to find and start a copy.
+    per_copy: f64,
     arch: Arch,
 }
 
@@ -72,6 +74,7 @@ impl Facts {
             small: small(c) && points.is_some() && packed < 1 << 30,
             directions: [a.direction(), b.direction()],
             bytes: bytes as f64,
+            per_copy: if roles.taps.iter().any(|&l| c.space[l] > 1) { 10.3 } else { 7.2 },
             arch: *arch,
         }
     }
@@ -131,38 +134,46 @@ impl Mma {
             && tiles * u64::from(f.size.batch * self.split) < 1 << 24
     }
 
-    /// Waves of blocks, each as long as the slowest of products, shared memory and the latency of its rounds.
+    /// Waves of blocks, each as long as the slowest of what its rounds wait for. The constants, in cycles, were fitted to measured
+    /// landscapes (`cargo wpk landscape`), where the choice takes 1.05 times the best schedule's time.
     fn estimate(&self, f: &Facts) -> f64 {
         let Some(mode) = f.mode else { return f64::INFINITY };
+        let layouts = self.layouts(f);
         let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
-        let blocks = f64::from(tiles * self.split);
-        let stage: u32 = self.layouts(f).iter().map(Layout::bytes).sum();
+        let stage: u32 = layouts.iter().map(Layout::bytes).sum();
         let resident = f64::from(f.arch.resident(self.threads(), self.registers(mode), self.stages * stage));
-        let (rounds, depth) = (f64::from(self.rounds(f)), f64::from(self.depth(f.element)));
-        let rate = f.arch.matrix * 2.0 / f64::from(f.element) / f64::from(mode.products());
-        let products = f64::from(self.bm * self.bn) * depth / rate;
-        // Four schedulers feed the tensor cores: fewer warps leave some idle.
-        let busy = |together: f64| (f64::from(self.warps()) * together / 4.0).min(1.0);
-        let shared = f64::from(self.warps() * (self.wm + self.wn)) * f64::from(self.bk) / 128.0;
-        // Copies of single elements are instructions of their own.
-        let copies: f64 = self
-            .layouts(f)
-            .iter()
-            .map(|l| f64::from(l.lines * l.depth / l.vector) * if l.vector * l.element >= 4 { 0.1 } else { 0.4 })
-            .sum();
-        let latency = 60.0 + 700.0 / f64::from(self.stages - 1);
-        let one = |together: f64| {
-            let work = (products / busy(together)).max(products + 0.3 * shared).max(shared) + copies + 20.0;
-            rounds * (together * work * busy(together).max(0.25)).max(latency).max(work) + 1500.0
+        let (warps, steps) = (f64::from(self.warps()), f64::from(self.bk / 32));
+        // By warp and round: products, loads of matrices, roundings, and copies by thread.
+        let products = f64::from(self.wm * self.wn / 128 * mode.products()) * steps;
+        let loads = f64::from((self.wm + self.wn) / 16) * steps;
+        let roundings = match mode {
+            Mode::Half(_) => 0.0,
+            Mode::Tf32 => f64::from(self.wm / 4) * steps,
+            Mode::Parts => 3.5 * f64::from((self.wm + self.wn) / 4) * steps,
         };
-        let per_sm = (blocks / f64::from(f.arch.sms)).ceil();
+        let copies = layouts.iter().map(|l| f64::from(l.lines * l.depth / l.vector)).sum::<f64>() / f64::from(self.threads());
+        let per_copy = if layouts.iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
+        // What a multiprocessor's blocks share: issue slots, shared memory, and the way to the second cache.
+        let issue = warps * (products * 8192.0 / f.arch.matrix + 2.0 * loads + roundings + copies * per_copy + 36.0) / 4.0;
+        let shared = (warps * f64::from((self.wm + self.wn) * self.bk) + f64::from(stage)) / 128.0;
+        let cache = f64::from(stage) / 43.0;
+        // What a single warp waits for in a round, and memory.
+        let alone = 8.5 * products + 4.7 * loads + 2.0 * roundings + 0.8 * copies * per_copy + 58.0;
+        let memory = 1200.0 / f64::from(self.stages - 1);
+        let rounds = f64::from(self.rounds(f));
+        let epilogue = 1.9 * f64::from(self.bm * self.bn) / 32.0;
+        let wave = |blocks: f64| {
+            let slowest = [blocks * issue, blocks * shared, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
+            rounds * (slowest + 0.065 * blocks * (issue + shared + cache)) + 1500.0 + blocks * epilogue
+        };
+        let per_sm = (f64::from(tiles * self.split) / f64::from(f.arch.sms)).ceil();
         let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
-        let mut cycles = full * one(resident) + if rest > 0.0 { one(rest) } else { 0.0 };
-        cycles += f64::from(self.bm * self.bn) / f64::from(self.threads()) * 4.0 * per_sm.min(resident);
+        let mut cycles = full * wave(resident) + if rest > 0.0 { wave(rest) } else { 0.0 };
         if self.split > 1 {
-            cycles += 1800.0 + f64::from(self.bm * self.bn * 4 * self.split) / 40.0;
+            cycles += 2450.0 + f64::from(self.bm * self.bn * 4 * self.split) / 35.0;
         }
-        (cycles / 1.7).max(f.bytes / f.arch.bandwidth)
+        let (time, traffic) = (cycles / 1.7, f.bytes / (1.5 * f.arch.bandwidth));
+        time.max(traffic) + 0.33 * time.min(traffic)
     }
 }
 
