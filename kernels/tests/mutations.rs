@@ -4,9 +4,11 @@ mod support;
 
 use support::outcome;
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{Folded, Mma, Product, Reduction, Simt, mma, reduction, simt};
+use wpk_kernels::family::{
+    Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, attention, mma, reduction, rows, simt,
+};
 use wpk_kernels::ptx::{Kernel, Stmt};
-use wpk_plan::problem::{Access, Affine, Contraction, Operand, Problem, Reduce, ReduceKind};
+use wpk_plan::problem::{Access, Affine, Attention, Contraction, Operand, Problem, Reduce, ReduceKind, Softmax};
 use wpk_plan::{DType, ScalarFn, View, WeightLayout};
 
 /// What a statement orders, if anything.
@@ -97,6 +99,19 @@ fn nothing_that_orders_can_be_left_out() {
     let s = Reduction { results: 8, parts: 8 };
     let kernel = reduction(&Folded::from(&reduce), &s, arch).unwrap_or_else(|e| panic!("{e}"));
     table.extend(mutate(&s.to_string(), &Problem::Reduce(reduce), &kernel));
+    let dense = Operand::dense(DType::F32, &[3, 200]);
+    let softmax = Softmax { log: false, input: dense.clone(), output: dense };
+    let s = Rows { threads: 64, vector: 2 };
+    let kernel = rows(&RowProblem::Softmax(softmax.clone()), &s, arch).unwrap_or_else(|e| panic!("{e}"));
+    table.extend(mutate(&s.to_string(), &Problem::Softmax(softmax), &kernel));
+    let operand = |rows: usize| Operand::dense(DType::F16, &[1, 2, rows, 32]);
+    let [q, k, v, out] = [40, 150, 150, 40].map(operand);
+    let p = Attention { scale: 0.2, tf32: false, q, k, v, mask: None, out };
+    for (parts, stages) in [(1, 2), (2, 3)] {
+        let s = Flash { queries: 2, parts, keys: 32, stages };
+        let kernel = attention(&p, &s, arch).unwrap_or_else(|e| panic!("{e}"));
+        table.extend(mutate(&s.to_string(), &Problem::Attention(p.clone()), &kernel));
+    }
     println!("{}", table.join("\n"));
-    assert!(table.len() > 45, "{} mutants", table.len());
+    assert!(table.len() > 60, "{} mutants", table.len());
 }

@@ -7,7 +7,7 @@ use crate::diag::Diags;
 use crate::graph::Graph;
 use crate::lower::{self, Modules, Weights, cost};
 use crate::model::Precision;
-use crate::passes::{self, BF16, F16, Optimized, PAD_CHANNELS};
+use crate::passes::{self, BF16, F16, MERGE_PRODUCTS, Optimized, PAD_CHANNELS};
 use wpk_plan::Plan;
 
 /// A way to cover the graph with problems.
@@ -15,13 +15,16 @@ struct Cover {
     name: &'static str,
     /// Passes left out.
     without: &'static [&'static str],
+    /// Whether it is for GPUs alone.
+    gpu: bool,
 }
 
 const COVERS: &[Cover] = &[
-    Cover { name: "fused, channels last", without: &[] },
-    Cover { name: "fused, channels second", without: &["channels_last"] },
-    Cover { name: "attention in parts", without: &["attention"] },
-    Cover { name: "bias, residual and activation beside the product", without: &["epilogue"] },
+    Cover { name: "fused, channels last", without: &[], gpu: false },
+    Cover { name: "fused, channels last, products of one tensor apart", without: &["merge_products"], gpu: true },
+    Cover { name: "fused, channels second", without: &["channels_last"], gpu: false },
+    Cover { name: "attention in parts", without: &["attention"], gpu: false },
+    Cover { name: "bias, residual and activation beside the product", without: &["epilogue"], gpu: false },
 ];
 
 /// A cover with its estimated time.
@@ -40,7 +43,7 @@ pub fn choose(common: &Optimized) -> Result<(Optimized, Vec<Choice>), Diags> {
     let mut best: Option<(Optimized, usize)> = None;
     let mut choices: Vec<Choice> = vec![];
     let mut known: Vec<String> = vec![];
-    for cover in COVERS {
+    for cover in COVERS.iter().filter(|c| !c.gpu) {
         let optimized = passes::cover(common, cover.without)?;
         // A pass that found nothing to do makes no alternative.
         let text = optimized.graph.to_string();
@@ -117,7 +120,8 @@ fn for_gpu(common: &Optimized, cover: &Cover, target: Target<'_>) -> Result<Grap
         Precision::Bf16 => Some(BF16),
         Precision::Fp32 | Precision::Tf32 => None,
     };
-    for pass in [PAD_CHANNELS].into_iter().chain(half) {
+    let own = [MERGE_PRODUCTS, PAD_CHANNELS].into_iter().chain(half);
+    for pass in own.filter(|p| !without.contains(&p.name)) {
         optimized.graph = passes::apply(&pass, &optimized.graph, target.keep_fp32, &mut optimized.remarks)?;
     }
     Ok(optimized.graph)

@@ -1,18 +1,21 @@
-//! The emulator: the tree executed on the CPU, block by block, all threads of a block in step.
+//! The emulator: the tree executed on the CPU, block by block. Warps are resumable: each runs some statements until another one's
+//! turn comes, in an order that a seed names, and waits at barriers.
 //!
 //! It is strict where hardware is not. Accesses out of bounds, misaligned or of memory that was never written are errors.
 //! So are two accesses to shared memory by different threads, one of them a write, without a barrier between, and reads of
 //! what another block wrote without fences and an atomic operation between: orders that only barriers and fences make are
-//! checked as such, so that no interleaving of threads has to be tried.
+//! checked as such, whatever the interleaving happens to be.
 
 mod alu;
 mod global;
 mod matrix;
 mod shared;
+mod warp;
 
 use crate::ptx::{Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt};
 use global::{Global, SPAN};
 use shared::Shared;
+use warp::{State, Turns, Warp};
 
 /// When asynchronous copies take place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,16 +34,15 @@ pub fn run(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), String> {
     run_with(kernel, buffers, Moment::Earliest, 0)
 }
 
-/// Runs a kernel with its blocks in an order that `seed` names; 0 is their own.
+/// Runs a kernel with its blocks, and the warps of each, in an order that `seed` names; 0 is their own.
 ///
 /// # Errors
 /// As for [`run`].
 pub fn run_with(kernel: &Kernel, buffers: &mut [Vec<u8>], moment: Moment, seed: u64) -> Result<(), String> {
     let mut order: Vec<u32> = (0..kernel.blocks).collect();
-    let mut state = seed;
-    for i in (1..if seed == 0 { 0 } else { order.len() }).rev() {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        order.swap(i, (state >> 33) as usize % (i + 1));
+    let mut turns = Turns { state: seed };
+    for i in (1..order.len()).rev().filter(|_| seed != 0) {
+        order.swap(i, turns.below(i + 1));
     }
     let mut global = Global::new(buffers, has_atomics(&kernel.body));
     let registers = count(&kernel.body) as usize + 1;
@@ -54,7 +56,7 @@ pub fn run_with(kernel: &Kernel, buffers: &mut [Vec<u8>], moment: Moment, seed: 
             block,
             threads,
         };
-        state.body(&kernel.body, &vec![true; threads])?;
+        state.run(&kernel.body, &mut turns)?;
         state.shared.finish().map_err(|e| format!("block {block}: {e}"))?;
     }
     Ok(())
@@ -105,40 +107,59 @@ impl Block<'_, '_> {
         values[thread] = bits;
     }
 
-    fn body(&mut self, body: &[Stmt], active: &[bool]) -> Result<(), String> {
-        for stmt in body {
-            match stmt {
-                Stmt::If { condition, then } => {
-                    let inner: Vec<bool> = (0..self.threads).map(|t| active[t] && self.value(Operand::Reg(*condition), t) != 0).collect();
-                    if inner.contains(&true) {
-                        self.body(then, &inner)?;
+    /// Runs all warps to their ends.
+    fn run(&mut self, body: &[Stmt], turns: &mut Turns) -> Result<(), String> {
+        let mut warps: Vec<Warp<'_>> = (0..self.threads / 32).map(|w| Warp::new(32 * w, body)).collect();
+        loop {
+            let ready: Vec<usize> = (0..warps.len()).filter(|&w| warps[w].state == State::Ready).collect();
+            if !ready.is_empty() {
+                let (chosen, statements) = turns.next(&ready);
+                for _ in 0..statements {
+                    self.advance(&mut warps[chosen]).map_err(|e| format!("block {} {e}", self.block))?;
+                    if warps[chosen].state != State::Ready {
+                        break;
                     }
                 }
-                Stmt::Barrier => {
-                    if active.contains(&false) {
-                        return Err(format!("block {}: a barrier that not all threads reach", self.block));
-                    }
-                    self.shared.barrier();
-                    self.global.barrier();
-                }
-                Stmt::Loop { counter, count, body, .. } => {
-                    for round in 0..*count {
-                        (0..self.threads).for_each(|t| self.set(*counter, t, u64::from(round)));
-                        self.body(body, active)?;
-                    }
-                }
-                Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {
-                    if active.contains(&false) {
-                        return Err(format!("block {}: a matrix instruction that not all threads reach", self.block));
-                    }
-                    for warp in 0..self.threads / 32 {
-                        self.matrix(stmt, 32 * warp).map_err(|e| format!("block {} warp {warp}: {e}", self.block))?;
-                    }
-                }
-                _ => {
-                    for thread in (0..self.threads).filter(|&t| active[t]) {
-                        self.step(stmt, thread).map_err(|e| format!("block {} thread {thread}: {e}", self.block))?;
-                    }
+                continue;
+            }
+            if warps.iter().all(|w| w.state == State::Done) {
+                return Ok(());
+            }
+            if warps.iter().any(|w| w.state == State::Done) {
+                return Err(format!("block {}: a barrier that not all threads reach", self.block));
+            }
+            self.shared.barrier();
+            self.global.barrier();
+            warps.iter_mut().for_each(|w| w.state = State::Ready);
+        }
+    }
+
+    /// One statement of a warp.
+    fn advance<'k>(&mut self, warp: &mut Warp<'k>) -> Result<(), String> {
+        let Some((stmt, mask, again)) = warp.next() else { return Ok(()) };
+        if let Some((counter, round)) = again {
+            warp.lanes(mask).for_each(|t| self.set(counter, t, u64::from(round)));
+        }
+        match stmt {
+            Stmt::If { condition, then } => {
+                let holds = |t: &usize| self.value(Operand::Reg(*condition), *t) != 0;
+                let inner = warp.lanes(mask).filter(holds).fold(0, |m, t| m | 1 << (t - warp.first));
+                warp.enter(then, inner, None);
+            }
+            Stmt::Loop { counter, count, body, .. } => {
+                warp.lanes(mask).for_each(|t| self.set(*counter, t, 0));
+                warp.enter(body, mask, Some((*counter, *count)));
+            }
+            Stmt::Barrier | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } if mask != u32::MAX => {
+                return Err(format!("warp {}: {stmt:?}, which not all threads reach", warp.first / 32));
+            }
+            Stmt::Barrier => warp.state = State::Waiting,
+            Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {
+                self.matrix(stmt, warp.first).map_err(|e| format!("warp {}: {e}", warp.first / 32))?;
+            }
+            _ => {
+                for thread in warp.lanes(mask) {
+                    self.step(stmt, thread).map_err(|e| format!("thread {thread}: {e}"))?;
                 }
             }
         }

@@ -56,6 +56,8 @@ pub struct Facts {
     bytes: f64,
     /// Instructions to find and start a copy.
     per_copy: f64,
+    /// Instructions of the epilogue by element.
+    epilogue: f64,
     arch: Arch,
 }
 
@@ -75,6 +77,7 @@ impl Facts {
             directions: [a.direction(), b.direction()],
             bytes: bytes as f64,
             per_copy: if roles.taps.iter().any(|&l| c.space[l] > 1) { 10.3 } else { 7.2 },
+            epilogue: super::scalar::cost(&c.epilogue) + 2.0 * c.extras.len() as f64,
             arch: *arch,
         }
     }
@@ -161,7 +164,7 @@ impl Mma {
         let alone = 8.5 * products + 4.7 * loads + 2.0 * roundings + 0.8 * copies * per_copy + 58.0;
         let memory = 1200.0 / f64::from(self.stages - 1);
         let rounds = f64::from(self.rounds(f));
-        let epilogue = 1.9 * f64::from(self.bm * self.bn) / 32.0;
+        let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
         let wave = |blocks: f64| {
             let slowest = [blocks * issue, blocks * shared, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
             rounds * (slowest + 0.065 * blocks * (issue + shared + cache)) + 1500.0 + blocks * epilogue

@@ -66,6 +66,20 @@ pub fn narrow(k: &mut Writer, v: Val, t: DType) -> Val {
     }
 }
 
+/// Instructions that a function takes by element, roughly.
+pub fn cost(f: &ScalarFn) -> f64 {
+    let of = |e: &Expr| match e {
+        Expr::Input(_) | Expr::Const(_) => 0.0,
+        Expr::Unary(Unary::Neg | Unary::Abs, _) => 1.0,
+        Expr::Unary(Unary::Gelu | Unary::GeluTanh | Unary::Erf | Unary::Tanh, _) => 22.0,
+        Expr::Unary(..) => 10.0,
+        Expr::Binary(Binary::Div, ..) => 4.0,
+        Expr::Binary(Binary::Max | Binary::Min, ..) => 2.0,
+        _ => 1.0,
+    };
+    f.insts.iter().map(|i| of(&i.expr)).sum()
+}
+
 fn half(t: DType) -> Option<Half> {
     match t {
         DType::F16 => Some(Half::F16),

@@ -11,6 +11,7 @@ mod explicit_padding;
 mod fuse_maps;
 mod half;
 mod layer_norm;
+mod merge_products;
 mod pad_channels;
 mod pattern;
 mod rewrite;
@@ -41,6 +42,9 @@ pub const PIPELINE: &[Pass] = &[
     Pass { name: "fuse_maps_again", rule: fuse_maps::rule },
     Pass { name: "epilogue", rule: epilogue::rule },
 ];
+
+/// Products of one tensor as one, for GPUs.
+pub const MERGE_PRODUCTS: Pass = Pass { name: "merge_products", rule: merge_products::rule };
 
 /// Channels of convolutions in pieces, for tensor cores.
 pub const PAD_CHANNELS: Pass = Pass { name: "pad_channels", rule: pad_channels::rule };

@@ -58,6 +58,8 @@ pub struct Rewrite<'a> {
     pub b: Builder,
     /// Refused fusions.
     pub remarks: &'a mut Vec<Remark>,
+    /// The graph before.
+    pub old: &'a Graph,
     uses: BTreeMap<ValueId, usize>,
     /// Old values that are the model's results and nothing else.
     results: Vec<ValueId>,
@@ -105,10 +107,10 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 /// Rebuilds a graph with a rule, and drops what no result needs any more.
-pub fn run(old: &Graph, rule: Rule, keep_fp32: &[String], remarks: &mut Vec<Remark>) -> Result<Graph, String> {
+pub fn run<'a>(old: &'a Graph, rule: Rule, keep_fp32: &'a [String], remarks: &'a mut Vec<Remark>) -> Result<Graph, String> {
     let old_uses = old.uses();
     let results = old.outputs.iter().map(|o| o.1).filter(|o| old_uses[o.0 as usize] == 1).collect();
-    let mut cx = Rewrite { b: Builder::default(), remarks, uses: BTreeMap::new(), results, keep_fp32 };
+    let mut cx = Rewrite { b: Builder::default(), remarks, old, uses: BTreeMap::new(), results, keep_fp32 };
     let mut names = Names { old, old_uses, map: vec![None; old.values.len()] };
     for (name, id) in &old.inputs {
         let value = old.value(*id);

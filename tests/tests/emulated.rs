@@ -1,0 +1,169 @@
+//! GPU plans executed in the emulator, step by step, against the float64 evaluator.
+
+use std::collections::BTreeMap;
+use wpk_build::graph::evaluate;
+use wpk_build::onnx::parse;
+use wpk_build::{Compiled, Model, Precision};
+use wpk_kernels::arch::Arch;
+use wpk_kernels::family::heuristic;
+use wpk_kernels::{Rounding, Tensor, emulate};
+use wpk_plan::{Arg, Kernel, Place};
+use wpk_tests::text;
+
+/// The memory of a plan: every place that an argument may name.
+struct Memory {
+    arena: Vec<u8>,
+    weights: Vec<u8>,
+    sections: Vec<usize>,
+    ports: BTreeMap<Place, Vec<u8>>,
+}
+
+impl Memory {
+    fn bytes(&mut self, arg: &Arg) -> &mut [u8] {
+        match arg.place {
+            Place::Arena(at) => &mut self.arena[at..at + arg.bytes],
+            Place::Weight(i) => {
+                let at = self.sections[i as usize];
+                &mut self.weights[at..at + arg.bytes]
+            }
+            place => self.ports.get_mut(&place).expect("a port").as_mut_slice(),
+        }
+    }
+}
+
+fn compile(model: &str, precision: Precision) -> Compiled {
+    let source = parse(text::bytes(model)).expect("the model is read");
+    Model::new("m.onnx").gpu("sm_80").precision(precision).build_from(&source).unwrap_or_else(|d| panic!("{d}"))
+}
+
+/// The results of the GPU plan, and what they should be.
+fn run(compiled: &Compiled) -> (Vec<Tensor>, Vec<Tensor>) {
+    let arch = Arch::named("sm_80").expect("an architecture");
+    let [gpu] = &compiled.program.gpus[..] else { panic!("no GPU plan: {:?}", compiled.refused) };
+    let plan = &gpu.plans[0];
+    let number = |i: usize| ((i * 2_654_435_761) % 1000) as f64 / 500.0 - 1.0;
+    let one = |p: &wpk_plan::Port| {
+        let n = p.shape.iter().product();
+        let values = (0..n).map(number).collect();
+        if p.dtype.is_float() { Tensor::floats(p.dtype, values) } else { Tensor::ints(p.dtype, (0..n as i64).map(|i| i % 3).collect()) }
+    };
+    let inputs: Vec<Tensor> = plan.inputs.iter().map(one).collect();
+    let mut memory = Memory {
+        arena: vec![0; plan.arena],
+        weights: compiled.blob.to_bytes(),
+        sections: compiled.program.sections.iter().map(|s| s.offset).collect(),
+        ports: BTreeMap::new(),
+    };
+    for (i, t) in inputs.iter().enumerate() {
+        memory.ports.insert(Place::Input(i as u32), t.to_bytes());
+    }
+    for (i, p) in plan.outputs.iter().enumerate() {
+        memory.ports.insert(Place::Output(i as u32), vec![0xa5; p.bytes()]);
+    }
+    for step in plan.body.steps() {
+        let Kernel::Gpu(problem, layout, module) = &step.kernel else { panic!("{step} is no launch") };
+        let made = heuristic(problem, *layout, arch).unwrap_or_else(|e| panic!("{e}")).kernel;
+        assert_eq!(made.text(arch), gpu.modules[*module as usize].text, "the plan holds another kernel");
+        let mut buffers: Vec<Vec<u8>> = step.args.iter().map(|a| memory.bytes(a).to_vec()).collect();
+        emulate::run(&made, &mut buffers).unwrap_or_else(|e| panic!("{step}: {e}"));
+        let first = problem.inputs().len();
+        for (arg, bytes) in step.args.iter().zip(&buffers).skip(first) {
+            memory.bytes(arg).copy_from_slice(bytes);
+        }
+    }
+    let found = plan.outputs.iter().zip(0..).map(|(p, i)| Tensor::from_bytes(p.dtype, &memory.ports[&Place::Output(i)])).collect();
+    (found, evaluate(&compiled.graphs[0].0, &inputs, Rounding::Never))
+}
+
+/// Runs a model in every precision, each within its relative error in the 2-norm; returns the fp16 plan's text.
+#[track_caller]
+fn check(model: &str) -> String {
+    let limits = [(Precision::Fp32, 1e-6), (Precision::Tf32, 2e-3), (Precision::Bf16, 3e-2), (Precision::Fp16, 5e-3)];
+    let mut last = String::new();
+    for (precision, limit) in limits {
+        let compiled = compile(model, precision);
+        let (found, expected) = run(&compiled);
+        for (x, y) in found.iter().zip(&expected) {
+            let square = |f: &dyn Fn(usize) -> f64| (0..y.len()).map(|i| f(i) * f(i)).sum::<f64>();
+            let error = (square(&|i| x.f(i) - y.f(i)) / square(&|i| y.f(i))).sqrt();
+            assert!(error < limit, "{precision:?}: relative error {error:.2e}\n{}", compiled.program.gpus[0].plans[0]);
+        }
+        last = compiled.program.gpus[0].plans[0].to_string();
+    }
+    last
+}
+
+#[test]
+fn a_convolutional_block() {
+    let plan = check(
+        "input x f32 1x3x16x16
+         const w f32 16x3x3x3 random
+         const b f32 16 random
+         const d f32 16x1x3x3 random
+         const v f32 24x16x1x1 random
+         a = Conv(x, w, b) pads=[1,1,1,1] strides=[2,2]
+         r = Relu(a)
+         c = Conv(r, d) pads=[1,1,1,1] group=16
+         s = Add(c, r)
+         e = Conv(s, v)
+         m = MaxPool(e) kernel_shape=[2,2] strides=[2,2]
+         p = GlobalAveragePool(m)
+         y = Flatten(p)
+         output y",
+    );
+    assert!(plan.contains("[direct "), "{plan}");
+}
+
+#[test]
+fn a_transposed_convolution() {
+    check(
+        "input x f32 1x8x5x5
+         const w f32 8x16x4x4 random
+         const b f32 16 random
+         y = ConvTranspose(x, w, b) strides=[2,2] pads=[1,1,1,1]
+         output y",
+    );
+}
+
+#[test]
+fn an_encoder_layer() {
+    let plan = check(
+        "input ids i64 1x24
+         const table f32 11x32 random
+         const wq f32 32x32 random
+         const wk f32 32x32 random
+         const wv f32 32x32 random
+         const bq f32 32 random
+         const bk f32 32 random
+         const bv f32 32 random
+         const heads i64 4 = 1 24 2 16
+         const flat i64 3 = 1 24 32
+         const scale f32 - = 0.25
+         const g f32 32 random
+         const h f32 32 random
+         x = Gather(table, ids)
+         qm = MatMul(x, wq)
+         qb = Add(qm, bq)
+         qr = Reshape(qb, heads)
+         q = Transpose(qr) perm=[0,2,1,3]
+         km = MatMul(x, wk)
+         kb = Add(km, bk)
+         kr = Reshape(kb, heads)
+         k = Transpose(kr) perm=[0,2,3,1]
+         vm = MatMul(x, wv)
+         vb = Add(vm, bv)
+         vr = Reshape(vb, heads)
+         v = Transpose(vr) perm=[0,2,1,3]
+         s = MatMul(q, k)
+         t = Mul(s, scale)
+         p = Softmax(t) axis=-1
+         o = MatMul(p, v)
+         ot = Transpose(o) perm=[0,2,1,3]
+         of = Reshape(ot, flat)
+         r = Add(of, x)
+         y = LayerNormalization(r, g, h) axis=-1
+         output y",
+    );
+    // Queries, keys and values are one product.
+    assert_eq!((plan.matches("contraction").count(), plan.matches("attention").count()), (1, 1), "{plan}");
+}
