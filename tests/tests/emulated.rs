@@ -167,3 +167,25 @@ fn an_encoder_layer() {
     // Queries, keys and values are one product.
     assert_eq!((plan.matches("contraction").count(), plan.matches("attention").count()), (1, 1), "{plan}");
 }
+
+#[test]
+fn phases_of_transposed_convolutions() {
+    for (kernel, strides, dilations, pads) in [(3, 2, 1, 1), (4, 2, 1, 1), (5, 3, 1, 0), (3, 2, 2, 2), (2, 2, 1, 0)] {
+        let model = format!(
+            "input x f32 1x4x5x6
+             const w f32 4x8x{kernel}x{kernel} random
+             y = ConvTranspose(x, w) strides=[{strides},{strides}] dilations=[{dilations},{dilations}] pads=[{pads},{pads},{pads},{pads}]
+             output y"
+        );
+        check(&model);
+    }
+    // With taps enough for every phase nothing is divided.
+    let compiled = compile(
+        "input x f32 1x8x5x5\nconst w f32 8x16x4x4 random\ny = ConvTranspose(x, w) strides=[2,2] pads=[1,1,1,1]\noutput y",
+        Precision::Fp16,
+    );
+    let plan = &compiled.program.gpus[0].plans[0];
+    let divided = |s: &&&wpk_plan::Step| matches!(s.kernel.problem(), wpk_plan::Problem::Contraction(c) if c.a.dims.iter().any(|d| d.index.divisor > 1));
+    let contractions = plan.body.steps().iter().filter(|s| s.kernel.problem().family() == "contraction").count();
+    assert_eq!((contractions, plan.body.steps().iter().filter(divided).count()), (4, 0), "{plan}");
+}

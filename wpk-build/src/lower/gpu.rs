@@ -1,6 +1,6 @@
 //! GPU plans: the same drafts, each launched as a generated kernel.
 
-use super::steps::{self, Buffer, Draft, Drafts, Launch};
+use super::steps::{self, Buffer, Draft, Drafts, Launch, Target};
 use super::{Weights, memory, plan};
 use crate::graph::Graph;
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ const STEP: f64 = 300.0;
 /// # Errors
 /// Every step that has no kernel, with its ONNX nodes and the reason.
 pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules, tf32: bool) -> Result<(Plan, f64), Vec<String>> {
-    let Drafts { steps, mut arena, inputs, outputs, weights } = steps::lower(graph, weights, tf32);
+    let Drafts { steps, mut arena, inputs, outputs, weights } = steps::lower(graph, weights, Target::Gpu { tf32 });
     let (mut launched, mut refused, mut total) = (vec![], vec![], 0.0);
     for draft in steps.into_iter().flat_map(apart) {
         match modules.generated(&draft.problem, draft.layout) {

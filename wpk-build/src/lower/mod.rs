@@ -3,6 +3,7 @@
 pub mod cost;
 mod gpu;
 mod memory;
+mod phases;
 mod placement;
 mod problem;
 mod steps;
@@ -13,19 +14,20 @@ pub use problem::problem;
 pub use weights::{Blob, Weights};
 
 use crate::graph::Graph;
+use steps::Target;
 use wpk_plan::problem::Problem;
 use wpk_plan::{Block, Body, Plan, Port, Step, WeightLayout};
 
 /// The CPU plan of an optimized graph; its weights join those of other buckets.
 pub fn lower(graph: &Graph, weights: &mut Weights) -> Plan {
-    let steps = steps::lower(graph, weights, false);
+    let steps = steps::lower(graph, weights, Target::Cpu);
     let (steps, arena, zeroed) = memory::assign(steps);
     plan(graph, "cpu", steps, (arena, zeroed))
 }
 
-/// The problems of an optimized graph, with the layouts of their weights, in order.
+/// The problems of an optimized graph on a GPU, with the layouts of their weights, in order.
 pub fn problems(graph: &Graph, weights: &mut Weights, tf32: bool) -> Vec<(Problem, WeightLayout)> {
-    steps::lower(graph, weights, tf32).steps.into_iter().map(|d| (d.problem, d.layout)).collect()
+    steps::lower(graph, weights, Target::Gpu { tf32 }).steps.into_iter().map(|d| (d.problem, d.layout)).collect()
 }
 
 fn plan(graph: &Graph, target: &str, steps: Vec<Step>, (arena, zeroed): (usize, usize)) -> Plan {

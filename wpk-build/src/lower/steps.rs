@@ -1,6 +1,7 @@
 //! Nodes as steps over buffers.
 
 use super::placement::{Accepts, Placement, accepts};
+use super::phases::phases;
 use super::{Weights, problem};
 use crate::graph::{Def, Graph, Literal, Node, Op, ValueId};
 use wpk_plan::problem::{Contraction, Move, Operand, Part, Problem};
@@ -63,17 +64,26 @@ struct Lowering<'a> {
     homes: Vec<Option<(Home, View)>>,
     dense: Vec<Option<Buffer>>,
     placement: Placement,
-    tf32: bool,
+    target: Target,
     arena: Vec<usize>,
     steps: Vec<Draft>,
 }
 
-/// Lowers every node; `tf32` allows products of `f32` to be rounded so.
-pub fn lower(graph: &Graph, weights: &mut Weights, tf32: bool) -> Drafts {
+/// What steps are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The runtime's kernels.
+    Cpu,
+    /// Generated kernels, whose products of `f32` may be rounded to TF32 or not.
+    Gpu { tf32: bool },
+}
+
+/// Lowers every node.
+pub fn lower(graph: &Graph, weights: &mut Weights, target: Target) -> Drafts {
     let mut arena = vec![];
     let placement = Placement::new(graph, &mut |v| fresh(graph, &mut arena, v));
     let n = graph.values.len();
-    let mut l = Lowering { graph, weights, homes: vec![None; n], dense: vec![None; n], placement, tf32, arena, steps: vec![] };
+    let mut l = Lowering { graph, weights, homes: vec![None; n], dense: vec![None; n], placement, target, arena, steps: vec![] };
     for (i, value) in graph.values.iter().enumerate() {
         let home = match value.def {
             Def::Input(n) => Home::Buffer(Buffer::Input(n)),
@@ -202,21 +212,32 @@ impl Lowering<'_> {
             outputs.push(Operand { dtype: graph.dtype(o), view });
         }
         let Some(mut problem) = problem(&node.op, &inputs, &outputs) else { return };
-        let (mut layout, mut why) = (WeightLayout::Dense, String::new());
-        if let Problem::Attention(a) = &mut problem {
-            a.tf32 = self.tf32 && a.q.dtype == DType::F32;
-        }
-        if let Problem::Contraction(c) = &mut problem {
-            c.tf32 = self.tf32 && c.dtype == DType::F32 && c.sum == DType::F32;
-            (layout, why) = self.weights_of(c, node, &mut args);
-        }
-        if let Problem::Move(m) = &mut problem {
-            already_there(m, &mut args);
-            if m.parts.is_empty() && m.fill.is_none() {
-                return;
+        let tf32 = self.target == Target::Gpu { tf32: true };
+        match &mut problem {
+            Problem::Contraction(c) => {
+                c.tf32 = tf32 && c.dtype == DType::F32 && c.sum == DType::F32;
+                return self.contraction(c.clone(), node, &args, &origin);
             }
+            Problem::Attention(a) => a.tf32 = tf32 && a.q.dtype == DType::F32,
+            Problem::Move(m) => {
+                already_there(m, &mut args);
+                if m.parts.is_empty() && m.fill.is_none() {
+                    return;
+                }
+            }
+            _ => {}
         }
-        self.steps.push(Draft { problem, layout, args, origin, why, launch: None });
+        self.steps.push(Draft { problem, layout: WeightLayout::Dense, args, origin, why: String::new(), launch: None });
+    }
+
+    /// A contraction, on GPUs by its phases, each with its weights as its kernel reads them.
+    fn contraction(&mut self, c: Contraction, node: &Node, args: &[(Buffer, DType)], origin: &str) {
+        let parts = if self.target == Target::Cpu { vec![c] } else { phases(c) };
+        for mut c in parts {
+            let mut args = args.to_vec();
+            let (layout, why) = self.weights_of(&mut c, node, &mut args);
+            self.steps.push(Draft { problem: Problem::Contraction(c), layout, args, origin: origin.to_owned(), why, launch: None });
+        }
     }
 
     /// A view of the input where strides can say it, else of a copy.
