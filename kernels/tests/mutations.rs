@@ -4,9 +4,7 @@ mod support;
 
 use support::outcome;
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{
-    Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, attention, mma, reduction, rows, simt,
-};
+use wpk_kernels::family::{Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, attention, mma, reduction, rows, simt};
 use wpk_kernels::ptx::{Kernel, Stmt};
 use wpk_plan::problem::{Access, Affine, Attention, Contraction, Operand, Problem, Reduce, ReduceKind, Softmax};
 use wpk_plan::{DType, ScalarFn, View, WeightLayout};

@@ -189,3 +189,18 @@ fn phases_of_transposed_convolutions() {
     let contractions = plan.body.steps().iter().filter(|s| s.kernel.problem().family() == "contraction").count();
     assert_eq!((contractions, plan.body.steps().iter().filter(divided).count()), (4, 0), "{plan}");
 }
+
+#[test]
+fn images_of_bytes() {
+    let model = "input x f32 1x3x6x6\nconst w f32 8x3x3x3 random\ny = Conv(x, w)\noutput y";
+    let source = parse(text::bytes(model)).expect("the model is read");
+    let built = |m: Model| m.gpu("sm_80").precision(Precision::Fp16).build_from(&source);
+    let compiled = built(Model::new("m.onnx").image("x", &[0.5, 0.4, 0.3], &[0.2, 0.25, 0.3])).unwrap_or_else(|d| panic!("{d}"));
+    let plan = &compiled.program.gpus[0].plans[0];
+    assert_eq!((plan.inputs[0].dtype, plan.inputs[0].shape.as_slice()), (wpk_plan::DType::U8, &[1, 6, 6, 3][..]));
+    let (found, expected) = run(&compiled);
+    let worst = (0..expected[0].len()).map(|i| (found[0].f(i) - expected[0].f(i)).abs()).fold(0.0, f64::max);
+    assert!(worst < 2e-2, "{worst}\n{plan}");
+    let error = built(Model::new("m.onnx").image("x", &[0.5], &[0.2])).err().expect("an error").to_string();
+    assert!(error.contains("input \"x\": f32[1, 3, 6, 6] does not take images of 1 channels"), "{error}");
+}

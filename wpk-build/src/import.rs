@@ -5,7 +5,7 @@ use crate::graph::{Builder, Def, Graph, Literal, ValueId};
 use crate::onnx::{Attributes, Source, dtype, literal, proto};
 use crate::ops::{self, Context};
 use std::collections::{BTreeMap, BTreeSet};
-use wpk_plan::DType;
+use wpk_plan::{Binary, DType};
 
 /// What the user fixes at build time.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,9 @@ pub struct Options {
     pub dims: BTreeMap<String, usize>,
     /// Extents of inputs whose model leaves them open.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Inputs that are given as images of bytes, channels last, with the mean and the standard deviation of each channel by which
+    /// they are normalized once their values lie between 0 and 1.
+    pub images: BTreeMap<String, (Vec<f64>, Vec<f64>)>,
     /// Inputs that become constants.
     pub bind: BTreeMap<String, Literal>,
 }
@@ -131,9 +134,37 @@ impl<'a> Importer<'a> {
         if bytes.is_none_or(|b| b > 1 << 40) {
             return Err(fail(format!("{dtype}{shape:?} is too large")));
         }
-        let id = self.b.input(name, dtype, &shape);
+        let id = match self.options.images.get(name) {
+            None => self.b.input(name, dtype, &shape),
+            Some((mean, deviation)) => {
+                let [n, c, h, w] = shape[..] else { return Err(fail(format!("{dtype}{shape:?} is no image: four dimensions are needed"))) };
+                if [mean.len(), deviation.len()] != [c, c] || deviation.contains(&0.0) || !dtype.is_float() {
+                    return Err(fail(format!("{dtype}{shape:?} does not take images of {} channels", mean.len()))
+                        .help("give a mean and a standard deviation other than 0 for every channel of a floating input"));
+                }
+                self.image(name, dtype, [n, h, w, c], (mean, deviation)).map_err(fail)?
+            }
+        };
         self.names.insert(name, id);
         Ok(())
+    }
+
+    /// An image of bytes as the model takes it.
+    fn image(&mut self, name: &str, dtype: DType, shape: [usize; 4], (mean, deviation): (&[f64], &[f64])) -> Result<ValueId, String> {
+        let bytes = self.b.input(name, DType::U8, &shape);
+        let planes = self.b.transpose(bytes, &[0, 3, 1, 2])?;
+        let by_channel = |b: &mut Builder, f: &dyn Fn(usize) -> f64| {
+            let values: Vec<f64> = (0..mean.len()).map(f).collect();
+            b.constant(Literal::floats(DType::F32, &[mean.len(), 1, 1], &values))
+        };
+        let scale = by_channel(&mut self.b, &|c| 1.0 / (255.0 * deviation[c]));
+        let shift = by_channel(&mut self.b, &|c| -mean[c] / deviation[c]);
+        self.b.map(&[planes, scale, shift], |f, x| {
+            let value = f.cast(x[0], DType::F32);
+            let scaled = f.binary(Binary::Mul, value, x[1]);
+            let normal = f.binary(Binary::Add, scaled, x[2]);
+            f.cast(normal, dtype)
+        })
     }
 
     fn dim(&self, input: &str, d: usize, dim: &proto::Dim) -> Result<usize, Diag> {

@@ -110,6 +110,13 @@ impl Model {
         self
     }
 
+    /// Takes an input of a vision model as bytes with channels last, `[n, height, width, channels]`, as decoders give them; the first
+    /// step brings values between 0 and 1, subtracts the mean of their channel and divides by its standard deviation.
+    pub fn image(mut self, input: &str, mean: &[f64], deviation: &[f64]) -> Self {
+        self.options.images.insert(input.to_owned(), (mean.to_vec(), deviation.to_vec()));
+        self
+    }
+
     /// Makes an input a constant.
     pub fn bind(mut self, input: &str, value: crate::graph::Literal) -> Self {
         self.options.bind.insert(input.to_owned(), value);

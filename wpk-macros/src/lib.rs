@@ -3,7 +3,7 @@
 use quote::quote;
 use std::path::PathBuf;
 use syn::parse::{Parse, ParseStream};
-use syn::{Attribute, Ident, LitInt, LitStr, Token, Visibility, braced, bracketed};
+use syn::{Attribute, Ident, LitFloat, LitInt, LitStr, Token, Visibility, braced, bracketed};
 
 /// Compiles a model of up to 16 MB where it stands.
 ///
@@ -15,7 +15,9 @@ use syn::{Attribute, Ident, LitInt, LitStr, Token, Visibility, braced, bracketed
 /// }
 /// ```
 ///
-/// The path starts at the package's folder. Options: `precision`, `dims`, `shapes = { input: [1, 3, 224, 224] }`.
+/// The path starts at the package's folder. Options: `precision = fp16`, `gpu = [sm_80]`, `keep_fp32 = ["/head/*"]`,
+/// `dims = { batch: [1, 8] }`, `shapes = { input: [1, 3, 224, 224] }`, and for inputs given as bytes with channels last,
+/// `images = { input: [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]] }` with the mean and the deviation of each channel.
 #[proc_macro]
 pub fn model(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let declaration = syn::parse_macro_input!(tokens as Declaration);
@@ -45,6 +47,8 @@ struct Declaration {
     lists: Vec<(String, String, Vec<usize>)>,
     precision: wpk_build::Precision,
     gpus: Vec<String>,
+    keep_fp32: Vec<String>,
+    images: Vec<(String, Vec<Vec<f64>>)>,
 }
 
 impl Declaration {
@@ -52,6 +56,9 @@ impl Declaration {
         let base = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
         let model = wpk_build::Model::new(base.join(self.path.value())).name(&self.name.to_string()).precision(self.precision);
         let model = self.gpus.iter().fold(model, |model, arch| model.gpu(arch));
+        let model = self.keep_fp32.iter().fold(model, |model, pattern| model.keep_fp32(pattern));
+        let part = |list: &[Vec<f64>], i: usize| list.get(i).cloned().unwrap_or_default();
+        let model = self.images.iter().fold(model, |model, (input, list)| model.image(input, &part(list, 0), &part(list, 1)));
         self.lists.iter().fold(model, |model, (option, key, values)| match option.as_str() {
             "dims" => model.dim(key, values.iter().copied()),
             _ => model.shape(key, values),
@@ -68,8 +75,9 @@ impl Parse for Declaration {
         input.parse::<Token![=]>()?;
         let path = input.parse()?;
         input.parse::<Token![;]>()?;
-        let mut declaration =
-            Self { attributes, visibility, name, path, lists: vec![], precision: wpk_build::Precision::default(), gpus: vec![] };
+        let precision = wpk_build::Precision::default();
+        let (lists, gpus, keep_fp32, images) = (vec![], vec![], vec![], vec![]);
+        let mut declaration = Self { attributes, visibility, name, path, lists, precision, gpus, keep_fp32, images };
         while !input.is_empty() {
             declaration.option(input)?;
             input.parse::<Token![;]>()?;
@@ -98,24 +106,47 @@ impl Declaration {
                 bracketed!(list in input);
                 self.gpus = list.parse_terminated(Ident::parse, Token![,])?.iter().map(Ident::to_string).collect();
             }
-            name @ ("dims" | "shapes") => {
-                let body;
-                braced!(body in input);
-                while !body.is_empty() {
-                    let key = if body.peek(LitStr) { body.parse::<LitStr>()?.value() } else { body.parse::<Ident>()?.to_string() };
-                    body.parse::<Token![:]>()?;
-                    let list;
-                    bracketed!(list in body);
-                    let values = list.parse_terminated(LitInt::parse, Token![,])?;
-                    let values = values.iter().map(LitInt::base10_parse).collect::<syn::Result<_>>()?;
-                    self.lists.push((name.to_owned(), key, values));
-                    if !body.is_empty() {
-                        body.parse::<Token![,]>()?;
-                    }
-                }
+            "keep_fp32" => {
+                let list;
+                bracketed!(list in input);
+                self.keep_fp32 = list.parse_terminated(<LitStr as Parse>::parse, Token![,])?.iter().map(LitStr::value).collect();
             }
-            _ => return Err(syn::Error::new(option.span(), "expected precision, gpu, dims or shapes")),
+            name @ ("dims" | "shapes") => by_name(input, |key, list| {
+                let values = list.parse_terminated(LitInt::parse, Token![,])?;
+                let values = values.iter().map(LitInt::base10_parse).collect::<syn::Result<_>>()?;
+                self.lists.push((name.to_owned(), key, values));
+                Ok(())
+            })?,
+            "images" => by_name(input, |key, list| {
+                let numbers = |list: ParseStream<'_>| {
+                    let inner;
+                    bracketed!(inner in list);
+                    let numbers = inner.parse_terminated(LitFloat::parse, Token![,])?;
+                    numbers.iter().map(LitFloat::base10_parse).collect::<syn::Result<Vec<f64>>>()
+                };
+                let lists = list.parse_terminated(numbers, Token![,])?.into_iter().collect();
+                self.images.push((key, lists));
+                Ok(())
+            })?,
+            _ => return Err(syn::Error::new(option.span(), "expected precision, gpu, keep_fp32, dims, shapes or images")),
         }
         Ok(())
     }
+}
+
+/// `{ name: [...], "another name": [...] }`
+fn by_name(input: ParseStream<'_>, mut take: impl FnMut(String, ParseStream<'_>) -> syn::Result<()>) -> syn::Result<()> {
+    let body;
+    braced!(body in input);
+    while !body.is_empty() {
+        let key = if body.peek(LitStr) { body.parse::<LitStr>()?.value() } else { body.parse::<Ident>()?.to_string() };
+        body.parse::<Token![:]>()?;
+        let list;
+        bracketed!(list in body);
+        take(key, &list)?;
+        if !body.is_empty() {
+            body.parse::<Token![,]>()?;
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Nodes as steps over buffers.
 
-use super::placement::{Accepts, Placement, accepts};
 use super::phases::phases;
+use super::placement::{Accepts, Placement, accepts};
 use super::{Weights, problem};
 use crate::graph::{Def, Graph, Literal, Node, Op, ValueId};
 use wpk_plan::problem::{Contraction, Move, Operand, Part, Problem};
