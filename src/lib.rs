@@ -12,8 +12,12 @@
 
 pub use wpk_macros::{include_model, model};
 pub use wpk_rt::{
-    Device, Element, Error, Options, Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6, Tensor, Text, WhenBusy, set_threads,
+    Device, DeviceTensor, Element, Error, Options, Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6, Submitted, Tensor, Text,
+    WhenBusy, set_threads,
 };
+
+#[cfg(feature = "cuda")]
+pub use wpk_rt::UserStream;
 
 #[cfg(feature = "half")]
 pub use half::{bf16, f16};

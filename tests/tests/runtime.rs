@@ -8,6 +8,13 @@ wpk::model! {
     /// The digits model with three batch sizes.
     struct Digits = "../examples/digits/models/digits.onnx";
     dims = { batch: [1, 8, 32] };
+    gpu = [sm_80];
+}
+
+wpk::model! {
+    /// The same for the CPU alone.
+    struct Plain = "../examples/digits/models/digits.onnx";
+    dims = { batch: [1] };
 }
 
 thread_local! {
@@ -50,6 +57,34 @@ fn forward_does_not_allocate_after_the_first_call() {
 }
 
 #[test]
+fn a_call_can_be_started_and_waited_for() {
+    let digits = Digits::load().expect("the model loads");
+    let images: Vec<_> = (0..4).map(image).collect();
+    let started: Vec<_> = images.iter().map(|x| digits.submit(x).expect("it starts")).collect();
+    for (mut call, x) in started.into_iter().zip(&images) {
+        while !call.is_done().expect("the device works") {}
+        assert_eq!(call.wait().expect("it ends"), digits.forward(x).expect("it runs"));
+    }
+    // A call that nobody waits for leaves its session whole.
+    drop(digits.submit(&images[0]).expect("it starts"));
+    assert_eq!(digits.forward(&images[1]).expect("it runs"), digits.submit(&images[1]).and_then(wpk::Submitted::wait).expect("it ends"));
+}
+
+#[test]
+fn tensors_can_stay_on_the_device() {
+    let digits = Digits::load().expect("the model loads");
+    let x = image(3);
+    let uploaded = digits.upload(&x).expect("there is memory");
+    let scores = digits.forward_on_device(&uploaded).expect("it runs");
+    assert_eq!(scores.download().expect("the device works"), digits.forward(&x).expect("it runs"));
+    assert_eq!(uploaded.download().expect("the device works"), x);
+    assert_eq!(scores.address().is_some(), digits.device() != Device::Cpu);
+    let elsewhere = Digits::load_on(Device::Cpu).expect("the model loads").upload(&x).expect("there is memory");
+    let found = digits.forward_on_device(&elsewhere);
+    assert_eq!(found.is_ok(), digits.device() == Device::Cpu);
+}
+
+#[test]
 fn many_threads_get_the_same_bits() {
     fn shared<T: Send + Sync>(_: &T) {}
     let digits = Digits::load().expect("the model loads");
@@ -78,9 +113,13 @@ fn a_batch_gives_what_its_images_give() {
 
 #[test]
 fn a_device_that_is_not_there_is_an_error() {
-    let error = Digits::load_on(Device::Cuda(0)).map(|_| ()).expect_err("no GPU plan");
-    assert_eq!(error.to_string(), "device: CUDA device 0: this program holds no GPU plan");
-    assert_eq!(Digits::load().expect("the model loads").device(), Device::Cpu);
+    let error = |loaded: Result<(), wpk::Error>| loaded.expect_err("no such device").to_string();
+    let found = error(Plain::load_on(Device::Cuda(0)).map(|_| ()));
+    assert_eq!(found, "device: CUDA device 0: this program holds no GPU plan");
+    assert_eq!(Plain::load().expect("the model loads").device(), Device::Cpu);
+    let found = error(Digits::load_on(Device::Cuda(99)).map(|_| ()));
+    let expected = ["device: there is no NVIDIA driver (libcuda)", "device: there is no CUDA device 99: the driver shows"];
+    assert!(expected.iter().any(|e| found.starts_with(e)), "{found}");
 }
 
 #[test]

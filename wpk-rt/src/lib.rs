@@ -8,6 +8,7 @@ mod element;
 mod error;
 mod interop;
 mod model;
+mod pending;
 mod pool;
 mod profile;
 mod sessions;
@@ -18,12 +19,16 @@ mod weights;
 pub use element::Element;
 pub use error::Error;
 pub use model::{Device, Model};
+pub use pending::{DeviceMemory, DeviceTensor, Pending, Submitted};
 pub use pool::set_threads;
 pub use sessions::{Options, WhenBusy};
 pub use tensor::{Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6, Tensor};
 pub use text::Text;
 pub use weights::Weights;
 pub use wpk_plan as plan;
+
+#[cfg(feature = "cuda")]
+pub use cuda::UserStream;
 
 /// Single kernels on a device, for the search.
 #[cfg(feature = "cuda")]

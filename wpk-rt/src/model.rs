@@ -2,6 +2,7 @@
 
 use crate::buffer::{Memory, Recycler};
 use crate::cpu::{self, Bound, Cx};
+use crate::pending::{DeviceMemory, DeviceTensor, Pending, State};
 use crate::pool::{self, Pool};
 use crate::profile;
 use crate::sessions::{Options, Sessions};
@@ -205,6 +206,97 @@ impl Model {
         Ok(())
     }
 
+    /// Starts a bucket on row-major bytes; on the CPU the call has ended when this returns.
+    ///
+    /// # Errors
+    /// As for [`Model::run`].
+    pub fn submit(&self, bucket: usize, inputs: &[&[u8]]) -> Result<Pending<'_>, Error> {
+        #[cfg(feature = "cuda")]
+        if self.gpu.is_some() {
+            return self.submit_on_gpu(bucket, inputs, None);
+        }
+        let mut results: Vec<Vec<u8>> = self.plan(bucket)?.outputs.iter().map(|p| vec![0; p.bytes()]).collect();
+        self.execute(bucket, inputs, &mut results.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>(), None)?;
+        Ok(Pending { state: State::Done(results) })
+    }
+
+    /// The same after what a stream of the application was given so far.
+    ///
+    /// # Errors
+    /// As for [`Model::run`].
+    #[cfg(feature = "cuda")]
+    pub fn submit_after(&self, bucket: usize, inputs: &[&[u8]], stream: &crate::UserStream) -> Result<Pending<'_>, Error> {
+        if self.gpu.is_some() { self.submit_on_gpu(bucket, inputs, Some(stream)) } else { self.submit(bucket, inputs) }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn submit_on_gpu(&self, bucket: usize, inputs: &[&[u8]], after: Option<&crate::UserStream>) -> Result<Pending<'_>, Error> {
+        let plan = self.plan(bucket)?;
+        check_ports(&plan.inputs, inputs.iter().map(|i| i.len()))?;
+        match &self.gpu {
+            Some(gpu) => gpu.submit(bucket, inputs, after).map(|started| Pending { state: State::Started(started) }),
+            None => Err(Error::Device("the model runs on the CPU".to_owned())),
+        }
+    }
+
+    /// A copy of a tensor where the model runs.
+    ///
+    /// # Errors
+    /// Where the device has no memory left.
+    pub fn upload<T: Element, S: Shape>(&self, tensor: &Tensor<T, S>) -> Result<DeviceTensor<T, S>, Error> {
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &self.gpu {
+            return gpu.upload(tensor.as_bytes()).map(|b| DeviceTensor::new(DeviceMemory::Cuda(b)));
+        }
+        Ok(DeviceTensor::new(DeviceMemory::Host(tensor.as_bytes().to_vec())))
+    }
+
+    /// Memory for a result where the model runs.
+    #[doc(hidden)]
+    pub fn device_output<T: Element, S: Shape>(&self) -> Result<DeviceTensor<T, S>, Error> {
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &self.gpu {
+            return gpu.buffer(S::LEN * size_of::<T>()).map(|b| DeviceTensor::new(DeviceMemory::Cuda(b)));
+        }
+        Ok(DeviceTensor::new(DeviceMemory::Host(vec![0; S::LEN * size_of::<T>()])))
+    }
+
+    /// Where a tensor's bytes are.
+    #[doc(hidden)]
+    pub fn memory<T: Element, S: Shape>(tensor: &DeviceTensor<T, S>) -> &DeviceMemory {
+        &tensor.memory
+    }
+
+    /// Where a tensor's bytes are, to write.
+    #[doc(hidden)]
+    pub fn memory_mut<T: Element, S: Shape>(tensor: &mut DeviceTensor<T, S>) -> &mut DeviceMemory {
+        &mut tensor.memory
+    }
+
+    /// Runs a bucket on tensors that lie where the model runs.
+    ///
+    /// # Errors
+    /// Where a tensor lies elsewhere or has another length than the model's, or the device fails.
+    pub fn run_on_device(&self, bucket: usize, inputs: &[&DeviceMemory], outputs: &mut [&mut DeviceMemory]) -> Result<(), Error> {
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &self.gpu {
+            let reads = inputs.iter().map(|m| m.on_gpu()).collect::<Result<Vec<_>, _>>()?;
+            let writes = outputs.iter().map(|m| m.on_gpu()).collect::<Result<Vec<_>, _>>()?;
+            let plan = self.plan(bucket)?;
+            check_ports(&plan.inputs, reads.iter().map(|b| b.bytes))?;
+            check_ports(&plan.outputs, writes.iter().map(|b| b.bytes))?;
+            return gpu.run_on_device(bucket, &reads, &writes);
+        }
+        let reads = inputs.iter().map(|m| m.on_host()).collect::<Result<Vec<_>, _>>()?;
+        let mut writes = outputs.iter_mut().map(|m| m.on_host_mut()).collect::<Result<Vec<_>, _>>()?;
+        self.run(bucket, &reads, &mut writes)
+    }
+
+    fn plan(&self, bucket: usize) -> Result<&Plan, Error> {
+        let found = self.program.buckets.get(bucket).map(|b| &b.1);
+        found.ok_or_else(|| Error::Invalid(format!("there is no bucket {bucket}")))
+    }
+
     /// Where the time goes, as a table; `WPK_PROFILE=1` prints it to stderr after a model's first run.
     ///
     /// # Errors
@@ -252,17 +344,9 @@ impl Model {
         outputs: &mut [&mut [u8]],
         observe: Option<&mut dyn FnMut(Trace<'_>)>,
     ) -> Result<(), Error> {
-        let plan = &self.program.buckets.get(bucket).ok_or_else(|| Error::Invalid(format!("there is no bucket {bucket}")))?.1;
-        let ports = plan.inputs.iter().zip(inputs.iter().map(|i| i.len())).chain(plan.outputs.iter().zip(outputs.iter().map(|o| o.len())));
-        for (port, found) in ports {
-            if found != port.bytes() {
-                return Err(mismatch(port, found));
-            }
-        }
-        if (inputs.len(), outputs.len()) != (plan.inputs.len(), plan.outputs.len()) {
-            let expected = format!("{} inputs and {} outputs", plan.inputs.len(), plan.outputs.len());
-            return Err(Error::Mismatch { what: "call".to_owned(), expected, found: format!("{} and {}", inputs.len(), outputs.len()) });
-        }
+        let plan = self.plan(bucket)?;
+        check_ports(&plan.inputs, inputs.iter().map(|i| i.len()))?;
+        check_ports(&plan.outputs, outputs.iter().map(|o| o.len()))?;
         #[cfg(feature = "cuda")]
         if let Some(gpu) = &self.gpu {
             if observe.is_some() {
@@ -298,11 +382,19 @@ impl Model {
     }
 }
 
-fn mismatch(port: &Port, found: usize) -> Error {
-    Error::Mismatch {
-        what: format!("tensor {:?}", port.name),
-        expected: format!("{} bytes of {}{:?}", port.bytes(), port.dtype, port.shape),
-        found: format!("{found} bytes"),
+/// Whether there is a tensor of the right length for every port.
+fn check_ports(ports: &[Port], lengths: impl ExactSizeIterator<Item = usize>) -> Result<(), Error> {
+    if ports.len() != lengths.len() {
+        let (expected, found) = (format!("{} tensors", ports.len()), lengths.len().to_string());
+        return Err(Error::Mismatch { what: "call".to_owned(), expected, found });
+    }
+    match ports.iter().zip(lengths).find(|(port, found)| *found != port.bytes()) {
+        None => Ok(()),
+        Some((port, found)) => Err(Error::Mismatch {
+            what: format!("tensor {:?}", port.name),
+            expected: format!("{} bytes of {}{:?}", port.bytes(), port.dtype, port.shape),
+            found: format!("{found} bytes"),
+        }),
     }
 }
 

@@ -42,10 +42,10 @@ impl<T> Sessions<T> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Runs something in an idle session, or in a new one. A session whose call fails or panics is not used again.
-    pub fn with<R>(&self, make: impl FnOnce() -> Result<T, Error>, f: impl FnOnce(&mut T) -> Result<R, Error>) -> Result<R, Error> {
+    /// An idle session, or a new one, until it is dropped.
+    pub fn take(&self, make: impl FnOnce() -> Result<T, Error>) -> Result<Taken<'_, T>, Error> {
         let mut state = self.lock();
-        let taken = loop {
+        let idle = loop {
             if let Some(session) = state.0.pop() {
                 break Some(session);
             }
@@ -59,27 +59,41 @@ impl<T> Sessions<T> {
             state = self.freed.wait(state).unwrap_or_else(|e| e.into_inner());
         };
         drop(state);
-        let mut returned = Returned { owner: self, session: None };
-        let mut session = match taken {
-            Some(session) => session,
-            None => make()?,
-        };
-        let result = f(&mut session)?;
-        returned.session = Some(session);
+        let mut taken = Taken { owner: self, session: idle, usable: false };
+        if taken.session.is_none() {
+            taken.session = Some(make()?);
+        }
+        Ok(taken)
+    }
+
+    /// Runs something in an idle session, or in a new one. A session whose call fails or panics is not used again.
+    pub fn with<R>(&self, make: impl FnOnce() -> Result<T, Error>, f: impl FnOnce(&mut T) -> Result<R, Error>) -> Result<R, Error> {
+        let mut taken = self.take(make)?;
+        let result = taken.run(f)?;
+        taken.usable = true;
         Ok(result)
     }
 }
 
-/// Gives a session back, or room for another one.
-struct Returned<'a, T> {
+/// A session in use. It is used again only where its call said that it may be; else there is room for another one.
+pub(crate) struct Taken<'a, T> {
     owner: &'a Sessions<T>,
     session: Option<T>,
+    /// Whether the session is whole.
+    pub usable: bool,
 }
 
-impl<T> Drop for Returned<'_, T> {
+impl<T> Taken<'_, T> {
+    /// Runs something in the session.
+    pub fn run<R>(&mut self, f: impl FnOnce(&mut T) -> Result<R, Error>) -> Result<R, Error> {
+        self.session.as_mut().map_or_else(|| Err(Error::Invalid("a session that is gone".to_owned())), f)
+    }
+}
+
+impl<T> Drop for Taken<'_, T> {
     fn drop(&mut self) {
         let mut state = self.owner.lock();
-        match self.session.take() {
+        match self.session.take().filter(|_| self.usable) {
             Some(session) => state.0.push(session),
             None => state.1 -= 1,
         }

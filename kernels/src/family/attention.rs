@@ -229,7 +229,7 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
     let (reading, writing) = (k.variable(zero), k.int(i64::from((s.stages - 1) * stage_bytes), Ty::U32));
     let writing = k.variable(writing);
     let mask = p.mask.as_ref().map(|o| Mask::new(&mut k, o, head, first_row, own_row, lane, f.queries));
-    let mut round_ = |k: &mut Writer, round: Val| {
+    let each_round = |k: &mut Writer, round: Val| {
         if asynchronous {
             k.wait_copies(s.stages - 2);
         }
@@ -259,7 +259,7 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
             k.assign(at, next);
         }
     };
-    k.repeat(rounds, &mut round_);
+    k.repeat(rounds, each_round);
     // Each lane has added its own keys.
     for sum in state.sums {
         let total = across_row(&mut k, sum, Writer::add);

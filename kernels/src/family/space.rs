@@ -21,14 +21,17 @@ pub struct Candidate {
     pub cost: f64,
 }
 
+/// A function of a schedule's values.
+type OfValues<'a, T> = Box<dyn Fn(&[u32]) -> T + 'a>;
+
 /// A family for a given problem.
 pub struct Space<'a> {
     /// The family's name in records.
     pub family: &'static str,
     /// Its parameters.
     pub params: &'static [Param],
-    estimate: Box<dyn Fn(&[u32]) -> Option<f64> + 'a>,
-    generate: Box<dyn Fn(&[u32]) -> Result<(Kernel, String), Unsupported> + 'a>,
+    estimate: OfValues<'a, Option<f64>>,
+    generate: OfValues<'a, Result<(Kernel, String), Unsupported>>,
     all: Box<dyn Fn() -> Vec<Candidate> + 'a>,
 }
 

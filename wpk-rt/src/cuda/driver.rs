@@ -262,6 +262,31 @@ impl Stream {
         if from.bytes == 0 { Ok(()) } else { cu!(cuMemcpyDtoHAsync_v2(to.pointer.cast(), from.pointer, from.bytes, self.raw)) }
     }
 
+    /// Starts a copy within the device.
+    pub fn copy(&self, to: &Buffer, from: &Buffer) -> Result<(), Error> {
+        let bytes = to.bytes.min(from.bytes);
+        if bytes == 0 { Ok(()) } else { cu!(cuMemcpyDtoDAsync_v2(to.pointer, from.pointer, bytes, self.raw)) }
+    }
+
+    /// Makes what is started here next wait for what another stream was given so far.
+    pub fn wait_for(&self, other: sys::CUstream) -> Result<(), Error> {
+        order(other, self.raw)
+    }
+
+    /// Makes what another stream is given next wait for what was started here so far.
+    pub fn before(&self, other: sys::CUstream) -> Result<(), Error> {
+        order(self.raw, other)
+    }
+
+    /// Whether everything started here has ended.
+    pub fn is_idle(&self) -> Result<bool, Error> {
+        // SAFETY: the stream is this one's own.
+        match unsafe { sys::cuStreamQuery(self.raw) } {
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            other => check("cuStreamQuery", other).map(|()| true),
+        }
+    }
+
     pub fn launch(&self, graph: &Graph) -> Result<(), Error> {
         cu!(cuGraphLaunch(graph.exec, self.raw))
     }
@@ -304,6 +329,16 @@ impl Stream {
         events.into_iter().try_for_each(|e| cu!(cuEventDestroy_v2(e)))?;
         Ok(times)
     }
+}
+
+/// Makes the second stream wait for the first.
+fn order(first: sys::CUstream, second: sys::CUstream) -> Result<(), Error> {
+    let mut event = null_mut();
+    cu!(cuEventCreate(&raw mut event, sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32))?;
+    let waits = cu!(cuEventRecord(event, first)).and_then(|()| cu!(cuStreamWaitEvent(second, event, 0)));
+    // The driver keeps what is still waited for.
+    cu!(cuEventDestroy_v2(event))?;
+    waits
 }
 
 impl Drop for Stream {

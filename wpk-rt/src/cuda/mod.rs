@@ -4,8 +4,9 @@ mod driver;
 pub mod measure;
 
 use crate::Error;
-use crate::sessions::{Options, Sessions};
-use driver::{Buffer, Context, Function, Graph, Pinned, Stream};
+use crate::sessions::{Options, Sessions, Taken};
+pub use driver::Buffer;
+use driver::{Context, Function, Graph, Pinned, Stream};
 use std::sync::Arc;
 use wpk_plan::{Block, GpuPlans, Kernel, Place, Plan, Program, Step};
 
@@ -29,6 +30,80 @@ struct Session {
     /// By step, its launch.
     launches: Vec<(usize, Vec<u64>)>,
     _arena: Buffer,
+}
+
+impl Session {
+    /// Starts copies to the device, the graph, and copies back.
+    fn start(&mut self, inputs: &[&[u8]]) -> Result<(), Error> {
+        for ((pinned, buffer), data) in self.inputs.iter_mut().zip(inputs) {
+            pinned.bytes_mut().copy_from_slice(data);
+            self.stream.upload(buffer, pinned)?;
+        }
+        self.stream.launch(&self.graph)?;
+        self.outputs.iter_mut().try_for_each(|(pinned, buffer)| self.stream.download(pinned, buffer))
+    }
+
+    /// Waits for what was started, and copies its results.
+    fn finish(&self, outputs: &mut [&mut [u8]]) -> Result<(), Error> {
+        self.stream.wait()?;
+        self.outputs.iter().zip(outputs).for_each(|((pinned, _), data)| data.copy_from_slice(pinned.bytes()));
+        Ok(())
+    }
+}
+
+/// A call under way on the device.
+pub struct Started<'a> {
+    gpu: &'a Gpu,
+    taken: Taken<'a, Session>,
+}
+
+impl Started<'_> {
+    /// Whether the results are there.
+    pub fn is_done(&mut self) -> Result<bool, Error> {
+        self.gpu.context.enter()?;
+        self.taken.run(|s| s.stream.is_idle())
+    }
+
+    /// Makes what a stream is given next wait for the results.
+    pub fn before(&mut self, stream: &UserStream) -> Result<(), Error> {
+        self.gpu.context.enter()?;
+        self.taken.run(|s| s.stream.before(stream.0))
+    }
+
+    /// Waits, and copies the results.
+    pub fn finish(mut self, outputs: &mut [&mut [u8]]) -> Result<(), Error> {
+        self.gpu.context.enter()?;
+        self.taken.run(|s| s.finish(outputs))?;
+        self.taken.usable = true;
+        Ok(())
+    }
+}
+
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        // The session's memory must stay until nothing uses it any more.
+        let waited = self.gpu.context.enter().and_then(|()| self.taken.run(|s| s.stream.wait()));
+        self.taken.usable = waited.is_ok();
+    }
+}
+
+/// A stream that the application owns.
+#[derive(Debug)]
+pub struct UserStream(cudarc::driver::sys::CUstream);
+
+// SAFETY: the driver's streams may be used from any thread.
+unsafe impl Send for UserStream {}
+// SAFETY: as above.
+unsafe impl Sync for UserStream {}
+
+impl UserStream {
+    /// The stream behind a `CUstream` (or a `cudaStream_t`) of the model's device.
+    ///
+    /// # Safety
+    /// The stream must exist as long as this value, in the device's primary context.
+    pub unsafe fn from_raw(stream: *mut std::ffi::c_void) -> Self {
+        Self(stream.cast())
+    }
 }
 
 /// The steps of a plan without control flow.
@@ -128,20 +203,44 @@ impl Gpu {
     /// Runs a bucket on host memory of the ports' lengths.
     pub fn run(&self, bucket: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), Error> {
         self.with(bucket, |s| {
-            for ((pinned, buffer), data) in s.inputs.iter_mut().zip(inputs) {
-                pinned.bytes_mut().copy_from_slice(data);
-                s.stream.upload(buffer, pinned)?;
+            s.start(inputs)?;
+            s.finish(outputs)
+        })
+    }
+
+    /// Starts a bucket on host memory, after what a stream of the caller's was given so far where there is one.
+    pub fn submit(&self, bucket: usize, inputs: &[&[u8]], after: Option<&UserStream>) -> Result<Started<'_>, Error> {
+        self.context.enter()?;
+        let mut taken = self.sessions[bucket].take(|| self.session(bucket))?;
+        taken.run(|s| {
+            after.map_or(Ok(()), |stream| s.stream.wait_for(stream.0))?;
+            s.start(inputs)
+        })?;
+        Ok(Started { gpu: self, taken })
+    }
+
+    /// Runs a bucket on tensors of the device and waits.
+    pub fn run_on_device(&self, bucket: usize, inputs: &[&Buffer], outputs: &[&Buffer]) -> Result<(), Error> {
+        self.with(bucket, |s| {
+            for ((_, to), from) in s.inputs.iter().zip(inputs) {
+                s.stream.copy(to, from)?;
             }
             s.stream.launch(&s.graph)?;
-            for (pinned, buffer) in &mut s.outputs {
-                s.stream.download(pinned, buffer)?;
+            for ((_, from), to) in s.outputs.iter().zip(outputs) {
+                s.stream.copy(to, from)?;
             }
-            s.stream.wait()?;
-            for ((pinned, _), data) in s.outputs.iter().zip(outputs) {
-                data.copy_from_slice(pinned.bytes());
-            }
-            Ok(())
+            s.stream.wait()
         })
+    }
+
+    /// Memory on the device.
+    pub fn buffer(&self, bytes: usize) -> Result<Buffer, Error> {
+        Buffer::new(&self.context, bytes)
+    }
+
+    /// Memory on the device with a copy of host memory.
+    pub fn upload(&self, data: &[u8]) -> Result<Buffer, Error> {
+        Buffer::of(&self.context, data)
     }
 
     /// Nanoseconds of each of some replays of the whole plan, on what the session's inputs hold.

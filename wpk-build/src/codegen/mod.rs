@@ -1,8 +1,10 @@
 //! Generated Rust: a typed struct around the encoded program. Nothing is decided here.
 
+mod calls;
+
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{format_ident, quote};
-use wpk_plan::{DType, Plan, Port, Program};
+use wpk_plan::{DType, Port, Program};
 
 /// How generated code gets at the program and the weights.
 pub struct Assets {
@@ -14,12 +16,12 @@ pub struct Assets {
     pub weights: TokenStream,
 }
 
-/// The struct, its `load` and its `forward`.
+/// The struct, its `load` and its calls.
 pub fn module(program: &Program, name: &str, visibility: &TokenStream, docs: &TokenStream, assets: &Assets) -> Result<TokenStream, String> {
     let ident = syn_ident(name)?;
     let summary = doc_lines(program);
     let (bytes, items, weights) = (&assets.program, &assets.items, &assets.weights);
-    let forward = forward(program, &ident)?;
+    let calls = calls::calls(program, &ident)?;
     let outputs = outputs_struct(program, &ident, visibility);
     let version = wpk_plan::VERSION;
     let mismatch = "wpk and wpk-build have different versions: use the same for both";
@@ -64,7 +66,7 @@ pub fn module(program: &Program, name: &str, visibility: &TokenStream, docs: &To
                 ::std::string::ToString::to_string(self.model.program())
             }
         }
-        #forward
+        #calls
     })
 }
 
@@ -116,15 +118,15 @@ fn element(t: DType) -> TokenStream {
     }
 }
 
-/// The type of a tensor: `::wpk::Tensor<f32, ::wpk::Shape2<1, 10>>`.
-fn tensor(port: &Port) -> Result<TokenStream, String> {
+/// The parameters of a tensor's type: `f32, ::wpk::Shape2<1, 10>`.
+fn parameters(port: &Port) -> Result<TokenStream, String> {
     if port.shape.len() > 6 {
         return Err(format!("tensor {:?} has {} dimensions; at most 6 can be inputs or outputs", port.name, port.shape.len()));
     }
     let shape = format_ident!("Shape{}", port.shape.len());
     let dims = port.shape.iter().map(|&n| Literal::usize_unsuffixed(n));
     let element = element(port.dtype);
-    Ok(quote!(::wpk::Tensor<#element, ::wpk::#shape<#(#dims),*>>))
+    Ok(quote!(#element, ::wpk::#shape<#(#dims),*>))
 }
 
 /// The names of some tensors as Rust identifiers, as generated code spells them.
@@ -167,114 +169,4 @@ fn outputs_struct(program: &Program, name: &Ident, visibility: &TokenStream) -> 
             #(#[doc = #docs] #visibility #fields: #kinds,)*
         }
     }
-}
-
-fn forward(program: &Program, name: &Ident) -> Result<TokenStream, String> {
-    match program.buckets.as_slice() {
-        [] => Err("the program has no plan".to_owned()),
-        [(_, plan)] => single(plan, name),
-        buckets => several(buckets.iter().map(|b| &b.1), name),
-    }
-}
-
-/// The type of all results and the statements that compute them.
-fn call(plan: &Plan, bucket: usize, name: &Ident, inputs: &[TokenStream]) -> Result<(TokenStream, TokenStream), String> {
-    let (types, fields) = (plan.outputs.iter().map(tensor).collect::<Result<Vec<_>, _>>()?, idents(&plan.outputs));
-    let locals: Vec<Ident> = (0..fields.len()).map(|i| format_ident!("out{i}")).collect();
-    let (ty, value) = match (types.as_slice(), locals.as_slice()) {
-        ([ty], [local]) => (quote!(#ty), quote!(#local)),
-        _ => {
-            let outputs = format_ident!("{name}Outputs");
-            (quote!(#outputs<#(#types),*>), quote!(#outputs { #(#fields: #locals),* }))
-        }
-    };
-    let body = quote! {
-        #(let mut #locals: #types = model.output();)*
-        model.run(
-            #bucket,
-            &[#(::wpk::__private::Model::bytes(#inputs)),*],
-            &mut [#(::wpk::__private::Model::bytes_mut(&mut #locals)),*],
-        )?;
-        ::core::result::Result::Ok(#value)
-    };
-    Ok((ty, body))
-}
-
-fn single(plan: &Plan, name: &Ident) -> Result<TokenStream, String> {
-    let (types, names) = (plan.inputs.iter().map(tensor).collect::<Result<Vec<_>, _>>()?, idents(&plan.inputs));
-    let inputs: Vec<TokenStream> = names.iter().map(|n| quote!(#n)).collect();
-    let (output, body) = call(plan, 0, name, &inputs)?;
-    Ok(quote! {
-        #[allow(clippy::all, clippy::pedantic, unused)]
-        impl #name {
-            /// Runs the model.
-            ///
-            /// # Errors
-            /// Where the device fails; a wrong shape or type does not compile.
-            pub fn forward(&self, #(#names: &#types),*) -> ::core::result::Result<#output, ::wpk::Error> {
-                let model = &self.model;
-                #body
-            }
-        }
-    })
-}
-
-/// One `forward` over all buckets: a sealed trait of the tuple of inputs finds the bucket when the program is compiled.
-fn several<'a>(plans: impl Iterator<Item = &'a Plan> + Clone, name: &Ident) -> Result<TokenStream, String> {
-    let Some(first) = plans.clone().next() else { return Err("the program has no plan".to_owned()) };
-    let names = idents(&first.inputs);
-    let kinds: Vec<Ident> = (0..names.len()).map(|i| format_ident!("T{i}")).collect();
-    let bucket = format_ident!("{name}Bucket");
-    let mut known: Vec<String> = vec![];
-    let mut implementations = vec![];
-    for (i, plan) in plans.enumerate() {
-        let types = plan.inputs.iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
-        let key = quote!(#(#types),*).to_string();
-        // Dimensions that no input shows cannot choose a bucket: the first one stands.
-        if known.contains(&key) {
-            continue;
-        }
-        known.push(key);
-        let inputs: Vec<TokenStream> = (0..types.len()).map(syn_index).map(|i| quote!(inputs.#i)).collect();
-        let (output, body) = call(plan, i, name, &inputs)?;
-        implementations.push(quote! {
-            impl #bucket for (#(&#types,)*) {
-                type Outputs = #output;
-                fn run(model: &::wpk::__private::Model, inputs: Self) -> ::core::result::Result<Self::Outputs, ::wpk::Error> {
-                    #body
-                }
-            }
-        });
-    }
-    let doc = format!("Combinations of inputs that [`{name}`] has a plan for.");
-    let message = format!("`{name}` has no plan for inputs of these shapes");
-    Ok(quote! {
-        #[doc = #doc]
-        #[diagnostic::on_unimplemented(message = #message, note = "add the size to the model's `dims`")]
-        pub trait #bucket: Sized {
-            /// The results.
-            type Outputs;
-            #[doc(hidden)]
-            fn run(model: &::wpk::__private::Model, inputs: Self) -> ::core::result::Result<Self::Outputs, ::wpk::Error>;
-        }
-        #[allow(clippy::all, clippy::pedantic, unused)]
-        const _: () = { #(#implementations)* };
-        #[allow(clippy::all, clippy::pedantic, unused)]
-        impl #name {
-            /// Runs the model with the plan for the inputs' sizes.
-            ///
-            /// # Errors
-            /// Where the device fails; a wrong shape or type, or a size that was not declared, does not compile.
-            pub fn forward<'a, #(#kinds),*>(&self, #(#names: &'a #kinds),*) -> ::core::result::Result<<(#(&'a #kinds,)*) as #bucket>::Outputs, ::wpk::Error>
-            where
-                (#(&'a #kinds,)*): #bucket,
-            {
-                <(#(&'a #kinds,)*) as #bucket>::run(&self.model, (#(#names,)*))
-            }
-        }
-    })
-}
-
-fn syn_index(i: usize) -> Literal {
-    Literal::usize_unsuffixed(i)
 }
