@@ -115,3 +115,29 @@ fn heuristic_schedules_are_assembled_without_spills() {
         }
     }
 }
+
+/// Infinite factors, and what is not a number, give what products in `f32` give.
+#[test]
+fn factors_that_are_not_finite_agree_with_the_evaluator() {
+    let arch = Arch::named("sm_80").expect("an architecture");
+    for seed in 0..12 {
+        let r = &mut Random(seed);
+        let mut planted = vec![(0, f64::INFINITY), (0, f64::NEG_INFINITY), (0, f64::NAN)];
+        let contraction = if r.below(2) == 0 {
+            planted.extend([(1, f64::INFINITY), (1, f64::NEG_INFINITY)]);
+            product(r, (DType::F32, false))
+        } else {
+            // Padding is zero to a kernel, and nothing to the evaluator: weights stay finite.
+            convolution(r, (DType::F32, false))
+        };
+        let p = Product { contraction, layout: WeightLayout::Dense };
+        let facts = Mma::facts(&p, arch);
+        let legal: Vec<Mma> = Mma::space().filter(|s| s.legal(&facts)).collect();
+        let s = legal[Random(seed + 99).below(legal.len())];
+        let kernel = mma(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let problem = Problem::Contraction(p.contraction);
+        if let Err(fault) = support::outcome_with(&problem, WeightLayout::Dense, &kernel, seed, &planted) {
+            panic!("seed {seed} {s}: {fault}");
+        }
+    }
+}

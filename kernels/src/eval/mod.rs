@@ -1,6 +1,7 @@
 //! The naive evaluator.
 
 mod attention;
+mod chain;
 mod contraction;
 mod index;
 mod map;
@@ -38,6 +39,7 @@ pub fn eval(problem: &Problem, inputs: &[&Tensor], rounding: Rounding) -> Vec<Te
         Problem::Scan(p) => index::scan(p, inputs, &mut out),
         Problem::TopK(p) => index::top_k(p, inputs, &mut out),
         Problem::ArgReduce(p) => index::arg_reduce(p, inputs, &mut out),
+        Problem::Chain(p) => chain::eval(p, inputs, &mut out, rounding),
     }
     out.iter_mut().for_each(|t| t.round(rounding));
     out

@@ -4,6 +4,7 @@
 
 use super::Unsupported;
 use super::affine::small;
+use super::exact::{Tile, repair};
 use super::factors::{Size, sources};
 use super::fragments::{Fragments, Side, exchange, first_column};
 use super::output::{self, Rectangle};
@@ -92,6 +93,12 @@ impl Mma {
         32 * self.warps()
     }
 
+    /// Bytes of shared memory: the stages, or where sums may have to be computed again, those.
+    fn shared(&self, mode: Mode, stage: u32) -> u32 {
+        let again = if mode == Mode::Parts { 4 * self.bm * self.bn + 16 } else { 0 };
+        (self.stages * stage).max(again)
+    }
+
     /// Elements of depth of a tile.
     fn depth(&self, element: u32) -> u32 {
         self.bk / element
@@ -133,7 +140,7 @@ impl Mma {
             && registers * threads <= 65536
             && layouts.iter().all(|l| l.fits(threads))
             && (self.stages == 2 || self.stages - 2 < rounds)
-            && (self.stages * stage + 16) as usize <= f.arch.shared
+            && (self.shared(mode, stage) + 16) as usize <= f.arch.shared
             && tiles * u64::from(f.size.batch * self.split) < 1 << 24
     }
 
@@ -204,7 +211,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (batch, tile_m) = k.div_rem(rest, tiles_m);
     let firsts = [k.scaled(tile_m, i64::from(s.bm)), k.scaled(tile_n, i64::from(s.bn))];
     let stage_bytes = layouts[0].bytes() + layouts[1].bytes();
-    let start_a = k.shared(s.stages * stage_bytes);
+    let start_a = k.shared(s.shared(mode, stage_bytes));
     let start_b = k.plus(start_a, i64::from(layouts[0].bytes()));
     let corner = |start: Val, side: usize| Corner { start, batch, first: firsts[side] };
     let loaders = [
@@ -287,6 +294,11 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     });
     // Only empty groups are under way now.
     let firsts = [k.add(firsts[0], lines[0]), k.add(firsts[1], lines[1])];
+    if mode == Mode::Parts {
+        let (sources, across, total) = (&sources, s.wn / 8, size.k);
+        let tile = Tile { sources, batch, firsts, across, lane, first, depth: rounds * depth, total };
+        repair(&mut k, &tile, &sums, (start_a, thread, threads));
+    }
     let grid = Grid { c, roles: &roles, s, firsts, batch, lane, whole: (size.m.is_multiple_of(s.bm), size.n.is_multiple_of(s.bn)) };
     let sums = grid.neighbours(&mut k, &sums);
     let operands = 3 + c.extras.len() as u32;

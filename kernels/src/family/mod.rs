@@ -3,6 +3,7 @@
 mod affine;
 mod attention;
 mod direct;
+mod exact;
 mod factors;
 mod fragments;
 mod indexed;

@@ -48,6 +48,11 @@ pub fn outcome(problem: &Problem, kernel: &Kernel, seed: u64) -> Result<(), Stri
 
 /// The same for a contraction whose second factor lies in a layout.
 pub fn outcome_of(problem: &Problem, layout: WeightLayout, kernel: &Kernel, seed: u64) -> Result<(), String> {
+    outcome_with(problem, layout, kernel, seed, &[])
+}
+
+/// The same where some numbers stand among the elements of operands, by the operand's number.
+pub fn outcome_with(problem: &Problem, layout: WeightLayout, kernel: &Kernel, seed: u64, planted: &[(usize, f64)]) -> Result<(), String> {
     if let Some(fault) = kernel.verify().first() {
         return Err(fault.clone());
     }
@@ -55,11 +60,14 @@ pub fn outcome_of(problem: &Problem, layout: WeightLayout, kernel: &Kernel, seed
     let tensors: Vec<Tensor> = problem
         .inputs()
         .iter()
-        .map(|o| {
+        .enumerate()
+        .map(|(i, o)| {
             let n = o.view.span().map_or(0, |s| s.1);
             let mut number = || r.next() as f64 / f64::from(1u32 << 31) * 8.0 - 4.0;
             let data = if o.dtype.is_float() {
-                Data::Float((0..n).map(|_| number()).collect())
+                let mut values: Vec<f64> = (0..n).map(|_| number()).collect();
+                planted.iter().filter(|p| p.0 == i && n > 0).for_each(|p| values[(number() * 1e6).abs() as usize % n] = p.1);
+                Data::Float(values)
             } else {
                 Data::Int((0..n).map(|_| o.dtype.wrap((number() * 40.0) as i64)).collect())
             };

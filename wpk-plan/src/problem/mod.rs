@@ -4,6 +4,7 @@
 //! prologue or epilogue by [`ScalarFn`](crate::ScalarFn)s. Its byte encoding is its identity: the key of every tuning record.
 
 mod attention;
+mod chain;
 mod contraction;
 mod index;
 mod map;
@@ -13,6 +14,7 @@ mod rows;
 mod window;
 
 pub use attention::Attention;
+pub use chain::{Chain, Source, Stage};
 pub use contraction::{Access, AccessDim, Affine, Contraction};
 pub use index::{ArgReduce, Gather, GatherElements, GatherNd, Resample, Scan, ScatterElements, ScatterNd, ScatterReduce, TopK};
 pub use map::{Map, Move, Part};
@@ -62,6 +64,7 @@ pub enum Problem {
     Scan(Scan),
     TopK(TopK),
     ArgReduce(ArgReduce),
+    Chain(Chain),
 }
 
 /// Runs the same expression on whichever family a problem belongs to.
@@ -85,6 +88,7 @@ macro_rules! each {
             Problem::Scan($p) => $body,
             Problem::TopK($p) => $body,
             Problem::ArgReduce($p) => $body,
+            Problem::Chain($p) => $body,
         }
     };
 }
@@ -107,6 +111,7 @@ codec_enum!(Problem {
     14 => Scan(p),
     15 => TopK(p),
     16 => ArgReduce(p),
+    17 => Chain(p),
 });
 
 /// What every family of problems tells about itself.

@@ -103,6 +103,7 @@ pub(crate) fn bind(kernel: &Kernel) -> Result<Box<dyn Bound>, String> {
         Problem::Scan(p) => index::scan(p),
         Problem::TopK(p) => index::top_k(p),
         Problem::ArgReduce(p) => index::arg_reduce(p),
+        Problem::Chain(_) => Err("a chain has no kernel on the CPU".to_owned()),
     }
 }
 

@@ -1,0 +1,114 @@
+//! Sums that are not finite, computed again: as the sum of two parts an infinite factor would meet itself with another sign. A block
+//! that finds such a sum computes its tile once more, product by product in `f32`, as slowly as simply.
+
+use super::tile::Source;
+use crate::dsl::{Val, Writer};
+use crate::ptx::{Cmp, MemTy, Op, Ty};
+
+/// A warp's tile of sums: four for 16 rows and 8 columns, as tensor cores hold them.
+pub struct Tile<'a> {
+    pub sources: &'a [Source; 2],
+    pub batch: Val,
+    /// The warp's first row and column.
+    pub firsts: [Val; 2],
+    /// Groups of 8 columns.
+    pub across: u32,
+    pub lane: Val,
+    /// The first depth, and how many there are at most.
+    pub first: Val,
+    pub depth: u32,
+    /// All depths.
+    pub total: u32,
+}
+
+/// Replaces the sums of a block of which one is not finite. `shared` begins memory of `4 * threads` bytes for every sum of a thread
+/// and 16 more, which is free once all threads came here.
+pub fn repair(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads): (Val, Val, u32)) {
+    let flag = k.plus(shared, i64::from(4 * threads * sums.len() as u32));
+    let (zero, nothing) = (k.int(0, Ty::U32), k.float(0.0, Ty::F32));
+    let leads = k.compare(Cmp::Eq, thread, zero);
+    k.barrier();
+    k.when(leads, |k| k.store(MemTy::B32, flag, &[zero]));
+    k.barrier();
+    // A product with zero is zero, but for what is not finite.
+    let check = sums.iter().fold(nothing, |check, &s| k.fma(s, nothing, check));
+    let broken = k.compare(Cmp::Nan, check, check);
+    let own = k.op(Ty::U32, Op::Ballot, &[broken]);
+    let found = k.compare(Cmp::Lt, zero, own);
+    let writes = k.compare(Cmp::Eq, tile.lane, zero);
+    let writes = k.op(Ty::Pred, Op::And, &[found, writes]);
+    // One warp's flag is all warps' flag: each adds its bits in a turn of its own.
+    let (warp, _) = k.div_rem(thread, 32);
+    for w in 0..threads / 32 {
+        let turn = k.int(i64::from(w), Ty::U32);
+        let turn = k.compare(Cmp::Eq, warp, turn);
+        let writes = k.op(Ty::Pred, Op::And, &[writes, turn]);
+        k.when(writes, |k| k.store(MemTy::B32, flag, &[own]));
+        k.barrier();
+    }
+    let any = k.load(MemTy::B32, Ty::U32, flag, 1)[0];
+    let any = k.compare(Cmp::Lt, zero, any);
+    k.when(any, |k| again(k, tile, sums, (shared, thread, threads)));
+}
+
+fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads): (Val, Val, u32)) {
+    let bytes = k.scaled(thread, 4);
+    let start = k.add(shared, bytes);
+    let (g, t) = k.div_rem(tile.lane, 4);
+    k.repeat(sums.len() as u32, |k, i| {
+        let (rest, column) = k.div_rem(i, 2);
+        let (rest, half) = k.div_rem(rest, 2);
+        let (block, group) = k.div_rem(rest, tile.across);
+        let parts = [(block, 16), (half, 8), (g, 1)];
+        let row = parts.iter().fold(tile.firsts[0], |at, &(x, by)| {
+            let moved = k.scaled(x, by);
+            k.add(at, moved)
+        });
+        let parts = [(group, 8), (t, 2), (column, 1)];
+        let column = parts.iter().fold(tile.firsts[1], |at, &(x, by)| {
+            let moved = k.scaled(x, by);
+            k.add(at, moved)
+        });
+        let nothing = k.float(0.0, Ty::F32);
+        let sum = k.variable(nothing);
+        let lines = [(0, row), (1, column)].map(|(side, line): (usize, Val)| {
+            let source = &tile.sources[side];
+            let start = source.linear.start(k);
+            let outer = source.linear.term(k, tile.batch, &source.batch);
+            let own = source.linear.term(k, line, &source.lines);
+            let term = start.plus(k, &outer);
+            let term = term.plus(k, &own);
+            let count = source.lines.iter().map(|&l| source.linear.space[l]).product::<usize>();
+            let exists = k.below(line, count as i64);
+            (source, term, exists)
+        });
+        k.repeat(tile.depth, |k, d| {
+            let at = k.add(tile.first, d);
+            let deep = k.below(at, i64::from(tile.total));
+            let factors = [0, 1].map(|side: usize| {
+                let (source, term, exists) = &lines[side];
+                let inner = source.linear.term(k, at, &source.depth);
+                let point = term.plus(k, &inner);
+                let (inside, place) = source.linear.resolve(k, &point);
+                let valid = k.both(Some(*exists), Some(deep));
+                let valid = k.both(valid, inside).unwrap_or(*exists);
+                let x = k.variable(nothing);
+                k.when(valid, |k| {
+                    let from = k.element(source.param, place, 4);
+                    let loaded = k.load(MemTy::F32, Ty::F32, from, 1)[0];
+                    k.assign(x, loaded);
+                });
+                x
+            });
+            let next = k.fma(factors[0], factors[1], sum);
+            k.assign(sum, next);
+        });
+        let moved = k.scaled(i, i64::from(4 * threads));
+        let to = k.add(start, moved);
+        k.store(MemTy::F32, to, &[sum]);
+    });
+    for (i, &sum) in sums.iter().enumerate() {
+        let x = k.load_at(MemTy::F32, Ty::F32, start, (i as u32 * 4 * threads) as i32, 1)[0];
+        k.assign(sum, x);
+    }
+}
