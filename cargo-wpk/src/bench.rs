@@ -16,6 +16,9 @@ pub struct BenchArgs {
     /// Seconds of measurement
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Compares the results with float64, and so many runs with each other
+    #[arg(long)]
+    check: Option<usize>,
     /// Prints the time of every step, slowest first
     #[arg(long)]
     profile: bool,
@@ -32,7 +35,8 @@ pub fn bench(args: &BenchArgs) -> Outcome {
     let model = load(&compiled, args.model.device)?;
     let loaded = start.elapsed();
     let plan = &compiled.program.buckets[0].1;
-    let bytes: Vec<Vec<u8>> = inputs(&args.model.model, &plan.inputs)?.iter().map(Tensor::to_bytes).collect();
+    let given = inputs(&args.model.model, &plan.inputs)?;
+    let bytes: Vec<Vec<u8>> = given.iter().map(Tensor::to_bytes).collect();
     let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
     let mut results: Vec<Vec<u8>> = plan.outputs.iter().map(|p| vec![0; p.bytes()]).collect();
     let mut targets: Vec<&mut [u8]> = results.iter_mut().map(Vec::as_mut_slice).collect();
@@ -57,6 +61,11 @@ pub fn bench(args: &BenchArgs) -> Outcome {
     );
     if args.model.device.is_some() {
         gpu(&model)?;
+    }
+    if let Some(runs) = args.check {
+        crate::verify::same_bits(&model, &slices, &targets, runs)?;
+        crate::verify::errors(&args.model.model, &compiled, &given, &results)?;
+        targets = results.iter_mut().map(Vec::as_mut_slice).collect();
     }
     if args.profile {
         print!("{}", model.profile(0, &slices, &mut targets)?);

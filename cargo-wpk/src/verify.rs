@@ -3,6 +3,8 @@
 use crate::run::{beside, inputs, load, relative_error};
 use crate::{ModelArgs, Outcome};
 use clap::Args;
+use std::path::Path;
+use wpk_build::Compiled;
 use wpk_build::graph::evaluate;
 use wpk_kernels::{Rounding, Tensor, eval};
 use wpk_plan::{Place, Program};
@@ -34,14 +36,7 @@ pub fn verify(args: &VerifyArgs) -> Outcome {
     let mut first = None;
     if args.outputs || args.model.device.is_some() {
         model.run(0, &slices, &mut targets)?;
-        for run in 1..args.runs {
-            let mut again: Vec<Vec<u8>> = plan.outputs.iter().map(|p| vec![0; p.bytes()]).collect();
-            model.run(0, &slices, &mut again.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
-            if !again.iter().zip(&targets).all(|(a, b)| a.as_slice() == &**b) {
-                return Err(format!("run {run} gives other bits than run 0").into());
-            }
-        }
-        println!("{} runs give the same bits", args.runs);
+        same_bits(&model, &slices, &targets, args.runs)?;
     } else {
         let mut reference = Reference::new(&compiled.program, &compiled.blob.to_bytes(), &given);
         let steps = plan.body.steps();
@@ -56,19 +51,37 @@ pub fn verify(args: &VerifyArgs) -> Outcome {
             None => println!("{} steps agree with float64 to {:.0e}", steps.len(), args.tolerance),
         }
     }
-    let stored = beside(&args.model.model, "out64");
-    let expected =
-        if stored.exists() { vec![crate::npy::read(&stored)?] } else { evaluate(&compiled.graphs[0].0, &given, Rounding::Never) };
-    let mut worst: f64 = 0.0;
-    for ((port, bytes), expected) in plan.outputs.iter().zip(&results).zip(&expected) {
-        let error = relative_error(&Tensor::from_bytes(port.dtype, bytes), expected);
-        println!("output {}: relative error {error:.2e}", port.name);
-        worst = worst.max(error);
-    }
+    let worst = errors(&args.model.model, &compiled, &given, &results)?;
     if first.is_some() || worst > args.tolerance || worst.is_nan() {
         return Err(format!("the plan differs from float64 by more than {:.0e}", args.tolerance).into());
     }
     Ok(())
+}
+
+/// Runs a model as often as `runs` says in all, and compares every result with the first.
+pub fn same_bits(model: &wpk_rt::Model, inputs: &[&[u8]], first: &[&mut [u8]], runs: usize) -> Outcome {
+    for run in 1..runs {
+        let mut again: Vec<Vec<u8>> = first.iter().map(|r| vec![0; r.len()]).collect();
+        model.run(0, inputs, &mut again.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
+        if !again.iter().zip(first).all(|(a, b)| a.as_slice() == &**b) {
+            return Err(format!("run {run} gives other bits than run 0").into());
+        }
+    }
+    println!("{runs} runs give the same bits");
+    Ok(())
+}
+
+/// Prints the relative error of every result against `MODEL.out64.npy`, or the float64 evaluator; the largest.
+pub fn errors(path: &Path, compiled: &Compiled, given: &[Tensor], results: &[Vec<u8>]) -> Result<f64, Box<dyn std::error::Error>> {
+    let stored = beside(path, "out64");
+    let expected = if stored.exists() { vec![crate::npy::read(&stored)?] } else { evaluate(&compiled.graphs[0].0, given, Rounding::Never) };
+    let mut worst: f64 = 0.0;
+    for ((port, bytes), expected) in compiled.program.buckets[0].1.outputs.iter().zip(results).zip(&expected) {
+        let error = relative_error(&Tensor::from_bytes(port.dtype, bytes), expected);
+        println!("output {}: relative error {error:.2e}", port.name);
+        worst = if error.is_nan() { f64::INFINITY } else { worst.max(error) };
+    }
+    Ok(worst)
 }
 
 /// The plan's problems evaluated in float64 on the same inputs.

@@ -180,21 +180,21 @@ fn the_text_of_a_gpu_plan() {
     assert_eq!((compiled.program.verify(), &compiled.refused), (vec![], &vec![]));
     let gpu = &compiled.program.gpus[0];
     let families: Vec<&str> = gpu.modules.iter().map(|m| m.entry.as_str()).collect();
-    assert_eq!(families, ["contraction", "contraction", "reduction"]);
+    assert_eq!(families, ["mma", "simt", "reduction"]);
     assert!(gpu.modules.iter().all(|m| m.text.starts_with(".version 7.0\n.target sm_80\n")));
     let text = compiled.program.to_string();
     let plan = text.split("plan for sm_80\n").nth(1).expect("the plan");
     let steps: Vec<&str> = plan.lines().filter(|l| l.contains(" = ")).collect();
     assert_eq!(steps.len(), 3, "{plan}");
-    assert!(steps.iter().zip(["simt bm=", "simt bm=", "reduction results="]).all(|(s, why)| s.contains(why)), "{plan}");
+    assert!(steps.iter().zip(["mma bm=", "simt bm=", "reduction results="]).all(|(s, why)| s.contains(why)), "{plan}");
     assert_eq!(Program::from_bytes(&compiled.program.to_bytes()), Ok(compiled.program));
 }
 
 #[test]
 fn steps_without_a_gpu_kernel_are_named() {
-    let source = parse(text::bytes("input x f32 4x8\ny = LogSoftmax(x)\noutput y")).expect("the model is read");
+    let source = parse(text::bytes("input x f32 4x8\nconst k i64 1 = 2\ny, i = TopK(x, k)\noutput y")).expect("the model is read");
     let compiled = Model::new("m.onnx").gpu("sm_80").build_from(&source).unwrap_or_else(|d| panic!("{d}"));
-    let expected = vec!["LogSoftmax#0: no kernel: the logarithm of a softmax".to_owned()];
+    let expected = vec!["TopK#0: no kernel: top_k has no kernel family yet".to_owned()];
     assert_eq!((compiled.program.gpus, compiled.refused), (vec![], vec![("sm_80", expected)]));
     let wrong = Model::new("m.onnx").gpu("sm_99").build_from(&source).err().expect("an error").to_string();
     assert!(wrong.contains("there is no GPU architecture \"sm_99\"") && wrong.contains("sm_90a"), "{wrong}");

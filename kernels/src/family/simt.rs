@@ -220,7 +220,7 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
     let blocks = size.batch * tiles_m * tiles_n;
     if s.split == 1 {
         grid.store(&mut k, &sums)?;
-        return Ok(k.finish("contraction", operands, threads, blocks));
+        return Ok(k.finish("simt", operands, threads, blocks));
     }
     let own = Partial { split: s.split, threads, operands };
     let last = own.meet(&mut k, &sums, (tile, part, thread));
@@ -230,7 +230,7 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
         result = grid.store(k, &sums);
     });
     result?;
-    let mut kernel = k.finish("contraction", operands + 2, threads, blocks * s.split);
+    let mut kernel = k.finish("simt", operands + 2, threads, blocks * s.split);
     (kernel.workspace, kernel.zeroed) = ((blocks * s.split * s.bm * s.bn * 4) as usize, blocks as usize * 4);
     Ok(kernel)
 }
