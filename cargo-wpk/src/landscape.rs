@@ -68,6 +68,9 @@ const PRODUCTS: &[[usize; 3]] = &[
     [1, 1000, 2048],
 ];
 
+/// Attention as batch, heads, rows and depth: BERT's and ViT's.
+const ATTENTIONS: &[[usize; 4]] = &[[1, 12, 128, 64], [32, 12, 128, 64], [1, 12, 197, 64], [32, 12, 197, 64], [1, 12, 1024, 64]];
+
 /// A problem by name, with the layout of its weights.
 fn problems(precision: Precision) -> Vec<(String, Problem, WeightLayout)> {
     let mut all = vec![];
@@ -92,6 +95,14 @@ fn problems(precision: Precision) -> Vec<(String, Problem, WeightLayout)> {
         let op = Op::Contract { a: b"mk".to_vec(), b: b"kn".to_vec(), out: b"mn".to_vec(), epilogue: None };
         all.extend(graph(precision, &[m, k], &[k, n], op).map(|g| (format!("product {m} {n} {k}"), g)));
     }
+    for &[batch, heads, rows, depth] in ATTENTIONS {
+        let mut b = Builder::default();
+        let shape = [batch, heads, rows, depth];
+        let operands = ["q", "k", "v"].map(|name| b.input(name, factor(precision), &shape));
+        let Ok(y) = b.one(Op::Attention { scale: 0.125, mask: false }, &operands) else { continue };
+        b.graph.outputs.push(("y".to_owned(), y));
+        all.push((format!("attention {batch} {heads} {rows} {depth}"), b.graph));
+    }
     let single = |(name, graph): (String, Graph)| {
         let problems = lower::problems(&graph, &mut Weights::untold(), precision == Precision::Tf32);
         problems.into_iter().next().map(|(problem, layout)| (name, problem, layout))
@@ -99,13 +110,18 @@ fn problems(precision: Precision) -> Vec<(String, Problem, WeightLayout)> {
     all.into_iter().filter_map(single).collect()
 }
 
-/// A graph of one operation by constant weights.
-fn graph(precision: Precision, x: &[usize], w: &[usize], op: Op) -> Option<Graph> {
-    let dtype = match precision {
+/// The type of factors.
+fn factor(precision: Precision) -> DType {
+    match precision {
         Precision::Fp32 | Precision::Tf32 => DType::F32,
         Precision::Fp16 => DType::F16,
         Precision::Bf16 => DType::BF16,
-    };
+    }
+}
+
+/// A graph of one operation by constant weights.
+fn graph(precision: Precision, x: &[usize], w: &[usize], op: Op) -> Option<Graph> {
+    let dtype = factor(precision);
     let mut b = Builder::default();
     let input = b.input("x", dtype, x);
     let bytes = vec![0; w.iter().product::<usize>() * dtype.bytes()];

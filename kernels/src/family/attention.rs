@@ -4,7 +4,7 @@
 
 use super::affine::{Linear, weighted};
 use super::fragments::{Fragments, Side, exchange, first_column};
-use super::products::{Mode, multiply};
+use super::products::{Mode, Turn, multiply};
 use super::tile::{Along, Corner, Layout, Loader, Source};
 use super::{Unsupported, math, scalar};
 use crate::arch::Arch;
@@ -135,24 +135,26 @@ impl Flash {
             && u64::from(f.heads) * u64::from(f.queries.div_ceil(16 * self.queries)) < 1 << 24
     }
 
+    /// Waves of blocks; in every round a warp goes through a chain of products, exchanges and exponentials, and all warps of a
+    /// multiprocessor share its issue slots.
     fn estimate(&self, f: &Facts) -> f64 {
         let Some(mode) = f.mode else { return f64::INFINITY };
         let blocks = f64::from(f.heads * f.queries.div_ceil(16 * self.queries));
         let resident = f64::from(f.arch.resident(self.threads(), self.registers(f, mode), self.shared(f)));
         let rounds = f64::from(f.keys.div_ceil(self.tile()));
-        let rate = f.arch.matrix * 2.0 / f64::from(f.element) / f64::from(mode.products());
-        let scores = f64::from(16 * self.queries * self.tile());
-        let products = scores * f64::from(f.depth + f.width) / rate;
-        // Softmax: some twenty operations a score, with the rescaling of results.
-        let vector = (scores * 20.0 + f64::from(16 * self.queries * self.parts * f.width) * 2.0) / 128.0;
-        let work = products + vector;
-        let alone = 4.0 / f64::from(self.warps()).min(4.0);
-        let latency = 900.0 + 2.0 * f64::from(self.keys) + 4.0 * f64::from(f.depth + f.width);
-        let one = |together: f64| rounds * (together * work).max(latency).max(work * alone) + 2500.0;
+        let (steps, keys) = (f64::from(f.depth * f.element / 32), f64::from(self.keys));
+        // By warp and round: products, loads of matrices, and some ten operations a score and one a result.
+        let tiles = keys / 8.0 * steps + f64::from(f.width) / 8.0 * keys * f64::from(f.element) / 32.0;
+        let products = tiles * f64::from(mode.products());
+        let roundings = if f.element == 2 { 0.0 } else { 4.0 * f64::from(mode.products()) * tiles };
+        let vector = 5.0 * keys + f64::from(f.width) + 120.0;
+        let issue = f64::from(self.warps()) * (products * 8192.0 / f.arch.matrix + 0.6 * tiles + roundings + vector) / 4.0;
+        let alone = 9.0 * products + roundings + vector * 2.0 + 25.0 * steps + 450.0;
+        let wave = |together: f64| rounds * (together * issue).max(alone) + 2500.0 + 4.0 * f64::from(f.width);
         let per_sm = (blocks / f64::from(f.arch.sms)).ceil();
         let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
-        let cycles = full * one(resident) + if rest > 0.0 { one(rest) } else { 0.0 };
-        cycles / 1.7 + f64::from(self.parts) * 150.0
+        let cycles = full * wave(resident) + if rest > 0.0 { wave(rest) } else { 0.0 };
+        cycles / 1.7 + f64::from(self.parts - 1) * 200.0
     }
 }
 
@@ -277,6 +279,11 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
     Ok(k.finish("attention", params, threads, f.heads * groups))
 }
 
+/// The turn whose words serve all turns.
+fn turn(mode: Mode) -> Turn {
+    mode.turns()[0]
+}
+
 /// Scores of 16 queries by a warp's keys: four for 16 rows and 8 columns.
 fn scores(k: &mut Writer, mode: Mode, (queries, keys): (&Fragments, &Fragments), stage: Val, (count, steps): (u32, u32)) -> Vec<Val> {
     let zero = k.float(0.0, Ty::F32);
@@ -285,14 +292,14 @@ fn scores(k: &mut Writer, mode: Mode, (queries, keys): (&Fragments, &Fragments),
     let bases = [queries.in_stage(k, none), keys.in_stage(k, stage)];
     for step in 0..steps {
         let raw = queries.read(k, &bases[0], step, 0);
-        let rows = [mode.split(k, raw, false)];
+        let rows = [mode.split(k, raw, false, turn(mode))];
         let columns: Vec<[Vec<Val>; 2]> = (0..count / 16)
             .map(|block| {
                 let raw = keys.read(k, &bases[1], step, block);
-                mode.split(k, raw, false)
+                mode.split(k, raw, false, turn(mode))
             })
             .collect();
-        multiply(k, mode, &rows, &columns, &sums);
+        mode.turns().iter().for_each(|&turn| multiply(k, mode, turn, &rows, &columns, &sums));
     }
     sums
 }
@@ -426,14 +433,14 @@ fn add_values(k: &mut Writer, mode: Mode, values: &Fragments, bases: &[Val], wei
             let tile = 4 * step as usize;
             [0, 2, 1, 3].map(|i| k.op(Ty::U32, Op::Bits(Ty::F32), &[weights[tile + i]])).to_vec()
         };
-        let rows = [mode.split(k, raw, false)];
+        let rows = [mode.split(k, raw, false, turn(mode))];
         let columns: Vec<[Vec<Val>; 2]> = (0..width / 16)
             .map(|block| {
                 let raw = values.read(k, bases, step, block);
-                mode.split(k, raw, false)
+                mode.split(k, raw, false, turn(mode))
             })
             .collect();
-        multiply(k, mode, &rows, &columns, results);
+        mode.turns().iter().for_each(|&turn| multiply(k, mode, turn, &rows, &columns, results));
     }
 }
 

@@ -155,11 +155,11 @@ impl Mma {
         let (warps, steps) = (f64::from(self.warps()), f64::from(self.bk / 32));
         // By warp and round: products, loads of matrices, roundings, and copies by thread.
         let products = f64::from(self.wm * self.wn / 128 * mode.products()) * steps;
-        let loads = f64::from((self.wm + self.wn) / 16) * steps;
+        let loads = f64::from((self.wm + self.wn) / 16) * steps * mode.turns().len() as f64;
         let roundings = match mode {
             Mode::Half(_) => 0.0,
             Mode::Tf32 => f64::from(self.wm / 4) * steps,
-            Mode::Parts => 3.5 * f64::from((self.wm + self.wn) / 4) * steps,
+            Mode::Parts => 4.5 * f64::from((self.wm + self.wn) / 4) * steps,
         };
         let copies = layouts.iter().map(|l| f64::from(l.lines * l.depth / l.vector)).sum::<f64>() / f64::from(self.threads());
         let per_copy = if layouts.iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
@@ -264,18 +264,17 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
             k.commit_copies();
         }
         let bases = [fragments[0].in_stage(k, reading), fragments[1].in_stage(k, reading)];
-        for step in 0..s.bk / 32 {
+        let into = if parts.is_empty() { &sums } else { &parts };
+        for (&turn, step) in mode.turns().iter().flat_map(|turn| (0..s.bk / 32).map(move |step| (turn, step))) {
             let words = |k: &mut Writer, side: usize, lines: u32| -> Vec<[Vec<Val>; 2]> {
-                let read = |k: &mut Writer, block| fragments[side].read(k, &bases[side], step, block);
-                (0..lines / 16)
-                    .map(|block| {
-                        let raw = read(k, block);
-                        mode.split(k, raw, rounded[side])
-                    })
-                    .collect()
+                let block = |block| {
+                    let raw = fragments[side].read(k, &bases[side], step, block);
+                    mode.split(k, raw, rounded[side], turn)
+                };
+                (0..lines / 16).map(block).collect()
             };
             let (rows, columns) = (words(k, 0, s.wm), words(k, 1, s.wn));
-            multiply(k, mode, &rows, &columns, if parts.is_empty() { &sums } else { &parts });
+            multiply(k, mode, turn, &rows, &columns, into);
         }
         for (&sum, &part) in sums.iter().zip(&parts) {
             let next = k.add(sum, part);

@@ -95,7 +95,7 @@ impl Rows {
         let waves = (f.rows as f64 / resident).ceil();
         let exchange = if self.threads == 32 { 0.0 } else { 150.0 + f64::from(self.threads) };
         let traffic = 2.0 * (f.rows * f.n * f.size) as f64 / f.arch.bandwidth;
-        1000.0 + traffic.max(waves * (900.0 + 60.0 * rounds + 4.0 * held + exchange) / 1.7)
+        1000.0 + traffic.max(waves * (900.0 + 60.0 * rounds + 4.0 * held + exchange) / 1.7) + 0.3 * traffic / f64::from(self.vector)
     }
 }
 

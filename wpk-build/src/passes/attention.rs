@@ -81,7 +81,9 @@ fn scaled_product(g: &Graph, scores: ValueId) -> Option<Scores> {
             let (batch, row, key) = (out.get(..rank.checked_sub(2)?)?, out[rank - 2], out[rank - 1]);
             let side = |last: u8| batch.iter().copied().chain([last, *k]).collect::<Vec<_>>();
             let (q_perm, k_perm) = (permutation(a, &side(row))?, permutation(b, &side(key))?);
-            return Some(Scores { product: v, q: inputs[0], q_perm, k: inputs[1], k_perm, scale, mask });
+            // Exporters scale queries and keys by the root of the scale; behind the mask nothing else may be scaled.
+            let (q, k) = (scaled(g, inputs[0]), scaled(g, inputs[1]));
+            return Some(Scores { product: v, q: q.0, q_perm, k: k.0, k_perm, scale: scale * q.1 * k.1, mask });
         }
         let shape = g.shape(v);
         if let Some((Term::Value(x), Term::Const(c))) = binary(g, v, Binary::Mul) {
@@ -105,6 +107,14 @@ fn scaled_product(g: &Graph, scores: ValueId) -> Option<Scores> {
         } else {
             return None;
         }
+    }
+}
+
+/// A value as a multiple of another.
+fn scaled(g: &Graph, v: ValueId) -> (ValueId, f64) {
+    match binary(g, v, Binary::Mul) {
+        Some((Term::Value(x), Term::Const(c))) if g.shape(x) == g.shape(v) => (x, c),
+        _ => (v, 1.0),
     }
 }
 

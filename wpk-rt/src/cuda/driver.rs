@@ -110,6 +110,12 @@ pub struct Buffer {
     context: Arc<Context>,
 }
 
+/// Waits for what was started on the default stream: fills and copies return before they end, and the streams of sessions do not
+/// wait for them.
+fn settled() -> Result<(), Error> {
+    cu!(cuStreamSynchronize(null_mut()))
+}
+
 impl Buffer {
     /// Zeros, at least one byte of them.
     pub fn new(context: &Arc<Context>, bytes: usize) -> Result<Self, Error> {
@@ -119,6 +125,7 @@ impl Buffer {
         cu!(cuMemAlloc_v2(&raw mut pointer, size)).map_err(|e| Error::Device(format!("{bytes} bytes of device memory: {e}")))?;
         let buffer = Self { pointer, bytes, context: context.clone() };
         cu!(cuMemsetD8_v2(pointer, 0, size))?;
+        settled()?;
         Ok(buffer)
     }
 
@@ -138,6 +145,7 @@ impl Buffer {
         if !data.is_empty() {
             cu!(cuMemcpyHtoD_v2(buffer.pointer, data.as_ptr().cast(), data.len()))?;
         }
+        settled()?;
         Ok(buffer)
     }
 }
