@@ -326,6 +326,15 @@ impl Writer {
         self.say(Stmt::Barrier);
     }
 
+    /// Waits for all threads of the block; whether a predicate holds in any.
+    pub fn barrier_any(&mut self, from: Val) -> Val {
+        let to = self.fresh(Ty::Pred);
+        if let Operand::Reg(from) = from.operand {
+            self.say(Stmt::BarrierAny { to, from });
+        }
+        Val { ty: Ty::Pred, operand: Operand::Reg(to) }
+    }
+
     /// Statements for every number below `count`.
     pub fn repeat(&mut self, count: u32, body: impl FnOnce(&mut Self, Val)) {
         let (counter, test) = (self.fresh(Ty::U32), self.fresh(Ty::Pred));

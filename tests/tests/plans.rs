@@ -180,13 +180,13 @@ fn the_text_of_a_gpu_plan() {
     assert_eq!((compiled.program.verify(), &compiled.refused), (vec![], &vec![]));
     let gpu = &compiled.program.gpus[0];
     let families: Vec<&str> = gpu.modules.iter().map(|m| m.entry.as_str()).collect();
-    assert_eq!(families, ["mma", "simt", "reduction"]);
+    assert_eq!(families, ["mma", "mma", "reduction"]);
     assert!(gpu.modules.iter().all(|m| m.text.starts_with(".version 7.0\n.target sm_80\n")));
     let text = compiled.program.to_string();
     let plan = text.split("plan for sm_80\n").nth(1).expect("the plan");
     let steps: Vec<&str> = plan.lines().filter(|l| l.contains(" = ")).collect();
     assert_eq!(steps.len(), 3, "{plan}");
-    assert!(steps.iter().zip(["mma bm=", "simt bm=", "reduction results="]).all(|(s, why)| s.contains(why)), "{plan}");
+    assert!(steps.iter().zip(["mma bm=", "mma bm=", "reduction results="]).all(|(s, why)| s.contains(why)), "{plan}");
     assert_eq!(Program::from_bytes(&compiled.program.to_bytes()), Ok(compiled.program));
 }
 

@@ -73,7 +73,7 @@ fn has_atomics(body: &[Stmt]) -> bool {
 /// The largest register number.
 fn count(body: &[Stmt]) -> u32 {
     let of = |s: &Stmt| match s {
-        Stmt::Op { to, .. } | Stmt::AtomicInc { to, .. } => to.id,
+        Stmt::Op { to, .. } | Stmt::AtomicInc { to, .. } | Stmt::BarrierAny { to, .. } => to.id,
         Stmt::Load { to, .. } | Stmt::LoadMatrix { to, .. } => to.iter().map(|r| r.id).max().unwrap_or(0),
         Stmt::Loop { counter, test, body, .. } => counter.id.max(test.id).max(count(body)),
         Stmt::If { then, .. } => count(then),
@@ -130,8 +130,20 @@ impl Block<'_, '_> {
             }
             self.shared.barrier();
             self.global.barrier();
-            warps.iter_mut().for_each(|w| w.state = State::Ready);
+            self.tell(&warps)?;
+            warps.iter_mut().for_each(|w| (w.state, w.asks) = (State::Ready, None));
         }
+    }
+
+    /// What a barrier tells every thread, where it was asked.
+    fn tell(&mut self, warps: &[Warp<'_>]) -> Result<(), String> {
+        let Some((to, from)) = warps[0].asks else { return Ok(()) };
+        if warps.iter().any(|w| w.asks != Some((to, from))) {
+            return Err(format!("block {}: warps wait at different barriers", self.block));
+        }
+        let any = (0..self.threads).any(|t| self.value(Operand::Reg(from), t) != 0);
+        (0..self.threads).for_each(|t| self.set(to, t, u64::from(any)));
+        Ok(())
     }
 
     /// One statement of a warp.
@@ -150,10 +162,11 @@ impl Block<'_, '_> {
                 warp.lanes(mask).for_each(|t| self.set(*counter, t, 0));
                 warp.enter(body, mask, Some((*counter, *count)));
             }
-            Stmt::Barrier | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } if mask != u32::MAX => {
+            Stmt::Barrier | Stmt::BarrierAny { .. } | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } if mask != u32::MAX => {
                 return Err(format!("warp {}: {stmt:?}, which not all threads reach", warp.first / 32));
             }
             Stmt::Barrier => warp.state = State::Waiting,
+            Stmt::BarrierAny { to, from } => (warp.state, warp.asks) = (State::Waiting, Some((*to, *from))),
             Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {
                 self.matrix(stmt, warp.first).map_err(|e| format!("warp {}: {e}", warp.first / 32))?;
             }
@@ -227,7 +240,7 @@ impl Block<'_, '_> {
                 let old = self.global.atomic_inc(address, *limit, thread)?;
                 self.set(*to, thread, u64::from(old));
             }
-            Stmt::If { .. } | Stmt::Barrier | Stmt::Loop { .. } | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {}
+            Stmt::If { .. } | Stmt::Barrier | Stmt::BarrierAny { .. } | Stmt::Loop { .. } | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {}
         }
         Ok(())
     }

@@ -28,6 +28,8 @@ pub struct Warp<'k> {
     /// Its first thread.
     pub first: usize,
     pub state: State,
+    /// What it wants to know from the barrier at which it waits: the predicate assigned, and its own.
+    pub asks: Option<(Reg, Reg)>,
     stack: Vec<Frame<'k>>,
 }
 
@@ -36,7 +38,7 @@ type Again = Option<(Reg, u32)>;
 
 impl<'k> Warp<'k> {
     pub fn new(first: usize, body: &'k [Stmt]) -> Self {
-        Self { first, state: State::Ready, stack: vec![Frame { body, at: 0, mask: u32::MAX, rounds: None }] }
+        Self { first, state: State::Ready, asks: None, stack: vec![Frame { body, at: 0, mask: u32::MAX, rounds: None }] }
     }
 
     /// The threads of some lanes.

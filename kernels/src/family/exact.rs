@@ -3,7 +3,7 @@
 
 use super::tile::Source;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Cmp, MemTy, Op, Ty};
+use crate::ptx::{Cmp, MemTy, Ty};
 
 /// A warp's tile of sums: four for 16 rows and 8 columns, as tensor cores hold them.
 pub struct Tile<'a> {
@@ -21,33 +21,14 @@ pub struct Tile<'a> {
     pub total: u32,
 }
 
-/// Replaces the sums of a block of which one is not finite. `shared` begins memory of `4 * threads` bytes for every sum of a thread
-/// and 16 more, which is free once all threads came here.
+/// Replaces the sums of a block of which one is not finite. `shared` begins memory of 4 bytes for every sum of each of `threads`
+/// threads, which is free once all threads came here.
 pub fn repair(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads): (Val, Val, u32)) {
-    let flag = k.plus(shared, i64::from(4 * threads * sums.len() as u32));
-    let (zero, nothing) = (k.int(0, Ty::U32), k.float(0.0, Ty::F32));
-    let leads = k.compare(Cmp::Eq, thread, zero);
-    k.barrier();
-    k.when(leads, |k| k.store(MemTy::B32, flag, &[zero]));
-    k.barrier();
+    let nothing = k.float(0.0, Ty::F32);
     // A product with zero is zero, but for what is not finite.
     let check = sums.iter().fold(nothing, |check, &s| k.fma(s, nothing, check));
     let broken = k.compare(Cmp::Nan, check, check);
-    let own = k.op(Ty::U32, Op::Ballot, &[broken]);
-    let found = k.compare(Cmp::Lt, zero, own);
-    let writes = k.compare(Cmp::Eq, tile.lane, zero);
-    let writes = k.op(Ty::Pred, Op::And, &[found, writes]);
-    // One warp's flag is all warps' flag: each adds its bits in a turn of its own.
-    let (warp, _) = k.div_rem(thread, 32);
-    for w in 0..threads / 32 {
-        let turn = k.int(i64::from(w), Ty::U32);
-        let turn = k.compare(Cmp::Eq, warp, turn);
-        let writes = k.op(Ty::Pred, Op::And, &[writes, turn]);
-        k.when(writes, |k| k.store(MemTy::B32, flag, &[own]));
-        k.barrier();
-    }
-    let any = k.load(MemTy::B32, Ty::U32, flag, 1)[0];
-    let any = k.compare(Cmp::Lt, zero, any);
+    let any = k.barrier_any(broken);
     k.when(any, |k| again(k, tile, sums, (shared, thread, threads)));
 }
 

@@ -95,7 +95,7 @@ impl Mma {
 
     /// Bytes of shared memory: the stages, or where sums may have to be computed again, those.
     fn shared(&self, mode: Mode, stage: u32) -> u32 {
-        let again = if mode == Mode::Parts { 4 * self.bm * self.bn + 16 } else { 0 };
+        let again = if mode == Mode::Parts { 4 * self.bm * self.bn } else { 0 };
         (self.stages * stage).max(again)
     }
 
