@@ -49,14 +49,22 @@ impl Mode {
             return [words, vec![]];
         }
         let (mut large, mut small) = (vec![], vec![]);
+        let keep = k.int(i64::from(!0x1fff_u32), Ty::U32);
         for word in words {
             let x = k.op(Ty::F32, Op::Bits(Ty::U32), &[word]);
-            let rounded = k.op(Ty::U32, Op::ToTf32, &[x]);
+            if self == Self::Tf32 {
+                large.push(k.op(Ty::U32, Op::ToTf32, &[x]));
+                continue;
+            }
+            // Half a unit is added and the rest cut off, which is nothing to what is no number: what rounding leaves keeps that.
+            let up = k.plus(word, 0x1000);
+            let rounded = k.op(Ty::U32, Op::And, &[up, keep]);
             large.push(rounded);
             if turn == Turn::Small {
                 let value = k.op(Ty::F32, Op::Bits(Ty::U32), &[rounded]);
                 let rest = k.sub(x, value);
-                small.push(k.op(Ty::U32, Op::ToTf32, &[rest]));
+                let rest = k.op(Ty::U32, Op::Bits(Ty::F32), &[rest]);
+                small.push(k.op(Ty::U32, Op::And, &[rest, keep]));
             }
         }
         [large, small]

@@ -17,7 +17,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
 /// A range where the index is a constant of evenly spaced positions, which a view of the tensor is.
 fn slice(cx: &mut Context<'_>, x: ValueId, index: ValueId, axis: usize) -> Result<Option<ValueId>, Refusal> {
     let shape = cx.shape(x);
-    let Some(literal) = cx.b.graph.literal(index).filter(|l| l.len() > 0 && l.len() <= shape[axis]) else { return Ok(None) };
+    let Some(literal) = cx.b.graph.literal(index).filter(|l| !l.is_empty() && l.len() <= shape[axis]) else { return Ok(None) };
     let n = shape[axis] as i64;
     let positions: Vec<i64> = literal.to_ints().iter().map(|&i| if i < 0 { i + n } else { i }).collect();
     let step = positions.get(1).map_or(1, |p| p - positions[0]);
