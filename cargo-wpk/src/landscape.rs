@@ -1,6 +1,10 @@
 //! Landscapes: the times of many schedules of single problems, recorded on a GPU, and how well the estimate knows them.
 
 use crate::Outcome;
+use crate::search::replay::Replay;
+use crate::search::rl::Policy;
+use crate::search::space::FamilySpace;
+use crate::search::{self, Searcher};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -30,6 +34,9 @@ pub struct LandscapeArgs {
     /// The arithmetic: fp32, tf32, fp16 or bf16
     #[arg(long, default_value = "fp16", value_parser = crate::precision)]
     precision: wpk_build::Precision,
+    /// Compares the searches too, with so many seeds
+    #[arg(long, default_value_t = 0)]
+    seeds: u64,
     /// Only problems whose names contain this
     #[arg(long, default_value = "")]
     only: String,
@@ -190,6 +197,7 @@ fn record(args: &LandscapeArgs, arch: &Arch, device: usize) -> Outcome {
             let made: Vec<_> = candidates.iter().filter_map(|c| space.generate(&c.values).ok().map(|g| (c, g))).collect();
             let modules: Vec<Module> = made.iter().map(|(_, g)| g.kernel.module(arch)).collect();
             let mut best = f64::INFINITY;
+            let mut times: Vec<Vec<u64>> = vec![];
             for ((candidate, made), loaded) in made.iter().zip(bench.load(&modules)) {
                 let Ok(kernel) = loaded else { continue };
                 let own = [made.kernel.workspace, made.kernel.zeroed].into_iter().filter(|&n| n > 0);
@@ -201,35 +209,47 @@ fn record(args: &LandscapeArgs, arch: &Arch, device: usize) -> Outcome {
                 let repeats = (300_000.0 / once).clamp(4.0, 40.0) as usize;
                 let time = if rounds == 1 { once } else { bench.time(&kernel, &arguments, repeats, rounds)? };
                 best = best.min(time);
-                writeln!(
-                    file,
-                    "{{\"problem\":\"{name}\",\"precision\":\"{:?}\",\"family\":\"{}\",\"values\":{:?},\"ns\":{time:.0}}}",
-                    args.precision, candidate.family, candidate.values
-                )?;
+                times.push(candidate.values.iter().map(|&v| u64::from(v)).chain([time as u64]).collect());
             }
+            times.sort_by_key(|t| t.last().copied());
+            let params: Vec<&str> = space.params.iter().map(|p| p.name).collect();
+            let precision = format!("{:?}", args.precision).to_lowercase();
+            let row =
+                serde_json::json!({"problem": name, "precision": precision, "family": space.family, "params": params, "times": times});
+            writeln!(file, "{row}")?;
             println!("{name}: {} schedules, best {:.2} us, estimated best {:.2} us", made.len(), best / 1e3, candidates[0].cost / 1e3);
         }
     }
     Ok(())
 }
 
-/// The estimate beside the times: what its choice costs over the best, and how it orders the rest.
-fn compare(args: &LandscapeArgs, arch: &Arch) -> Outcome {
-    let mut times: BTreeMap<String, Vec<(Vec<u32>, f64)>> = BTreeMap::new();
+/// The recorded times by problem and family, for the parameters that the families have.
+fn recorded(args: &LandscapeArgs) -> Result<BTreeMap<(String, String), Vec<(Vec<u32>, f64)>>, Box<dyn std::error::Error>> {
+    let mut all = BTreeMap::new();
     for line in BufReader::new(std::fs::File::open(&args.file)?).lines() {
         let row: serde_json::Value = serde_json::from_str(&line?)?;
-        let values = row["values"].as_array().map(|v| v.iter().filter_map(|x| Some(x.as_u64()? as u32)).collect()).unwrap_or_default();
-        times.entry(row["problem"].as_str().unwrap_or_default().to_owned()).or_default().push((values, row["ns"].as_f64().unwrap_or(0.0)));
+        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        let numbers = |t: &serde_json::Value| t.as_array().map(|v| v.iter().filter_map(serde_json::Value::as_u64).collect::<Vec<u64>>());
+        let times = row["times"].as_array().into_iter().flatten().filter_map(numbers);
+        let split = |t: Vec<u64>| t.split_last().map(|(ns, v)| (v.iter().map(|&x| x as u32).collect(), *ns as f64));
+        all.insert((text("problem"), text("family")), times.filter_map(split).collect());
     }
-    let (mut losses, mut ranks) = (vec![], vec![]);
-    for (name, problem, layout) in problems(args.precision) {
-        let Some(space) = spaces(&problem, layout, arch).into_iter().next() else { continue };
-        let Some(rows) = times.get(&name) else {
-            let choice = chosen(&space, 2).into_iter().next();
+    Ok(all)
+}
+
+/// The estimate beside the times: what its choice costs over the best, and how it orders the rest; then the searches.
+fn compare(args: &LandscapeArgs, arch: &Arch) -> Outcome {
+    let times = recorded(args)?;
+    let (mut losses, mut ranks, mut replays) = (vec![], vec![], vec![]);
+    for (name, problem, layout) in problems(args.precision).into_iter().filter(|p| p.0.contains(&args.only)) {
+        let Some(family) = spaces(&problem, layout, arch).into_iter().next() else { continue };
+        let space = FamilySpace::new(family, &problem);
+        let Some(rows) = times.get(&(name.clone(), space.family.family.to_owned())) else {
+            let choice = chosen(&space.family, 2).into_iter().next();
             choice.iter().for_each(|c| println!("{name:32} estimated {:8.2} us {:?}; not recorded", c.cost / 1e3, c.values));
             continue;
         };
-        let known: Vec<(f64, f64, &Vec<u32>)> = rows.iter().filter_map(|(v, ns)| Some((space.estimate(v)?, *ns, v))).collect();
+        let known: Vec<(f64, f64, &Vec<u32>)> = rows.iter().filter_map(|(v, ns)| Some((space.family.estimate(v)?, *ns, v))).collect();
         let (Some(first), Some(best)) = (known.iter().min_by(|a, b| a.0.total_cmp(&b.0)), known.iter().min_by(|a, b| a.1.total_cmp(&b.1)))
         else {
             continue;
@@ -247,6 +267,7 @@ fn compare(args: &LandscapeArgs, arch: &Arch) -> Outcome {
         );
         losses.push((first.1 / best.1).ln());
         ranks.push(rank);
+        replays.push(Replay::new(rows, &space));
     }
     ranks.sort_by(f64::total_cmp);
     let mean = (losses.iter().sum::<f64>() / losses.len().max(1) as f64).exp();
@@ -255,7 +276,56 @@ fn compare(args: &LandscapeArgs, arch: &Arch) -> Outcome {
         losses.len(),
         ranks.get(ranks.len() / 2).copied().unwrap_or(0.0)
     );
+    searches(&replays, args.seeds);
     Ok(())
+}
+
+/// The measurements that each search needs on the recorded problems, all from the same first schedules, over random's.
+fn searches(replays: &[Replay], seeds: u64) {
+    const START: usize = 1;
+    const SHARE: f64 = 0.03;
+    if seeds == 0 || replays.is_empty() {
+        return;
+    }
+    println!(
+        "measurements until within {SHARE} of the best, geometric means over {} problems and {seeds} seeds, {START} at first:",
+        replays.len()
+    );
+    let mut logs: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for seed in 0..seeds {
+        for (at, replay) in replays.iter().enumerate() {
+            let mut run = |name: &'static str, searcher: &mut dyn Searcher| {
+                logs.entry(name).or_default().push((replay.measurements(searcher, START, SHARE) as f64).ln());
+            };
+            for name in ["random", "ga", "rl"] {
+                if let Some(mut searcher) = search::by_name(name, seed) {
+                    run(name, searcher.as_mut());
+                }
+            }
+            run("rl, trained on the others", &mut trained(replays, at, seed));
+        }
+    }
+    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+    let random = mean(&logs["random"]);
+    for (name, x) in &logs {
+        let (m, n) = (mean(x), x.len() as f64);
+        let deviation = (x.iter().map(|v| (v - m) * (v - m)).sum::<f64>() / (n - 1.0).max(1.0)).sqrt();
+        let half = 1.96 * deviation / n.sqrt();
+        println!("  {name:28} {:6.2} [{:.2}, {:.2}], {:.2} of random's", m.exp(), (m - half).exp(), (m + half).exp(), (m - random).exp());
+    }
+}
+
+/// A policy that searched every other problem.
+fn trained(replays: &[Replay], without: usize, seed: u64) -> Policy {
+    let mut policy = Policy::new(seed + 1000);
+    for round in 0..2 {
+        for (i, replay) in replays.iter().enumerate() {
+            if i % replays.len().min(8) == (without + round) % replays.len().min(8) && i != without {
+                replay.measurements(&mut policy, 2, 0.0);
+            }
+        }
+    }
+    Policy::trained(seed, &policy.weights())
 }
 
 /// Spearman's rank correlation of estimates and times.

@@ -6,6 +6,7 @@ mod inspect;
 mod landscape;
 mod npy;
 mod run;
+mod search;
 mod verify;
 
 use clap::{Args, Parser, Subcommand};

@@ -223,8 +223,6 @@ fn finish(sum: DType, shape: Vec<usize>, epilogue: Option<&wpk_plan::ScalarFn>, 
     for (t, s) in extras {
         ensure(broadcast(&[s, &shape]).as_ref() == Ok(&shape), || format!("{t}{s:?} does not broadcast to {shape:?}"))?;
     }
-    // Half types are summed in single precision.
-    let sum = if sum.is_float() && sum.bytes() == 2 { DType::F32 } else { sum };
     Ok(vec![(epilogue.map_or(sum, |f| f.dtype(f.outputs[0])), shape)])
 }
 

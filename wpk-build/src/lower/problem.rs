@@ -156,7 +156,11 @@ fn finish(
     let extras = extras.iter().map(over).collect::<Option<_>>()?;
     // Half types are multiplied exactly and summed in single precision.
     let sum = if dtype.is_float() && dtype.bytes() == 2 { DType::F32 } else { dtype };
-    let epilogue = epilogue.cloned().unwrap_or_else(|| ScalarFn::identity(sum));
+    let epilogue = epilogue.cloned().unwrap_or_else(|| {
+        let mut plain = ScalarFn::identity(sum);
+        plain.outputs = vec![plain.cast(0, out.dtype)];
+        plain
+    });
     Some(Contraction { space, outer, dtype, tf32: false, a, b, sum, extras, epilogue, out })
 }
 

@@ -1,0 +1,126 @@
+//! Searches for the fastest schedule of a problem. A searcher proposes schedules, somebody measures them, the history tells.
+//! Searchers are pure and seeded: the same history and seed give the same proposals, whether a GPU measures or a record is replayed.
+
+pub mod ga;
+pub mod net;
+pub mod random;
+pub mod replay;
+pub mod rl;
+pub mod space;
+
+use std::collections::BTreeSet;
+use wpk_kernels::schedule::Param;
+
+/// The values of a schedule's parameters, in their order.
+pub type Values = Vec<u32>;
+
+/// The schedules of a problem.
+pub trait Space {
+    /// The parameters.
+    fn params(&self) -> &[Param];
+    /// Estimated nanoseconds; `None` where a schedule is not legal.
+    fn estimate(&self, values: &[u32]) -> Option<f64>;
+    /// Every legal schedule with its estimate.
+    fn all(&self) -> Vec<(Values, f64)>;
+    /// What is to know of the problem: numbers of about one.
+    fn features(&self) -> [f64; FEATURES];
+}
+
+/// Numbers that describe a problem: logarithms of operations, results and depth, arithmetic intensity, bytes of an element.
+pub const FEATURES: usize = 5;
+
+/// What was measured so far.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Schedules with their nanoseconds, in the order of measuring; none where a kernel failed.
+    pub trials: Vec<(Values, Option<f64>)>,
+    tried: BTreeSet<Values>,
+}
+
+impl History {
+    /// Adds a measurement.
+    pub fn tell(&mut self, values: Values, ns: Option<f64>) {
+        self.tried.insert(values.clone());
+        self.trials.push((values, ns));
+    }
+
+    /// Whether a schedule was measured.
+    pub fn knows(&self, values: &[u32]) -> bool {
+        self.tried.contains(values)
+    }
+
+    /// The fastest schedules, best first, at most `n`.
+    pub fn best(&self, n: usize) -> Vec<(&Values, f64)> {
+        let mut timed: Vec<(&Values, f64)> = self.trials.iter().filter_map(|(v, ns)| Some((v, (*ns)?))).collect();
+        timed.sort_by(|a, b| a.1.total_cmp(&b.1));
+        timed.truncate(n);
+        timed
+    }
+}
+
+/// A way to choose what is measured next.
+pub trait Searcher {
+    /// Its name in records.
+    fn name(&self) -> &'static str;
+    /// Schedules to measure, at most `count`, none of them measured before; none at all where it has nothing to propose.
+    fn propose(&mut self, space: &dyn Space, history: &History, count: usize) -> Vec<Values>;
+    /// Learns from measurements of what it proposed, which the history holds at its end.
+    fn learn(&mut self, _space: &dyn Space, _history: &History, _new: usize) {}
+}
+
+/// The searcher of a name; `auto` is the genetic algorithm, which needs no training.
+pub fn by_name(name: &str, seed: u64) -> Option<Box<dyn Searcher>> {
+    match name {
+        "ga" | "auto" => Some(Box::new(ga::Genetic::new(seed))),
+        "rl" => Some(Box::new(rl::Policy::new(seed))),
+        "random" => Some(Box::new(random::Random::new(seed))),
+        _ => None,
+    }
+}
+
+/// The first schedules that every search measures: those that similar problems found best, then the estimate's.
+pub fn first(space: &dyn Space, similar: &[Values], count: usize) -> Vec<Values> {
+    let mut all = space.all();
+    all.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
+    let mut chosen: Vec<Values> = similar.iter().filter(|v| space.estimate(v).is_some()).cloned().collect();
+    for (values, _) in all {
+        if chosen.len() >= count {
+            break;
+        }
+        if !chosen.contains(&values) {
+            chosen.push(values);
+        }
+    }
+    chosen.truncate(count);
+    chosen
+}
+
+/// Pseudo-random numbers (PCG's multiplier and increment).
+pub struct Rng(u64);
+
+impl Rng {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5555_5555)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        self.next() as usize % n.max(1)
+    }
+
+    /// A number from 0 to 1.
+    pub fn unit(&mut self) -> f64 {
+        self.next() as f64 / (1u64 << 31) as f64
+    }
+}
+
+/// The place of a parameter's value among its values.
+pub fn index(param: &Param, value: u32) -> usize {
+    param.values.iter().position(|&v| v == value).unwrap_or(0)
+}

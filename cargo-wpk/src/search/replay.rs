@@ -1,0 +1,75 @@
+//! Recorded landscapes: searches without a GPU, on the schedules of a problem that were measured.
+
+use super::{FEATURES, History, Searcher, Space, Values, first};
+use std::collections::BTreeMap;
+use wpk_kernels::schedule::Param;
+
+/// The recorded schedules of one problem.
+pub struct Replay {
+    params: Vec<Param>,
+    times: BTreeMap<Values, f64>,
+    estimates: BTreeMap<Values, f64>,
+    features: [f64; FEATURES],
+}
+
+impl Replay {
+    /// Recorded times, with the estimate of each schedule; what is not legal any more is left out.
+    pub fn new(times: &[(Values, f64)], space: &dyn Space) -> Self {
+        let estimates: BTreeMap<Values, f64> = times.iter().filter_map(|(v, _)| Some((v.clone(), space.estimate(v)?))).collect();
+        let times = times.iter().filter(|t| estimates.contains_key(&t.0)).cloned().collect();
+        Self { params: space.params().to_vec(), times, estimates, features: space.features() }
+    }
+
+    /// The fastest time.
+    pub fn best(&self) -> f64 {
+        self.times.values().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// How many schedules there are.
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Measurements that a search makes until it is within `share` of the fastest time, the first population included; all there are
+    /// where it never is.
+    pub fn measurements(&self, searcher: &mut dyn Searcher, start: usize, share: f64) -> usize {
+        let goal = self.best() * (1.0 + share);
+        let mut history = History::default();
+        for values in first(self, &[], start) {
+            let ns = self.times.get(&values).copied();
+            history.tell(values, ns);
+        }
+        while history.best(1).first().is_none_or(|b| b.1 > goal) {
+            let proposals = searcher.propose(self, &history, 1);
+            if proposals.is_empty() {
+                return self.len();
+            }
+            let new = proposals.len();
+            for values in proposals {
+                let ns = self.times.get(&values).copied();
+                history.tell(values, ns);
+            }
+            searcher.learn(self, &history, new);
+        }
+        let reached = history.trials.iter().position(|t| t.1.is_some_and(|ns| ns <= goal));
+        reached.map_or(self.len(), |i| i + 1)
+    }
+}
+
+impl Space for Replay {
+    fn params(&self) -> &[Param] {
+        &self.params
+    }
+
+    fn estimate(&self, values: &[u32]) -> Option<f64> {
+        self.estimates.get(values).copied()
+    }
+
+    fn all(&self) -> Vec<(Values, f64)> {
+        self.estimates.iter().map(|(v, e)| (v.clone(), *e)).collect()
+    }
+
+    fn features(&self) -> [f64; FEATURES] {
+        self.features
+    }
+}
