@@ -1,6 +1,7 @@
 //! Landscapes: the times of many schedules of single problems, recorded on a GPU, and how well the estimate knows them.
 
 use crate::Outcome;
+use crate::measure::Measurer;
 use crate::search::replay::Replay;
 use crate::search::rl::Policy;
 use crate::search::space::FamilySpace;
@@ -13,10 +14,10 @@ use wpk_build::Precision;
 use wpk_build::graph::{Builder, Conv, Graph, Op};
 use wpk_build::lower::{self, Weights};
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{Candidate, Space, spaces};
+use wpk_kernels::family::{Candidate, Generated, Space, spaces};
 use wpk_plan::problem::Problem;
-use wpk_plan::{DType, Module, WeightLayout};
-use wpk_rt::measure::{Bench, Memory};
+use wpk_plan::{DType, WeightLayout};
+use wpk_rt::measure::Bench;
 
 #[derive(Args)]
 pub struct LandscapeArgs {
@@ -169,47 +170,21 @@ fn chosen(space: &Space<'_>, count: usize) -> Vec<Candidate> {
     all
 }
 
-/// Random normal-like elements in the type of an operand.
-fn random(dtype: DType, len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    let values: Vec<u8> = (0..len).flat_map(|_| (next() + next()).to_le_bytes()).collect();
-    wpk_build::Literal { dtype: DType::F32, shape: vec![len], bytes: values.into() }.narrowed(dtype).bytes.to_vec()
-}
-
 fn record(args: &LandscapeArgs, arch: &Arch, device: usize) -> Outcome {
     let bench = Bench::new(device)?;
     let mut file = std::fs::File::create(&args.file)?;
     for (name, problem, layout) in problems(args.precision).into_iter().filter(|p| p.0.contains(&args.only)) {
-        let mut operands: Vec<Memory> = vec![];
-        for (i, o) in problem.inputs().iter().chain(&problem.outputs()).enumerate() {
-            let mut len = o.view.span().map_or(0, |s| s.1);
-            if let (Problem::Contraction(c), 1) = (&problem, i) {
-                len = len.max(c.roles().packed_len()).max(c.roles().count(&c.roles().n) * c.roles().column_len(o.dtype.bytes()));
-            }
-            operands.push(bench.memory(&random(o.dtype, len, i as u64 + 1))?);
-        }
+        let mut measurer = Measurer::new(&bench, &problem, layout, arch)?;
         for space in spaces(&problem, layout, arch).into_iter().take(1) {
             let candidates = chosen(&space, args.schedules);
-            let made: Vec<_> = candidates.iter().filter_map(|c| space.generate(&c.values).ok().map(|g| (c, g))).collect();
-            let modules: Vec<Module> = made.iter().map(|(_, g)| g.kernel.module(arch)).collect();
+            let (values, made): (Vec<&Vec<u32>>, Vec<Generated>) =
+                candidates.iter().filter_map(|c| Some((&c.values, space.generate(&c.values).ok()?))).unzip();
             let mut best = f64::INFINITY;
             let mut times: Vec<Vec<u64>> = vec![];
-            for ((candidate, made), loaded) in made.iter().zip(bench.load(&modules)) {
-                let Ok(kernel) = loaded else { continue };
-                let own = [made.kernel.workspace, made.kernel.zeroed].into_iter().filter(|&n| n > 0);
-                let own = own.map(|n| bench.memory(&vec![0; n])).collect::<Result<Vec<_>, _>>()?;
-                let arguments: Vec<&Memory> = operands.iter().chain(&own).collect();
-                let once = bench.time(&kernel, &arguments, 2, 1)?;
-                // What is far behind is not timed well.
-                let rounds = if once > 4.0 * best { 1 } else { 5 };
-                let repeats = (300_000.0 / once).clamp(4.0, 40.0) as usize;
-                let time = if rounds == 1 { once } else { bench.time(&kernel, &arguments, repeats, rounds)? };
-                best = best.min(time);
-                times.push(candidate.values.iter().map(|&v| u64::from(v)).chain([time as u64]).collect());
+            for (values, ns) in values.into_iter().zip(measurer.times(&made)?) {
+                let Some(ns) = ns else { continue };
+                best = best.min(ns);
+                times.push(values.iter().map(|&v| u64::from(v)).chain([ns as u64]).collect());
             }
             times.sort_by_key(|t| t.last().copied());
             let params: Vec<&str> = space.params.iter().map(|p| p.name).collect();
@@ -223,8 +198,11 @@ fn record(args: &LandscapeArgs, arch: &Arch, device: usize) -> Outcome {
     Ok(())
 }
 
+/// Times of schedules by problem and family.
+type Recorded = BTreeMap<(String, String), Vec<(Vec<u32>, f64)>>;
+
 /// The recorded times by problem and family, for the parameters that the families have.
-fn recorded(args: &LandscapeArgs) -> Result<BTreeMap<(String, String), Vec<(Vec<u32>, f64)>>, Box<dyn std::error::Error>> {
+fn recorded(args: &LandscapeArgs) -> Result<Recorded, Box<dyn std::error::Error>> {
     let mut all = BTreeMap::new();
     for line in BufReader::new(std::fs::File::open(&args.file)?).lines() {
         let row: serde_json::Value = serde_json::from_str(&line?)?;

@@ -1,12 +1,15 @@
 //! `cargo wpk`: looks at models, checks them and times them.
 
 mod bench;
+mod db;
 mod explain;
 mod inspect;
 mod landscape;
+mod measure;
 mod npy;
 mod run;
 mod search;
+mod tune;
 mod verify;
 
 use clap::{Args, Parser, Subcommand};
@@ -28,6 +31,10 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Runs the plan beside the float64 evaluator and names the first step that diverges
     Verify(verify::VerifyArgs),
+    /// Searches for the fastest schedules of a model on a GPU, and writes records; --check tells what has none
+    Tune(tune::TuneArgs),
+    /// Lists and merges tuning records
+    Db(db::DbArgs),
     /// Records the times of many schedules of single problems, or compares a record with the estimate
     Landscape(landscape::LandscapeArgs),
     /// Times the plan
@@ -95,6 +102,8 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Tune(args) => tune::tune(&args),
+        Command::Db(args) => db::db(&args),
         Command::Landscape(args) => landscape::landscape(&args),
         Command::Bench(args) => bench::bench(&args),
     };

@@ -86,7 +86,7 @@ pub type GpuChoice = Result<(Plan, Vec<Choice>), Vec<String>>;
 ///
 /// # Errors
 /// Where a pass fails, which is a bug.
-pub fn choose_gpu(common: &Optimized, weights: &mut Weights, modules: &mut Modules, target: Target<'_>) -> Result<GpuChoice, Diags> {
+pub fn choose_gpu(common: &Optimized, weights: &mut Weights, modules: &mut Modules<'_>, target: Target<'_>) -> Result<GpuChoice, Diags> {
     let tf32 = target.precision == Precision::Tf32;
     let mut best: Option<(Graph, usize)> = None;
     let (mut choices, mut known, mut refused): (Vec<Choice>, Vec<String>, Option<Vec<String>>) = (vec![], vec![], None);

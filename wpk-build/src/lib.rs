@@ -22,10 +22,11 @@ mod model;
 pub mod onnx;
 pub mod ops;
 pub mod passes;
+pub mod records;
 mod scalar;
 
 pub use codegen::field_names;
 pub use diag::{Diag, Diags};
 pub use emit::Report;
 pub use graph::Literal;
-pub use model::{Compiled, Model, Precision, WeightPlace};
+pub use model::{Compiled, Model, Precision, Untuned, WeightPlace};

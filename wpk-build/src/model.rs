@@ -2,15 +2,18 @@
 
 use crate::covers::{self, Choice, Target};
 use crate::diag::{Diag, Diags};
+use crate::env;
 use crate::graph::Graph;
 use crate::import::{self, Options};
 use crate::lower::{self, Blob, Modules, Weights};
 use crate::onnx::{self, Source};
 use crate::passes::{self, Remark};
+use crate::records::{self, Records};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use wpk_kernels::arch::{ARCHES, Arch};
-use wpk_plan::{GpuPlans, Program};
+use wpk_plan::problem::Problem;
+use wpk_plan::{GpuPlans, Program, WeightLayout};
 
 /// Bytes of weights and intermediates above which a model is refused.
 const MEMORY_LIMIT: usize = 1 << 37;
@@ -50,6 +53,7 @@ pub struct Model {
     pub(crate) options: Options,
     pub(crate) precision: Precision,
     pub(crate) keep_fp32: Vec<String>,
+    pub(crate) record_folders: Option<Vec<PathBuf>>,
     pub(crate) gpus: Vec<&'static Arch>,
     pub(crate) unknown: Vec<String>,
     pub(crate) weights: WeightPlace,
@@ -70,9 +74,16 @@ pub struct Compiled {
     pub choices: [Vec<Choice>; 2],
     /// Why there is no plan for a GPU: the architecture, and every step without a kernel.
     pub refused: Vec<(&'static str, Vec<String>)>,
+    /// Problems of the GPU plans without a tuning record that serves, with the reason.
+    pub untuned: Vec<Untuned>,
+    /// The tuning records there were.
+    pub records: Records,
     /// Files that were read.
     pub files: Vec<PathBuf>,
 }
+
+/// A problem on an architecture, and why its record does not serve.
+pub type Untuned = (&'static Arch, (Problem, WeightLayout, String));
 
 impl Model {
     /// A model file. Relative paths start at the package's folder.
@@ -85,6 +96,7 @@ impl Model {
             options,
             precision: Precision::default(),
             keep_fp32: vec![],
+            record_folders: None,
             gpus: vec![],
             unknown: vec![],
             weights: WeightPlace::default(),
@@ -144,6 +156,21 @@ impl Model {
             None => self.unknown.push(arch.to_owned()),
         }
         self
+    }
+
+    /// Where tuning records are, instead of the nearest `.wpk/tune` at or above the package, and the user's.
+    pub fn records(mut self, folder: impl AsRef<Path>) -> Self {
+        self.record_folders = Some(vec![folder.as_ref().to_owned()]);
+        self
+    }
+
+    fn read_records(&self) -> Records {
+        let places = || {
+            let start = env::var("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from);
+            let start = std::path::absolute(&start).unwrap_or(start);
+            records::places(&start, records::user_folder(|name| std::env::var(name).ok()))
+        };
+        Records::open(&self.record_folders.clone().unwrap_or_else(places))
     }
 
     /// Where the weights live.
@@ -206,9 +233,10 @@ impl Model {
             remarks = optimized.remarks;
             choices = considered;
         }
-        let (mut gpus, mut refused, mut gpu_choices) = (vec![], vec![], vec![]);
+        let (mut gpus, mut refused, mut gpu_choices, mut untuned) = (vec![], vec![], vec![], vec![]);
+        let records = if self.gpus.is_empty() { Records::default() } else { self.read_records() };
         for arch in &self.gpus {
-            let mut modules = Modules::new(arch);
+            let mut modules = Modules::new(arch, &records);
             let mut plans = vec![];
             for common in &commons {
                 let target = Target { precision: self.precision, keep_fp32: &self.keep_fp32 };
@@ -224,6 +252,8 @@ impl Model {
                 }
             }
             if plans.len() == graphs.len() {
+                let used = |p: &Problem| plans.iter().any(|plan| plan.body.steps().iter().any(|s| s.kernel.problem() == p));
+                untuned.extend(modules.missing.iter().filter(|m| used(&m.0)).map(|m| (*arch, m.clone())));
                 let modules = modules.used(&mut plans);
                 gpus.push(GpuPlans { arch: arch.target.to_owned(), plans, modules });
             }
@@ -242,7 +272,17 @@ impl Model {
                 .help("this is a bug in wpk: please report it with the model")
                 .into());
         }
-        Ok(Compiled { program, blob, graphs, remarks, choices: [choices, gpu_choices], refused, files: source.files.borrow().clone() })
+        Ok(Compiled {
+            program,
+            blob,
+            graphs,
+            remarks,
+            choices: [choices, gpu_choices],
+            refused,
+            untuned,
+            records,
+            files: source.files.borrow().clone(),
+        })
     }
 }
 

@@ -59,7 +59,7 @@ fn chain(b: &mut Builder, op: &Op, x: ValueId) -> Outcome<Option<Vec<ValueId>>> 
     loop {
         let dense = View::dense(b.graph.shape(base));
         let composed = ops.iter().rev().try_fold(dense, |v, op| view(op, &v));
-        if let Some(v) = composed.filter(|v| v.is_dense() && v.offset == 0 && v.len() == b.graph.shape(base).iter().product())
+        if let Some(v) = composed.filter(|v| v.is_dense() && v.offset == 0 && v.len() == b.graph.shape(base).iter().product::<usize>())
             && !matches!((op, ops.len()), (Op::Reshape(_), 1))
             && !v.is_empty()
         {

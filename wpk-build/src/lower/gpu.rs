@@ -3,18 +3,22 @@
 use super::steps::{self, Buffer, Draft, Drafts, Launch, Target};
 use super::{Weights, memory, plan};
 use crate::graph::Graph;
+use crate::records::{Key, Records};
 use std::collections::BTreeMap;
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{Generated, heuristic};
 use wpk_plan::problem::{Map, Move, Operand, Problem};
-use wpk_plan::{Block, Codec, DType, Kernel, Module, Plan, ScalarFn, WeightLayout};
+use wpk_plan::{Block, DType, Kernel, Module, Plan, ScalarFn, WeightLayout};
 
 /// The kernels of an architecture's plans; equal problems share one.
-pub struct Modules {
+pub struct Modules<'a> {
     arch: &'static Arch,
     /// All so far.
     pub list: Vec<Module>,
-    known: BTreeMap<Vec<u8>, Known>,
+    known: BTreeMap<Key, Known>,
+    records: &'a Records,
+    /// Problems without a record that serves, with the reason.
+    pub missing: Vec<(Problem, WeightLayout, String)>,
 }
 
 /// A module that was generated before.
@@ -27,20 +31,29 @@ struct Known {
     cost: f64,
 }
 
-impl Modules {
-    /// None so far.
-    pub fn new(arch: &'static Arch) -> Self {
-        Self { arch, list: vec![], known: BTreeMap::new() }
+impl<'a> Modules<'a> {
+    /// None so far; the schedules of records come first.
+    pub fn new(arch: &'static Arch, records: &'a Records) -> Self {
+        Self { arch, list: vec![], known: BTreeMap::new(), records, missing: vec![] }
     }
 
     fn generated(&mut self, problem: &Problem, layout: WeightLayout) -> Result<Known, String> {
-        let mut key = vec![];
-        problem.encode(&mut key);
-        layout.encode(&mut key);
+        let key = Key::new(problem, layout, self.arch);
         if let Some(known) = self.known.get(&key) {
             return Ok(known.clone());
         }
-        let Generated { kernel, schedule, cost } = heuristic(problem, layout, self.arch).map_err(|e| e.to_string())?;
+        let record = self.records.get(&key).ok_or_else(|| "there is no record".to_owned());
+        let recorded = record.and_then(|r| r.generate(problem, layout, self.arch).map(|made| (made, r)));
+        let (Generated { kernel, schedule, cost }, why) = match recorded {
+            Ok((made, r)) => (made, format!("tuned on {}: {:.2} us, {} of {}", r.device, r.best[0].1 / 1e3, r.search.0, r.search.1)),
+            Err(reason) => {
+                let made = heuristic(problem, layout, self.arch).map_err(|e| e.to_string())?;
+                let why = format!("{:.1} us estimated", made.cost / 1e3);
+                self.missing.push((problem.clone(), layout, reason));
+                (made, why)
+            }
+        };
+        let schedule = format!("{schedule} ({why})");
         if let Some(fault) = kernel.verify().first() {
             return Err(format!("the generated kernel is not valid: {fault}"));
         }
@@ -76,7 +89,7 @@ const STEP: f64 = 300.0;
 ///
 /// # Errors
 /// Every step that has no kernel, with its ONNX nodes and the reason.
-pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules, tf32: bool) -> Result<(Plan, f64), Vec<String>> {
+pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules<'_>, tf32: bool) -> Result<(Plan, f64), Vec<String>> {
     let Drafts { steps, mut arena, inputs, outputs, weights } = steps::lower(graph, weights, Target::Gpu { tf32 });
     let (mut launched, mut refused, mut total) = (vec![], vec![], 0.0);
     for draft in steps.into_iter().flat_map(apart) {
@@ -84,8 +97,7 @@ pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules, tf32: 
             Err(reason) => refused.push(format!("{}: {reason}", draft.origin)),
             Ok(Known { module, memory: (workspace, zeroed), schedule, cost }) => {
                 total += STEP + cost;
-                let mut draft =
-                    Draft { launch: Some(Launch { module, zeroed }), why: format!("{schedule} ({:.1} us estimated)", cost / 1e3), ..draft };
+                let mut draft = Draft { launch: Some(Launch { module, zeroed }), why: schedule, ..draft };
                 if workspace > 0 {
                     draft.args.push((Buffer::Arena(arena.len()), DType::U8));
                     arena.push(workspace);

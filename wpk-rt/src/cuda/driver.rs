@@ -77,6 +77,14 @@ impl Context {
         self.ordinal
     }
 
+    /// The device's name.
+    pub fn name(&self) -> Result<String, Error> {
+        let mut name = [0; 256];
+        cu!(cuDeviceGetName(name.as_mut_ptr(), name.len() as i32, self.device))?;
+        // SAFETY: the driver ends what it writes with a zero.
+        Ok(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
+    }
+
     fn attribute(&self, which: sys::CUdevice_attribute) -> Result<i32, Error> {
         let mut value = 0;
         cu!(cuDeviceGetAttribute(&raw mut value, which, self.device))?;

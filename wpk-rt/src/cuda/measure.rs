@@ -27,6 +27,14 @@ impl Bench {
         Ok(Self { stream: Stream::new(&context)?, context })
     }
 
+    /// The device's name.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn name(&self) -> Result<String, Error> {
+        self.context.name()
+    }
+
     /// Device memory with a copy of some bytes.
     ///
     /// # Errors
