@@ -29,6 +29,20 @@ fn run(model: &str, pass: &str) -> (String, Vec<String>) {
 }
 
 #[test]
+fn an_index_far_outside_is_no_slice() {
+    check(
+        "input x f32 4
+         const i i64 2 = -9223372036854775808 9223372036854775807
+         y = Gather(x, i)
+         output y",
+        "import",
+        "input x: f32[4]
+         %0: f32[2] = gather axis 0(x, const i64[2])
+         output y = %0",
+    );
+}
+
+#[test]
 fn shape_subgraphs_fold_at_import() {
     check(
         "input x f32 2x3x4

@@ -19,10 +19,13 @@ fn slice(cx: &mut Context<'_>, x: ValueId, index: ValueId, axis: usize) -> Resul
     let shape = cx.shape(x);
     let Some(literal) = cx.b.graph.literal(index).filter(|l| !l.is_empty() && l.len() <= shape[axis]) else { return Ok(None) };
     let n = shape[axis] as i64;
-    let positions: Vec<i64> = literal.to_ints().iter().map(|&i| if i < 0 { i + n } else { i }).collect();
+    let from_start = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
+    let positions: Vec<i64> = literal.to_ints().into_iter().map(from_start).collect();
+    if !positions.iter().all(|p| (0..n).contains(p)) {
+        return Ok(None);
+    }
     let step = positions.get(1).map_or(1, |p| p - positions[0]);
-    let even = positions.windows(2).all(|p| p[1] - p[0] == step) && positions.iter().all(|p| (0..n).contains(p)) && step != 0;
-    if !even {
+    if step == 0 || positions.windows(2).any(|p| p[1] - p[0] != step) {
         return Ok(None);
     }
     let extents = [&shape[..axis], &cx.shape(index), &shape[axis + 1..]].concat();

@@ -15,6 +15,7 @@ mod asin;
 mod asinh;
 mod atan;
 mod atanh;
+mod attention;
 mod average_pool;
 mod batch_normalization;
 mod bit_shift;
@@ -22,10 +23,12 @@ mod bitwise_and;
 mod bitwise_not;
 mod bitwise_or;
 mod bitwise_xor;
+mod blackman_window;
 mod cast;
 mod cast_like;
 mod ceil;
 mod celu;
+mod center_crop_pad;
 mod clip;
 mod concat;
 mod concat_from_sequence;
@@ -42,12 +45,14 @@ mod depth_to_space;
 mod dequantize_linear;
 mod div;
 mod dropout;
+mod dynamic_quantize_linear;
 mod einsum;
 mod elu;
 mod equal;
 mod erf;
 mod exp;
 mod expand;
+mod eye_like;
 mod flatten;
 mod floor;
 mod gather;
@@ -62,8 +67,11 @@ mod gradient;
 mod greater;
 mod greater_or_equal;
 mod group_normalization;
+mod hamming_window;
+mod hann_window;
 mod hard_sigmoid;
 mod hard_swish;
+mod hardmax;
 mod identity;
 mod instance_normalization;
 mod is_inf;
@@ -74,6 +82,7 @@ mod less;
 mod less_or_equal;
 mod log;
 mod log_softmax;
+mod lp_normalization;
 mod lp_pool;
 mod lrn;
 mod mat_mul;
@@ -86,7 +95,9 @@ mod mish;
 mod mod_;
 mod mul;
 mod neg;
+mod negative_log_likelihood_loss;
 mod not;
+mod one_hot;
 mod or_;
 mod p_relu;
 mod pad;
@@ -111,6 +122,7 @@ mod resampling;
 mod reshape;
 mod resize;
 mod rms_normalization;
+mod rotary_embedding;
 mod round;
 mod scatter_elements;
 mod scatter_nd;
@@ -130,6 +142,7 @@ mod sinh;
 mod size;
 mod slice;
 mod softmax;
+mod softmax_cross_entropy_loss;
 mod softplus;
 mod softsign;
 mod space_to_depth;
@@ -152,6 +165,7 @@ mod trilu;
 mod unsqueeze;
 mod upsample;
 mod where_;
+mod window;
 mod xor;
 
 pub use context::{Context, Imported, Refusal};
@@ -183,6 +197,7 @@ op_table! {
     asinh,
     atan,
     atanh,
+    attention,
     average_pool,
     batch_normalization,
     bit_shift,
@@ -190,10 +205,12 @@ op_table! {
     bitwise_not,
     bitwise_or,
     bitwise_xor,
+    blackman_window,
     cast,
     cast_like,
     ceil,
     celu,
+    center_crop_pad,
     clip,
     concat,
     concat_from_sequence,
@@ -209,12 +226,14 @@ op_table! {
     dequantize_linear,
     div,
     dropout,
+    dynamic_quantize_linear,
     einsum,
     elu,
     equal,
     erf,
     exp,
     expand,
+    eye_like,
     flatten,
     floor,
     gather,
@@ -229,8 +248,11 @@ op_table! {
     greater,
     greater_or_equal,
     group_normalization,
+    hamming_window,
+    hann_window,
     hard_sigmoid,
     hard_swish,
+    hardmax,
     identity,
     instance_normalization,
     is_inf,
@@ -241,6 +263,7 @@ op_table! {
     less_or_equal,
     log,
     log_softmax,
+    lp_normalization,
     lp_pool,
     lrn,
     mat_mul,
@@ -253,7 +276,9 @@ op_table! {
     mod_,
     mul,
     neg,
+    negative_log_likelihood_loss,
     not,
+    one_hot,
     or_,
     p_relu,
     pad,
@@ -275,6 +300,7 @@ op_table! {
     reshape,
     resize,
     rms_normalization,
+    rotary_embedding,
     round,
     scatter_elements,
     scatter_nd,
@@ -294,6 +320,7 @@ op_table! {
     size,
     slice,
     softmax,
+    softmax_cross_entropy_loss,
     softplus,
     softsign,
     space_to_depth,
