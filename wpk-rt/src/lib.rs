@@ -6,6 +6,7 @@ mod cpu;
 mod cuda;
 mod element;
 mod error;
+mod execute;
 mod interop;
 mod model;
 mod pending;
@@ -36,6 +37,6 @@ pub use cuda::measure;
 
 /// Times and intermediate results of single steps, for the command line.
 pub mod trace {
-    pub use crate::model::Trace;
+    pub use crate::execute::Trace;
     pub use crate::profile::table;
 }

@@ -1,16 +1,16 @@
 //! Loading and running a program.
 
-use crate::buffer::{Memory, Recycler};
-use crate::cpu::{self, Bound, Cx};
+use crate::buffer::Recycler;
+use crate::execute::{Bucket, Constants, Trace};
 use crate::pending::{DeviceMemory, DeviceTensor, Pending, State};
 use crate::pool::{self, Pool};
 use crate::profile;
-use crate::sessions::{Options, Sessions};
+use crate::sessions::Options;
 use crate::{Element, Error, Shape, Tensor, Weights};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use wpk_plan::{Arg, Block, Body, Place, Plan, Port, Program};
+use std::time::Instant;
+use wpk_plan::{Plan, Port, Program};
 
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,54 +36,6 @@ pub struct Model {
     profile: AtomicBool,
     recycler: Arc<Recycler>,
     pool: &'static Pool,
-}
-
-/// A bound plan with its idle sessions.
-struct Bucket {
-    body: BoundBody,
-    sizes: Sizes,
-    sessions: Sessions<Session>,
-}
-
-/// Bytes of a session: arena, scratch of a step, scratch of each thread.
-#[derive(Clone, Copy)]
-struct Sizes {
-    arena: usize,
-    shared: usize,
-    own: usize,
-}
-
-type BoundBody = Vec<BoundBlock>;
-
-enum BoundBlock {
-    Run(Vec<BoundStep>),
-    If(Arg, BoundBody, BoundBody),
-    Loop(u64, Arg, BoundBody),
-}
-
-struct BoundStep {
-    kernel: Box<dyn Bound>,
-    args: Vec<Place>,
-}
-
-/// The memory of one call.
-struct Session {
-    arena: Memory,
-    scratch: Memory,
-    pointers: Vec<*mut u8>,
-}
-
-// SAFETY: the pointers are only used during a call, which owns the session.
-unsafe impl Send for Session {}
-
-/// What a traced step took and wrote.
-pub struct Trace<'a> {
-    /// The step's number, in order of execution.
-    pub step: usize,
-    /// How long it took.
-    pub time: Duration,
-    /// The bytes of each output argument, intermediates and results alike.
-    pub outputs: Vec<&'a [u8]>,
 }
 
 impl Model {
@@ -354,13 +306,8 @@ impl Model {
             }
             return gpu.run(bucket, inputs, outputs);
         }
-        let owner = &self.plans[bucket];
-        let mut run = Run { model: self, owner, plan, inputs, outputs, observe, step: 0 };
-        let make = || Ok(Session::new(owner.sizes, self.pool.threads()));
-        owner.sessions.with(make, |session| {
-            run.body(&owner.body, session);
-            Ok(())
-        })
+        let constants = Constants { program: &self.program, weights: self.weights.bytes(), pool: self.pool };
+        self.plans[bucket].run(plan, &constants, (inputs, outputs), observe)
     }
 
     /// A tensor for a result, in memory that an earlier one gave back where possible.
@@ -395,122 +342,5 @@ fn check_ports(ports: &[Port], lengths: impl ExactSizeIterator<Item = usize>) ->
             expected: format!("{} bytes of {}{:?}", port.bytes(), port.dtype, port.shape),
             found: format!("{found} bytes"),
         }),
-    }
-}
-
-impl Bucket {
-    fn new(plan: &Plan, threads: usize, options: &Options) -> Result<Self, Error> {
-        let mut scratch = (0, 0);
-        let mut step = 0;
-        let body = bind(&plan.body, &mut step, &mut scratch)?;
-        let aligned = |n: usize| n.next_multiple_of(64);
-        let sizes = Sizes { arena: plan.arena, shared: aligned(scratch.0), own: aligned(scratch.1) };
-        Ok(Self { body, sizes, sessions: Sessions::new(options, Session::new(sizes, threads)) })
-    }
-}
-
-impl Session {
-    fn new(sizes: Sizes, threads: usize) -> Self {
-        Self { arena: Memory::new(sizes.arena), scratch: Memory::new(sizes.shared + threads * sizes.own), pointers: Vec::with_capacity(64) }
-    }
-}
-
-fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize)) -> Result<BoundBody, Error> {
-    body.blocks
-        .iter()
-        .map(|block| {
-            Ok(match block {
-                Block::Run(steps) => BoundBlock::Run(
-                    steps
-                        .iter()
-                        .map(|s| {
-                            let kernel =
-                                cpu::bind(&s.kernel).map_err(|message| Error::Step { step: *step, origin: s.origin.clone(), message })?;
-                            let own = kernel.scratch();
-                            *scratch = (scratch.0.max(own.0), scratch.1.max(own.1));
-                            *step += 1;
-                            Ok(BoundStep { kernel, args: s.args.iter().map(|a| a.place).collect() })
-                        })
-                        .collect::<Result<_, Error>>()?,
-                ),
-                Block::If(cond, then, other) => BoundBlock::If(*cond, bind(then, step, scratch)?, bind(other, step, scratch)?),
-                Block::Loop(limit, cond, body) => BoundBlock::Loop(*limit, *cond, bind(body, step, scratch)?),
-            })
-        })
-        .collect()
-}
-
-/// One call.
-struct Run<'a, 'i, 'o, 't> {
-    model: &'a Model,
-    owner: &'a Bucket,
-    plan: &'a Plan,
-    inputs: &'a [&'i [u8]],
-    outputs: &'a mut [&'o mut [u8]],
-    observe: Option<&'a mut (dyn FnMut(Trace<'_>) + 't)>,
-    step: usize,
-}
-
-impl Run<'_, '_, '_, '_> {
-    fn pointer(&mut self, place: Place, session: &Session) -> *mut u8 {
-        match place {
-            Place::Arena(offset) => session.arena.ptr().wrapping_add(offset),
-            Place::Weight(i) => self.model.weights.bytes().as_ptr().wrapping_add(self.model.program.sections[i as usize].offset).cast_mut(),
-            Place::Input(i) => self.inputs[i as usize].as_ptr().cast_mut(),
-            Place::Output(i) => self.outputs[i as usize].as_mut_ptr(),
-            // Immediate values belong to GPU launches.
-            Place::Scalar(_) | Place::Parameter(_) | Place::TensorMap(_) => std::ptr::null_mut(),
-        }
-    }
-
-    fn condition(&mut self, arg: Arg, session: &Session) -> bool {
-        let p = self.pointer(arg.place, session);
-        // SAFETY: the verifier checked that the argument lies in its memory and is not empty.
-        !p.is_null() && unsafe { *p } != 0
-    }
-
-    fn body(&mut self, body: &BoundBody, session: &mut Session) {
-        for block in body {
-            match block {
-                BoundBlock::Run(steps) => steps.iter().for_each(|s| self.step(s, session)),
-                BoundBlock::If(cond, then, other) => {
-                    let chosen = if self.condition(*cond, session) { then } else { other };
-                    self.body(chosen, session);
-                }
-                BoundBlock::Loop(limit, cond, body) => {
-                    let mut rounds = 0;
-                    while rounds < *limit && self.condition(*cond, session) {
-                        self.body(body, session);
-                        rounds += 1;
-                    }
-                }
-            }
-        }
-    }
-
-    fn step(&mut self, step: &BoundStep, session: &mut Session) {
-        let mut pointers = std::mem::take(&mut session.pointers);
-        pointers.clear();
-        for &place in &step.args {
-            let p = self.pointer(place, session);
-            pointers.push(p);
-        }
-        let Sizes { shared, own, .. } = self.owner.sizes;
-        let cx = Cx { pool: self.model.pool, shared: session.scratch.ptr(), own: (session.scratch.ptr().wrapping_add(shared), own) };
-        let start = self.observe.is_some().then(Instant::now);
-        // SAFETY: the program was verified, the slices have their ports' lengths, and the session belongs to this call.
-        unsafe { step.kernel.run(&pointers, &cx) }
-        if let (Some(start), Some(observe)) = (start, self.observe.as_mut()) {
-            let time = start.elapsed();
-            let all = self.plan.body.steps();
-            let steps = &all[self.step];
-            let first = steps.kernel.problem().inputs().len();
-            // SAFETY: as above; nothing writes while the observer looks.
-            let outputs =
-                steps.args.iter().zip(&pointers).skip(first).map(|(a, &p)| unsafe { std::slice::from_raw_parts(p.cast_const(), a.bytes) });
-            observe(Trace { step: self.step, time, outputs: outputs.collect() });
-        }
-        self.step += 1;
-        session.pointers = pointers;
     }
 }

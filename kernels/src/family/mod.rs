@@ -9,6 +9,7 @@ mod fragments;
 mod indexed;
 mod math;
 mod mma;
+mod online_softmax;
 mod output;
 mod partial;
 mod pointwise;

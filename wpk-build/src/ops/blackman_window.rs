@@ -1,6 +1,6 @@
 //! [BlackmanWindow](https://onnx.ai/onnx/operators/onnx__BlackmanWindow.html): two cosines that cancel at the ends.
 
-use super::window::window;
+use super::windowing::window;
 use super::{Context, Imported, OpDef};
 
 pub(super) const OP: OpDef = OpDef { name: "BlackmanWindow", import };

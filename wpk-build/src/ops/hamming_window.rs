@@ -1,6 +1,6 @@
 //! [HammingWindow](https://onnx.ai/onnx/operators/onnx__HammingWindow.html): a raised cosine that does not reach zero.
 
-use super::window::window;
+use super::windowing::window;
 use super::{Context, Imported, OpDef};
 
 pub(super) const OP: OpDef = OpDef { name: "HammingWindow", import };

@@ -1,6 +1,6 @@
 //! [HannWindow](https://onnx.ai/onnx/operators/onnx__HannWindow.html): the square of half a sine wave.
 
-use super::window::window;
+use super::windowing::window;
 use super::{Context, Imported, OpDef};
 
 pub(super) const OP: OpDef = OpDef { name: "HannWindow", import };

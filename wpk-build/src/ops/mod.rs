@@ -165,7 +165,7 @@ mod trilu;
 mod unsqueeze;
 mod upsample;
 mod where_;
-mod window;
+mod windowing;
 mod xor;
 
 pub use context::{Context, Imported, Refusal};
