@@ -10,6 +10,13 @@ pub(super) const OP: OpDef = OpDef { name: "Conv", import };
 
 fn import(cx: &mut Context<'_>) -> Imported {
     let (x, w) = (cx.input(0)?, cx.input(1)?);
+    let y = convolve(cx, x, w)?;
+    let rank = cx.shape(y).len() - 2;
+    Ok(vec![add_bias(cx, y, rank)?])
+}
+
+/// The convolution that the node's attributes describe.
+pub(super) fn convolve(cx: &mut Context<'_>, x: ValueId, w: ValueId) -> Result<ValueId, Refusal> {
     let (shape, weights) = (cx.shape(x), cx.shape(w));
     let rank = rank(&shape, &weights)?;
     let mut window = spatial(cx, rank)?;
@@ -25,8 +32,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
         channels_last: false,
         epilogue: None,
     };
-    let y = cx.b.one(Op::Conv(conv), &[x, w])?;
-    Ok(vec![add_bias(cx, y, rank)?])
+    Ok(cx.b.one(Op::Conv(conv), &[x, w])?)
 }
 
 /// Adds the bias in input 2 along the channels.

@@ -17,7 +17,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
 
 /// A factor as 32-bit integers less the zero point in input `i`: one for all, one per row of the first factor, or one
 /// per column of the second.
-fn centred(cx: &mut Context<'_>, x: ValueId, i: usize, rows: bool) -> Result<ValueId, Refusal> {
+pub(super) fn centred(cx: &mut Context<'_>, x: ValueId, i: usize, rows: bool) -> Result<ValueId, Refusal> {
     let wide = cx.b.cast(x, DType::I32)?;
     let Some(zero) = cx.optional(i) else { return Ok(wide) };
     let mut zero = cx.b.cast(zero, DType::I32)?;

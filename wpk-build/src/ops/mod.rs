@@ -8,6 +8,7 @@ mod abs;
 mod acos;
 mod acosh;
 mod add;
+mod affine_grid;
 mod and_;
 mod arg_max;
 mod arg_min;
@@ -36,6 +37,7 @@ mod constant;
 mod constant_of_shape;
 mod context;
 mod conv;
+mod conv_integer;
 mod conv_transpose;
 mod cos;
 mod cosh;
@@ -67,6 +69,7 @@ mod gradient;
 mod greater;
 mod greater_or_equal;
 mod group_normalization;
+mod gru;
 mod hamming_window;
 mod hann_window;
 mod hard_sigmoid;
@@ -85,6 +88,7 @@ mod log_softmax;
 mod lp_normalization;
 mod lp_pool;
 mod lrn;
+mod lstm;
 mod mat_mul;
 mod mat_mul_integer;
 mod max;
@@ -103,9 +107,12 @@ mod p_relu;
 mod pad;
 mod pointwise;
 mod pow;
+mod q_linear_conv;
+mod q_linear_mat_mul;
 mod quantize_linear;
 mod range;
 mod reciprocal;
+mod recurrent;
 mod reduce_l1;
 mod reduce_l2;
 mod reduce_log_sum;
@@ -121,7 +128,9 @@ mod relu;
 mod resampling;
 mod reshape;
 mod resize;
+mod reverse_sequence;
 mod rms_normalization;
+mod rnn;
 mod rotary_embedding;
 mod round;
 mod scatter_elements;
@@ -190,6 +199,7 @@ op_table! {
     acos,
     acosh,
     add,
+    affine_grid,
     and_,
     arg_max,
     arg_min,
@@ -217,6 +227,7 @@ op_table! {
     constant,
     constant_of_shape,
     conv,
+    conv_integer,
     conv_transpose,
     cos,
     cosh,
@@ -248,6 +259,7 @@ op_table! {
     greater,
     greater_or_equal,
     group_normalization,
+    gru,
     hamming_window,
     hann_window,
     hard_sigmoid,
@@ -266,6 +278,7 @@ op_table! {
     lp_normalization,
     lp_pool,
     lrn,
+    lstm,
     mat_mul,
     mat_mul_integer,
     max,
@@ -283,6 +296,8 @@ op_table! {
     p_relu,
     pad,
     pow,
+    q_linear_mat_mul,
+    q_linear_conv,
     quantize_linear,
     range,
     reciprocal,
@@ -299,7 +314,9 @@ op_table! {
     relu,
     reshape,
     resize,
+    reverse_sequence,
     rms_normalization,
+    rnn,
     rotary_embedding,
     round,
     scatter_elements,
