@@ -10,19 +10,21 @@ pub(super) const OP: OpDef = OpDef { name: "MatMulInteger", import };
 
 fn import(cx: &mut Context<'_>) -> Imported {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
-    let a = centred(cx, a, 2, true)?;
-    let b = centred(cx, b, 3, false)?;
+    let a = centred(cx, a, 2, Some(2))?;
+    let b = centred(cx, b, 3, None)?;
     Ok(vec![matmul(cx, a, b)?])
 }
 
-/// A factor as 32-bit integers less the zero point in input `i`: one for all, one per row of the first factor, or one
-/// per column of the second.
-pub(super) fn centred(cx: &mut Context<'_>, x: ValueId, i: usize, rows: bool) -> Result<ValueId, Refusal> {
+/// A tensor as 32-bit integers less the zero point in input `i`: one for all, one for each of the last dimension, or, where a rank is
+/// given, one for each of the first of so many.
+pub(super) fn centred(cx: &mut Context<'_>, x: ValueId, i: usize, rank: Option<usize>) -> Result<ValueId, Refusal> {
     let wide = cx.b.cast(x, DType::I32)?;
     let Some(zero) = cx.optional(i) else { return Ok(wide) };
     let mut zero = cx.b.cast(zero, DType::I32)?;
-    if rows && cx.shape(zero).len() == 1 && cx.shape(zero)[0] > 1 {
-        zero = cx.along(zero, 0, 2)?;
+    if let ([n], Some(rank)) = (&cx.shape(zero)[..], rank)
+        && *n > 1
+    {
+        zero = cx.along(zero, 0, rank)?;
     }
     Ok(cx.b.binary(Binary::Sub, wide, zero)?)
 }

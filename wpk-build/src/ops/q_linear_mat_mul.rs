@@ -10,8 +10,8 @@ pub(super) const OP: OpDef = OpDef { name: "QLinearMatMul", import };
 
 fn import(cx: &mut Context<'_>) -> Imported {
     let (a, b) = (cx.input(0)?, cx.input(3)?);
-    let a = centred(cx, a, 2, true)?;
-    let b = centred(cx, b, 5, false)?;
+    let a = centred(cx, a, 2, Some(2))?;
+    let b = centred(cx, b, 5, None)?;
     let sums = matmul(cx, a, b)?;
     let (mut scale_a, scale_b) = (cx.input(1)?, cx.input(4)?);
     if let [n] = cx.shape(scale_a)[..]
