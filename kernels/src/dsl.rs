@@ -3,6 +3,7 @@
 //! Values are typed; what is constant is folded as it is said, since nothing behind the tree but `ptxas` would do it.
 
 use crate::arch::Arch;
+use crate::ptx::dependents;
 use crate::ptx::{Cmp, Factor, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
 
 /// A value: a register or a constant.
@@ -31,6 +32,10 @@ pub struct Writer {
     next: u32,
     shared: u32,
     packs: bool,
+    /// Whether it may start before the kernels it depends on have ended, and whether it waits for them so far.
+    dependents: bool,
+    waits: bool,
+    constant: Vec<u32>,
     /// Whether results are rounded to half precision, so that elementary functions need not be exact in `f32`.
     pub fast: bool,
 }
@@ -43,7 +48,7 @@ impl Writer {
 
     /// An empty kernel for an architecture.
     pub fn for_arch(arch: &Arch) -> Self {
-        Self { packs: arch.copies, ..Self::new() }
+        Self { packs: arch.copies, dependents: arch.dependents, ..Self::new() }
     }
 
     /// Whether two floats become halves of one register by one instruction.
@@ -53,8 +58,12 @@ impl Writer {
 
     /// Ends the kernel.
     pub fn finish(mut self, name: &str, params: u32, threads: u32, blocks: u32) -> Kernel {
-        let body = self.blocks.pop().unwrap_or_default();
-        Kernel { name: name.to_owned(), params, threads, blocks, shared: self.shared, workspace: 0, zeroed: 0, body }
+        let mut body = self.blocks.pop().unwrap_or_default();
+        if self.dependents {
+            dependents::arrange(&mut body, self.waits);
+        }
+        let (name, shared, constant) = (name.to_owned(), self.shared, self.constant);
+        Kernel { name, params, threads, blocks, shared, workspace: 0, zeroed: 0, constant, body }
     }
 
     fn say(&mut self, stmt: Stmt) {
@@ -258,6 +267,20 @@ impl Writer {
                 self.say(Stmt::Op { to, op: Op::Mov, args: vec![v.operand] });
                 to
             }
+        }
+    }
+
+    /// Says that no kernel writes what a parameter points to.
+    pub fn constant_param(&mut self, param: u32) {
+        self.constant.push(param);
+    }
+
+    /// Waits for the kernels that this one depends on, where it may start before they end. Without it, a kernel waits before its
+    /// first access to global memory.
+    pub fn wait_dependencies(&mut self) {
+        if self.dependents && !self.waits {
+            self.waits = true;
+            self.say(Stmt::WaitDependencies);
         }
     }
 

@@ -105,3 +105,22 @@ fn the_verifier_knows_types_order_and_uniformity() {
         k.element(3, t, 4);
     });
 }
+
+#[test]
+fn only_what_no_kernel_writes_is_read_early() {
+    let text = |constant: &[u32], param: u32| {
+        let arch = wpk_kernels::arch::Arch::named("sm_90a").expect("an architecture");
+        let mut k = Writer::for_arch(arch);
+        constant.iter().for_each(|&p| k.constant_param(p));
+        let at = k.int(0, Ty::S32);
+        let from = k.element(param, at, 4);
+        let x = k.load(MemTy::F32, Ty::F32, from, 1);
+        k.wait_dependencies();
+        let to = k.element(1, at, 4);
+        k.store(MemTy::F32, to, &x);
+        k.finish("planted", 2, 32, 1).verify().join("; ")
+    };
+    assert_eq!(text(&[0], 0), "");
+    assert!(text(&[], 0).contains("before the kernels that this one depends on have ended"));
+    assert!(text(&[0], 1).contains("before the kernels that this one depends on have ended"));
+}

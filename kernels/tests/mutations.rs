@@ -16,6 +16,7 @@ fn order(s: &Stmt) -> Option<&'static str> {
         Stmt::WaitCopies(_) => Some("wait"),
         Stmt::CommitCopies => Some("commit"),
         Stmt::Fence => Some("fence"),
+        Stmt::WaitDependencies => Some("wait for kernels before"),
         _ => None,
     }
 }
@@ -110,6 +111,11 @@ fn nothing_that_orders_can_be_left_out() {
         let kernel = attention(&p, &s, arch).unwrap_or_else(|e| panic!("{e}"));
         table.extend(mutate(&s.to_string(), &Problem::Attention(p.clone()), &kernel));
     }
+    let hopper = Arch::named("sm_90a").expect("an architecture");
+    let p = Product { contraction: Contraction { dtype: DType::F16, ..product() }, layout: WeightLayout::Dense };
+    let s = Mma { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 2, split: 2 };
+    let kernel = mma(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
+    table.extend(mutate(&format!("{s} sm_90a"), &Problem::Contraction(p.contraction), &kernel));
     println!("{}", table.join("\n"));
     assert!(table.len() > 60, "{} mutants", table.len());
 }

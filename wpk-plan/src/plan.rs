@@ -4,7 +4,7 @@ use crate::codec::{Codec, DecodeError, Reader, codec_enum, codec_struct, unit_en
 use crate::{DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,8 +47,10 @@ pub struct Module {
     pub blocks: u32,
     /// Bytes of shared memory of a block.
     pub shared: u32,
+    /// Whether it may start before the steps that it depends on have ended, because it waits for them itself.
+    pub overlaps: bool,
 }
-codec_struct!(Module { entry, text, threads, blocks, shared });
+codec_struct!(Module { entry, text, threads, blocks, shared, overlaps });
 
 impl Module {
     /// Bytes of shared memory that a kernel may declare; more is given at launch.

@@ -1,6 +1,6 @@
 //! Checks that a plan cannot touch memory it does not own, nor read what a step does not wait for.
 
-use crate::{Arg, Block, Body, Kernel, Place, Plan, Problem, Program, Step, WeightLayout};
+use crate::{Arg, Block, Body, Edge, EdgeKind, Kernel, Place, Plan, Problem, Program, Step, WeightLayout};
 use std::fmt;
 
 /// One thing wrong with a plan.
@@ -33,11 +33,22 @@ impl Program {
             if gpu.plans.len() != self.buckets.len() {
                 faults.push(Fault { place: gpu.arch.clone(), message: "plans and buckets differ in number".to_owned() });
             }
+            let overlaps = |s: &Step| matches!(s.kernel, Kernel::Gpu(_, _, m) if gpu.modules.get(m as usize).is_some_and(|m| m.overlaps));
             for (bucket, plan) in gpu.plans.iter().enumerate() {
                 Check { program: self, plan, bucket }.body(&plan.body, &mut faults);
                 let missing = |s: &&Step| !matches!(s.kernel, Kernel::Gpu(_, _, m) if (m as usize) < gpu.modules.len());
                 for step in plan.body.steps().into_iter().filter(missing) {
                     faults.push(Fault { place: format!("{} ({})", gpu.arch, step.origin), message: "has no module".to_owned() });
+                }
+                for block in &plan.body.blocks {
+                    let Block::Run(steps) = block else { continue };
+                    let early = |s: &Step, e: &Edge| {
+                        e.kind == EdgeKind::Programmatic && !(overlaps(s) && steps.get(e.step as usize).is_some_and(overlaps))
+                    };
+                    for step in steps.iter().filter(|s| s.after.iter().any(|e| early(s, e))) {
+                        let message = "starts before a step that it depends on has ended, without waiting".to_owned();
+                        faults.push(Fault { place: format!("{} ({})", gpu.arch, step.origin), message });
+                    }
                 }
             }
         }

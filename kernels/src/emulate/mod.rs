@@ -240,6 +240,8 @@ impl Block<'_, '_> {
                 let old = self.global.atomic_inc(address, *limit, thread)?;
                 self.set(*to, thread, u64::from(old));
             }
+            // A launch by itself depends on nothing; what may be read before the wait is the verifier's.
+            Stmt::LaunchDependents | Stmt::WaitDependencies => {}
             Stmt::If { .. } | Stmt::Barrier | Stmt::BarrierAny { .. } | Stmt::Loop { .. } | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {}
         }
         Ok(())

@@ -5,6 +5,7 @@
 use super::affine::Linear;
 use super::fragments::{Fragments, Side};
 use super::online_softmax::{Place, State, meet};
+use super::pipeline::Pipeline;
 use super::products::{Mode, Turn, multiply};
 use super::tile::{Along, Corner, Layout, Loader, Source};
 use super::{Unsupported, scalar};
@@ -214,34 +215,13 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
     load_queries.copy(&mut k, zero, zero, false);
     let rounds = f.keys.div_ceil(s.tile());
     let whole = f.keys.is_multiple_of(s.tile());
-    for stage in 0..s.stages - 1 {
-        let at = k.int(i64::from(stage * s.tile()), Ty::U32);
-        let to = k.int(i64::from(stage * stage_bytes), Ty::U32);
-        if stage < rounds {
-            loaders.iter().for_each(|l| l.copy(&mut k, at, to, whole));
-        }
-        if asynchronous {
-            k.commit_copies();
-        }
-    }
     let state = State::new(&mut k, f.width);
-    let (reading, writing) = (k.variable(zero), k.int(i64::from((s.stages - 1) * stage_bytes), Ty::U32));
-    let writing = k.variable(writing);
     let mask = p.mask.as_ref().map(|o| Mask::new(&mut k, o, head, first_row, own_row, lane, f.queries));
-    let each_round = |k: &mut Writer, round: Val| {
-        if asynchronous {
-            k.wait_copies(s.stages - 2);
-        }
-        k.barrier();
-        let ahead = k.plus(round, i64::from(s.stages - 1));
-        let more = k.below(ahead, i64::from(rounds));
-        k.when(more, |k| {
-            let at = k.scaled(ahead, i64::from(s.tile()));
-            loaders.iter().for_each(|l| l.copy(k, at, writing, whole));
-        });
-        if asynchronous {
-            k.commit_copies();
-        }
+    let copies = |k: &mut Writer, round: Val, to: Val| {
+        let at = k.scaled(round, i64::from(s.tile()));
+        loaders.iter().for_each(|l| l.copy(k, at, to, whole));
+    };
+    let consume = |k: &mut Writer, round: Val, reading: Val| {
         let scores = scores(k, mode, (&queries, &keys), reading, (s.keys, f.depth * f.element / 32));
         let first = k.scaled(round, i64::from(s.tile()));
         let first = k.add(first, own_key);
@@ -249,16 +229,8 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
         let weights = state.update(k, &logits);
         let bases = values.in_stage(k, reading);
         add_values(k, mode, &values, &bases, &weights, &state.results, (s.keys, f.width));
-        for at in [reading, writing] {
-            let next = k.plus(at, i64::from(stage_bytes));
-            let end = k.int(i64::from(s.stages * stage_bytes), Ty::U32);
-            let wraps = k.compare(Cmp::Eq, next, end);
-            let begin = k.int(0, Ty::U32);
-            let next = k.select(wraps, begin, next);
-            k.assign(at, next);
-        }
     };
-    k.repeat(rounds, each_round);
+    Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous }.run(&mut k, None, &copies, consume);
     state.finish(&mut k);
     let outputs = state.neighbours(&mut k, lane, f.width);
     let place = Place { p, f, head, row: [first_row, own_row], lane };

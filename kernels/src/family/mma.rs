@@ -9,11 +9,12 @@ use super::factors::{Size, sources};
 use super::fragments::{Fragments, Side, exchange, first_column};
 use super::output::{self, Rectangle};
 use super::partial::Partial;
+use super::pipeline::Pipeline;
 use super::products::{Mode, multiply};
 use super::tile::{Along, Corner, Layout, Loader};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Cmp, Kernel, Op, Special, Ty};
+use crate::ptx::{Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::WeightLayout;
 use wpk_plan::problem::{Contraction, Roles};
@@ -230,39 +231,21 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let sums: Vec<Val> = (0..s.wm * s.wn / 32).map(|_| k.variable(zero)).collect();
     let parts: Vec<Val> = if mode == Mode::Parts { sums.iter().map(|_| k.variable(zero)).collect() } else { vec![] };
 
-    // Copies run ahead by all stages but one; what they write was read in the round before.
-    let asynchronous = loaders.iter().any(Loader::is_asynchronous);
     let rounds = s.rounds(&facts);
     let whole = size.k.is_multiple_of(depth * s.split) && rounds * s.split * depth == size.k;
     let first = k.scaled(part, i64::from(rounds * depth));
-    for stage in 0..s.stages - 1 {
-        let at = k.plus(first, i64::from(stage * depth));
-        let to = k.int(i64::from(stage * stage_bytes), Ty::U32);
-        if stage < rounds {
-            loaders.iter().for_each(|l| l.copy(&mut k, at, to, whole));
-        }
-        if asynchronous {
-            k.commit_copies();
-        }
-    }
-    let zero = k.int(0, Ty::U32);
-    let (reading, writing) = (k.variable(zero), k.int(i64::from((s.stages - 1) * stage_bytes), Ty::U32));
-    let writing = k.variable(writing);
-    k.repeat(rounds, |k, round| {
-        if asynchronous {
-            k.wait_copies(s.stages - 2);
-        }
-        k.barrier();
-        let ahead = k.plus(round, i64::from(s.stages - 1));
-        let more = k.below(ahead, i64::from(rounds));
-        k.when(more, |k| {
-            let deeper = k.scaled(ahead, i64::from(depth));
+    let copy = |side: usize| {
+        let (loader, depth) = (&loaders[side], i64::from(depth));
+        move |k: &mut Writer, round: Val, to: Val| {
+            let deeper = k.scaled(round, depth);
             let at = k.add(first, deeper);
-            loaders.iter().for_each(|l| l.copy(k, at, writing, whole));
-        });
-        if asynchronous {
-            k.commit_copies();
+            loader.copy(k, at, to, whole);
         }
+    };
+    let (rows, columns) = (copy(0), copy(1));
+    let asynchronous = loaders.iter().any(Loader::is_asynchronous);
+    let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous };
+    let consume = |k: &mut Writer, _: Val, reading: Val| {
         let bases = [fragments[0].in_stage(k, reading), fragments[1].in_stage(k, reading)];
         let into = if parts.is_empty() { &sums } else { &parts };
         for (&turn, step) in mode.turns().iter().flat_map(|turn| (0..s.bk / 32).map(move |step| (turn, step))) {
@@ -282,16 +265,8 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
             let zero = k.float(0.0, Ty::F32);
             k.assign(part, zero);
         }
-        for at in [reading, writing] {
-            let next = k.plus(at, i64::from(stage_bytes));
-            let end = k.int(i64::from(s.stages * stage_bytes), Ty::U32);
-            let wraps = k.compare(Cmp::Eq, next, end);
-            let begin = k.int(0, Ty::U32);
-            let next = k.select(wraps, begin, next);
-            k.assign(at, next);
-        }
-    });
-    // Only empty groups are under way now.
+    };
+    pipeline.factors(&mut k, p.layout, &rows, &columns, consume);
     let firsts = [k.add(firsts[0], lines[0]), k.add(firsts[1], lines[1])];
     if mode == Mode::Parts {
         let (sources, across, total) = (&sources, s.wn / 8, size.k);
@@ -300,23 +275,9 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     }
     let grid = Grid { c, roles: &roles, s, firsts, batch, lane, whole: (size.m.is_multiple_of(s.bm), size.n.is_multiple_of(s.bn)) };
     let sums = grid.neighbours(&mut k, &sums);
-    let operands = 3 + c.extras.len() as u32;
-    let blocks = size.batch * tiles_m * tiles_n;
-    if s.split == 1 {
-        grid.store(&mut k, &sums)?;
-        return Ok(k.finish("mma", operands, threads, blocks));
-    }
-    let own = Partial { split: s.split, threads, operands };
-    let last = own.meet(&mut k, &sums, (tile, part, thread));
-    let mut result = Ok(());
-    k.when(last, |k| {
-        let sums = own.sum(k, sums.len(), (tile, thread));
-        result = grid.store(k, &sums);
-    });
-    result?;
-    let mut kernel = k.finish("mma", operands + 2, threads, blocks * s.split);
-    (kernel.workspace, kernel.zeroed) = ((blocks * s.split * s.bm * s.bn * 4) as usize, blocks as usize * 4);
-    Ok(kernel)
+    let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
+    let tiles = size.batch * tiles_m * tiles_n;
+    own.finish(k, "mma", &sums, (tile, part, thread), tiles, |k, sums| grid.store(k, sums))
 }
 
 /// Where a warp's sums belong.

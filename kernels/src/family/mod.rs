@@ -12,6 +12,7 @@ mod mma;
 mod online_softmax;
 mod output;
 mod partial;
+mod pipeline;
 mod pointwise;
 mod products;
 mod reduction;

@@ -1,7 +1,8 @@
 //! Blocks that share the depth of a tile: each leaves its sums in memory, the last to come adds them in a fixed order.
 
+use super::Unsupported;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Cmp, MemTy, Ty};
+use crate::ptx::{Cmp, Kernel, MemTy, Ty};
 
 /// Partial sums of the blocks that share a tile, in memory of the kernel's own.
 pub struct Partial {
@@ -11,6 +12,34 @@ pub struct Partial {
 }
 
 impl Partial {
+    /// Ends the kernel of some tiles: the sums of a tile's part are stored, after those of all parts were added where there are more.
+    pub fn finish(
+        &self,
+        mut k: Writer,
+        name: &str,
+        sums: &[Val],
+        (tile, part, thread): (Val, Val, Val),
+        tiles: u32,
+        mut store: impl FnMut(&mut Writer, &[Val]) -> Result<(), Unsupported>,
+    ) -> Result<Kernel, Unsupported> {
+        if self.split == 1 {
+            store(&mut k, sums)?;
+            return Ok(k.finish(name, self.operands, self.threads, tiles));
+        }
+        let last = self.meet(&mut k, sums, (tile, part, thread));
+        let mut result = Ok(());
+        k.when(last, |k| {
+            let sums = self.sum(k, sums.len(), (tile, thread));
+            result = store(k, &sums);
+        });
+        result?;
+        let blocks = tiles * self.split;
+        let mut kernel = k.finish(name, self.operands + 2, self.threads, blocks);
+        kernel.workspace = (blocks * self.threads) as usize * sums.len() * 4;
+        kernel.zeroed = tiles as usize * 4;
+        Ok(kernel)
+    }
+
     /// The address of a thread's sums of one part; groups of four lie `threads` apart.
     fn address(&self, k: &mut Writer, (tile, part, thread): (Val, Val, Val), groups: u32) -> Val {
         let first = k.scaled(tile, i64::from(self.split));
@@ -21,7 +50,7 @@ impl Partial {
     }
 
     /// Writes this block's sums; whether it is the last of its tile.
-    pub fn meet(&self, k: &mut Writer, sums: &[Val], at: (Val, Val, Val)) -> Val {
+    fn meet(&self, k: &mut Writer, sums: &[Val], at: (Val, Val, Val)) -> Val {
         let width = 4.min(sums.len());
         let to = self.address(k, at, (sums.len() / width) as u32);
         for (i, group) in sums.chunks(width).enumerate() {
@@ -45,7 +74,7 @@ impl Partial {
     }
 
     /// The sums of all parts, in their order.
-    pub fn sum(&self, k: &mut Writer, n: usize, (tile, thread): (Val, Val)) -> Vec<Val> {
+    fn sum(&self, k: &mut Writer, n: usize, (tile, thread): (Val, Val)) -> Vec<Val> {
         let width = 4.min(n);
         let zero = k.float(0.0, Ty::F32);
         let sums: Vec<Val> = (0..n).map(|_| k.variable(zero)).collect();

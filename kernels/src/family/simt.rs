@@ -7,10 +7,11 @@ use super::affine::small;
 use super::factors::{Size, sources};
 use super::output::{self, Rectangle};
 use super::partial::Partial;
+use super::pipeline::Pipeline;
 use super::tile::{Along, Corner, Layout, Loader};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Cmp, Kernel, Op, Special, Ty};
+use crate::ptx::{Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::problem::{Contraction, Roles};
 use wpk_plan::{DType, WeightLayout};
@@ -156,45 +157,27 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
         Loader::new(&mut k, &sources[1], layouts[1], arch, (thread, threads), Corner { start: start_b, batch, first: firsts[1] }),
     ];
 
-    let asynchronous = loaders.iter().any(Loader::is_asynchronous);
     let (ty, tx) = k.div_rem(thread, s.bn / s.tn);
     let lines = [layouts[0].first_line(&mut k, ty, s.tm), layouts[1].first_line(&mut k, tx, s.tn)];
     let from = [layouts[0].address(&mut k, start_a, lines[0]), layouts[1].address(&mut k, start_b, lines[1])];
     let zero = k.float(0.0, Ty::F32);
     let sums: Vec<Val> = (0..s.tm * s.tn).map(|_| k.variable(zero)).collect();
 
-    // Copies run ahead by all stages but one; what they write was read in the round before.
     let rounds = s.rounds(size.k);
     let whole = size.k.is_multiple_of(s.bk * s.split) && rounds * s.bk * s.split == size.k;
     let first = k.scaled(part, i64::from(rounds * s.bk));
-    for stage in 0..s.stages - 1 {
-        let at = k.plus(first, i64::from(stage * s.bk));
-        let to = k.int(i64::from(stage * stage_bytes), Ty::U32);
-        if stage < rounds {
-            loaders.iter().for_each(|l| l.copy(&mut k, at, to, whole));
+    let copy = |side: usize| {
+        let (loader, depth) = (&loaders[side], i64::from(s.bk));
+        move |k: &mut Writer, round: Val, to: Val| {
+            let deeper = k.scaled(round, depth);
+            let at = k.add(first, deeper);
+            loader.copy(k, at, to, whole);
         }
-        if asynchronous {
-            k.commit_copies();
-        }
-    }
-    let zero = k.int(0, Ty::U32);
-    let (reading, writing) = (k.variable(zero), k.int(i64::from((s.stages - 1) * stage_bytes), Ty::U32));
-    let writing = k.variable(writing);
-    k.repeat(rounds, |k, round| {
-        if asynchronous {
-            k.wait_copies(s.stages - 2);
-        }
-        k.barrier();
-        let ahead = k.plus(round, i64::from(s.stages - 1));
-        let more = k.below(ahead, i64::from(rounds));
-        k.when(more, |k| {
-            let depth = k.scaled(ahead, i64::from(s.bk));
-            let at = k.add(first, depth);
-            loaders.iter().for_each(|l| l.copy(k, at, writing, whole));
-        });
-        if asynchronous {
-            k.commit_copies();
-        }
+    };
+    let (rows, columns) = (copy(0), copy(1));
+    let asynchronous = loaders.iter().any(Loader::is_asynchronous);
+    let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous };
+    pipeline.factors(&mut k, layout, &rows, &columns, |k, _, reading| {
         let stage = [k.add(from[0], reading), k.add(from[1], reading)];
         for depth in (0..s.bk).step_by(4) {
             let a = layouts[0].read(k, stage[0], depth, s.tm);
@@ -206,34 +189,11 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
                 }
             }
         }
-        for at in [reading, writing] {
-            let next = k.plus(at, i64::from(stage_bytes));
-            let end = k.int(i64::from(s.stages * stage_bytes), Ty::U32);
-            let wraps = k.compare(Cmp::Eq, next, end);
-            let begin = k.int(0, Ty::U32);
-            let next = k.select(wraps, begin, next);
-            k.assign(at, next);
-        }
     });
-    // Only empty groups are under way now.
     let grid = Grid { c, roles: &roles, s, layouts, lines, firsts, batch };
-    let operands = 3 + c.extras.len() as u32;
-    let blocks = size.batch * tiles_m * tiles_n;
-    if s.split == 1 {
-        grid.store(&mut k, &sums)?;
-        return Ok(k.finish("simt", operands, threads, blocks));
-    }
-    let own = Partial { split: s.split, threads, operands };
-    let last = own.meet(&mut k, &sums, (tile, part, thread));
-    let mut result = Ok(());
-    k.when(last, |k| {
-        let sums = own.sum(k, sums.len(), (tile, thread));
-        result = grid.store(k, &sums);
-    });
-    result?;
-    let mut kernel = k.finish("simt", operands + 2, threads, blocks * s.split);
-    (kernel.workspace, kernel.zeroed) = ((blocks * s.split * s.bm * s.bn * 4) as usize, blocks as usize * 4);
-    Ok(kernel)
+    let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
+    let tiles = size.batch * tiles_m * tiles_n;
+    own.finish(k, "simt", &sums, (tile, part, thread), tiles, |k, sums| grid.store(k, sums))
 }
 
 /// Where a thread's sums belong.

@@ -308,6 +308,10 @@ pub enum Stmt {
     },
     /// Orders the thread's accesses to global memory before and after it, for the whole device.
     Fence,
+    /// Lets the kernels that depend on this one start once every block has come here or ended.
+    LaunchDependents,
+    /// Waits until the kernels that this one depends on have ended and their writes are visible.
+    WaitDependencies,
     /// Adds one to a `U32` in global memory, from `limit` back to zero; `to` is the value before.
     AtomicInc {
         /// The register assigned.
@@ -354,6 +358,8 @@ pub struct Kernel {
     pub workspace: usize,
     /// Bytes, likewise behind that, which are zero before a launch and after it.
     pub zeroed: usize,
+    /// Parameters that no kernel writes: they may be read before [`Stmt::WaitDependencies`].
+    pub constant: Vec<u32>,
     /// What every thread runs.
     pub body: Vec<Stmt>,
 }

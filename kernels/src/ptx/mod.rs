@@ -1,6 +1,7 @@
 //! Kernels as syntax trees of PTX: built by the DSL, printed for the driver, verified, and executed by the emulator.
 
 mod ast;
+pub(crate) mod dependents;
 mod print;
 mod verify;
 

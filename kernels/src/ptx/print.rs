@@ -10,7 +10,7 @@ impl Kernel {
     /// What a plan launches.
     pub fn module(&self, arch: &Arch) -> Module {
         let (threads, blocks, shared) = (self.threads, self.blocks, self.shared);
-        Module { entry: self.name.clone(), text: self.text(arch), threads, blocks, shared }
+        Module { entry: self.name.clone(), text: self.text(arch), threads, blocks, shared, overlaps: self.overlaps() }
     }
 
     /// The text for an architecture.
@@ -182,6 +182,8 @@ impl Printer {
                     format!("mma.sync.aligned.m16n8k{depth}.row.col.f32.{ty}.{ty}.f32 {sum}, {a}, {b}, {sum};")
                 }
                 Stmt::Fence => "fence.acq_rel.gpu;".to_owned(),
+                Stmt::LaunchDependents => "griddepcontrol.launch_dependents;".to_owned(),
+                Stmt::WaitDependencies => "griddepcontrol.wait;".to_owned(),
                 Stmt::AtomicInc { to, address, limit } => {
                     format!("atom.relaxed.gpu.global.inc.u32 {}, [{}], {limit};", self.reg(*to), self.reg(*address))
                 }

@@ -11,6 +11,7 @@ impl Kernel {
             check.faults.push(format!("{} threads are no whole warps of a block", self.threads));
         }
         check.block(&self.body);
+        check.faults.extend(super::dependents::faults(self));
         check.faults
     }
 }
@@ -65,7 +66,12 @@ impl Check<'_> {
                     }
                     self.define(*to, false);
                 }
-                Stmt::Barrier | Stmt::CommitCopies | Stmt::WaitCopies(_) | Stmt::Fence => {}
+                Stmt::Barrier
+                | Stmt::CommitCopies
+                | Stmt::WaitCopies(_)
+                | Stmt::Fence
+                | Stmt::LaunchDependents
+                | Stmt::WaitDependencies => {}
                 Stmt::CopyAsync { bytes, to, from, valid, .. } => {
                     if !matches!(bytes, 4 | 8 | 16) {
                         self.faults.push(format!("an asynchronous copy of {bytes} bytes"));

@@ -27,6 +27,7 @@ struct Known {
     module: u32,
     /// Bytes of its own, and bytes that begin as zero.
     memory: (usize, usize),
+    overlaps: bool,
     schedule: String,
     cost: f64,
 }
@@ -57,7 +58,13 @@ impl<'a> Modules<'a> {
         if let Some(fault) = kernel.verify().first() {
             return Err(format!("the generated kernel is not valid: {fault}"));
         }
-        let found = Known { module: self.list.len() as u32, memory: (kernel.workspace, kernel.zeroed), schedule, cost };
+        let found = Known {
+            module: self.list.len() as u32,
+            memory: (kernel.workspace, kernel.zeroed),
+            overlaps: kernel.overlaps(),
+            schedule,
+            cost,
+        };
         self.list.push(kernel.module(self.arch));
         self.known.insert(key, found.clone());
         Ok(found)
@@ -95,9 +102,9 @@ pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules<'_>, tf
     for draft in steps.into_iter().flat_map(apart) {
         match modules.generated(&draft.problem, draft.layout) {
             Err(reason) => refused.push(format!("{}: {reason}", draft.origin)),
-            Ok(Known { module, memory: (workspace, zeroed), schedule, cost }) => {
+            Ok(Known { module, memory: (workspace, zeroed), overlaps, schedule, cost }) => {
                 total += STEP + cost;
-                let mut draft = Draft { launch: Some(Launch { module, zeroed }), why: schedule, ..draft };
+                let mut draft = Draft { launch: Some(Launch { module, zeroed, overlaps }), why: schedule, ..draft };
                 if workspace > 0 {
                     draft.args.push((Buffer::Arena(arena.len()), DType::U8));
                     arena.push(workspace);

@@ -29,13 +29,18 @@ pub fn assign(drafts: Drafts) -> (Vec<Step>, usize, usize) {
             end += bytes.next_multiple_of(ALIGN);
         }
     }
+    let overlaps: Vec<bool> = drafts.steps.iter().map(|d| d.launch.is_some_and(|l| l.overlaps)).collect();
+    let edge = |step: u32, own: bool| {
+        let kind = if own && overlaps[step as usize] { EdgeKind::Programmatic } else { EdgeKind::Full };
+        Edge { step, kind }
+    };
     let steps = drafts.steps.into_iter().zip(args).zip(order.edges).map(|((d, args), edges)| Step {
         kernel: match d.launch {
             Some(launch) => Kernel::Gpu(d.problem, d.layout, launch.module),
             None => Kernel::Cpu(d.problem, d.layout),
         },
         args,
-        after: edges.into_iter().map(|step| Edge { step, kind: EdgeKind::Full }).collect(),
+        after: edges.into_iter().map(|step| edge(step, d.launch.is_some_and(|l| l.overlaps))).collect(),
         origin: d.origin,
         why: d.why,
     });

@@ -39,6 +39,8 @@ pub struct Launch {
     pub module: u32,
     /// Bytes of its own that are zero before it and after it.
     pub zeroed: usize,
+    /// Whether it may start before the steps it depends on have ended.
+    pub overlaps: bool,
 }
 
 /// All steps, with the bytes of every intermediate and other buffer they name.

@@ -5,6 +5,7 @@ use cudarc::driver::sys;
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::null_mut;
 use std::sync::Arc;
+use wpk_plan::{Edge, EdgeKind};
 
 /// The oldest driver whose interface is used: CUDA 12.0.
 const OLDEST: i32 = 12000;
@@ -18,8 +19,29 @@ fn check(call: &str, result: sys::CUresult) -> Result<(), Error> {
     let known = unsafe { sys::cuGetErrorString(result, &raw mut text) } == sys::CUresult::CUDA_SUCCESS && !text.is_null();
     // SAFETY: as above.
     let words = if known { unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned() } else { format!("{result:?}") };
-    Err(Error::Device(format!("{call}: {words}")))
+    let message = format!("{call}: {words}");
+    Err(match result {
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory(message),
+        _ if LOST.contains(&result) => Error::DeviceLost(message),
+        _ => Error::Device(message),
+    })
 }
+
+/// Failures that leave the process without its context, by the driver's documentation of each.
+const LOST: &[sys::CUresult] = &[
+    sys::CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED,
+    sys::CUresult::CUDA_ERROR_ECC_UNCORRECTABLE,
+    sys::CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE,
+    sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS,
+    sys::CUresult::CUDA_ERROR_LAUNCH_TIMEOUT,
+    sys::CUresult::CUDA_ERROR_ASSERT,
+    sys::CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR,
+    sys::CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION,
+    sys::CUresult::CUDA_ERROR_MISALIGNED_ADDRESS,
+    sys::CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE,
+    sys::CUresult::CUDA_ERROR_INVALID_PC,
+    sys::CUresult::CUDA_ERROR_LAUNCH_FAILED,
+];
 
 /// `check` of a driver call by its name.
 macro_rules! cu {
@@ -27,6 +49,13 @@ macro_rules! cu {
         // SAFETY: the arguments are valid for this call, by the types around it; the library was found before.
         check(stringify!($name), unsafe { sys::$name($($arg),*) })
     };
+}
+
+/// The CUDA version that the driver is for.
+fn version() -> Result<i32, Error> {
+    let mut version = 0;
+    cu!(cuDriverGetVersion(&raw mut version))?;
+    Ok(version)
 }
 
 /// A device with its primary context.
@@ -48,8 +77,7 @@ impl Context {
         if !unsafe { sys::is_culib_present() } {
             return Err(Error::Device("there is no NVIDIA driver (libcuda)".to_owned()));
         }
-        let mut version = 0;
-        cu!(cuDriverGetVersion(&raw mut version))?;
+        let version = version()?;
         if version < OLDEST {
             return Err(Error::Device(format!("the NVIDIA driver is for CUDA {}.{}; 12.0 is needed", version / 1000, version % 1000 / 10)));
         }
@@ -130,7 +158,10 @@ impl Buffer {
         context.enter()?;
         let mut pointer = 0;
         let size = bytes.max(16);
-        cu!(cuMemAlloc_v2(&raw mut pointer, size)).map_err(|e| Error::Device(format!("{bytes} bytes of device memory: {e}")))?;
+        cu!(cuMemAlloc_v2(&raw mut pointer, size)).map_err(|e| match e {
+            Error::OutOfMemory(message) => Error::OutOfMemory(format!("{bytes} bytes: {message}")),
+            other => other,
+        })?;
         let buffer = Self { pointer, bytes, context: context.clone() };
         cu!(cuMemsetD8_v2(pointer, 0, size))?;
         settled()?;
@@ -229,9 +260,12 @@ impl Function {
         let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), log.len() as *mut c_void];
         let mut raw = null_mut();
         let loaded = cu!(cuModuleLoadDataEx(&raw mut raw, text.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr()));
-        loaded.map_err(|e| {
-            let log = String::from_utf8_lossy(&log);
-            Error::Device(format!("{e}: {}", log.trim_end_matches('\0')))
+        loaded.map_err(|e| match e {
+            Error::Device(message) => {
+                let log = String::from_utf8_lossy(&log);
+                Error::Device(format!("{message}: {}", log.trim_end_matches('\0')))
+            }
+            other => other,
         })?;
         let dynamic = if module.shared > wpk_plan::Module::STATIC_SHARED { module.shared } else { 0 };
         let context = context.clone();
@@ -372,19 +406,32 @@ pub struct Graph {
 // SAFETY: used by one session at a time.
 unsafe impl Send for Graph {}
 
-/// One launch: the function, its pointers, and the numbers of the launches it waits for.
-pub type Launch<'a> = (&'a Function, Vec<u64>, Vec<usize>);
+/// One launch: the function, its pointers, and the launches it waits for.
+pub type Launch<'a> = (&'a Function, Vec<u64>, Vec<Edge>);
+
+/// The first driver whose graphs know edges that let a kernel start early: CUDA 12.3.
+const EDGES: i32 = 12030;
+
+/// An edge by which a kernel starts as soon as another allows it.
+static PROGRAMMATIC: sys::CUgraphEdgeData = sys::CUgraphEdgeData {
+    from_port: sys::CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC as u8,
+    to_port: 0,
+    type_: sys::CUgraphDependencyType::CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC as u8,
+    reserved: [0; 5],
+};
 
 impl Graph {
     pub fn new(context: &Arc<Context>, launches: &[Launch<'_>]) -> Result<Self, Error> {
         context.enter()?;
         let mut graph = null_mut();
         cu!(cuGraphCreate(&raw mut graph, 0))?;
+        let knows_edges = version()? >= EDGES;
         let mut nodes: Vec<sys::CUgraphNode> = vec![];
         for (f, pointers, after) in launches {
             let mut pointers = pointers.clone();
             let mut params: Vec<*mut c_void> = pointers.iter_mut().map(|p| (&raw mut *p).cast()).collect();
-            let before: Vec<sys::CUgraphNode> = after.iter().map(|&i| nodes[i]).collect();
+            let (early, full): (Vec<&Edge>, Vec<&Edge>) = after.iter().partition(|e| knows_edges && e.kind == EdgeKind::Programmatic);
+            let before: Vec<sys::CUgraphNode> = full.iter().map(|e| nodes[e.step as usize]).collect();
             // SAFETY: zero is valid for every field: null pointers and no extras.
             let mut node: sys::CUDA_KERNEL_NODE_PARAMS = unsafe { std::mem::zeroed() };
             (node.func, node.sharedMemBytes, node.kernelParams) = (f.raw, f.dynamic, params.as_mut_ptr());
@@ -392,6 +439,9 @@ impl Graph {
             (node.blockDimX, node.blockDimY, node.blockDimZ) = (f.threads, 1, 1);
             let mut made = null_mut();
             cu!(cuGraphAddKernelNode_v2(&raw mut made, graph, before.as_ptr(), before.len(), &raw const node))?;
+            for edge in early {
+                cu!(cuGraphAddDependencies_v2(graph, &raw const nodes[edge.step as usize], &raw const made, &raw const PROGRAMMATIC, 1))?;
+            }
             nodes.push(made);
         }
         let mut exec = null_mut();

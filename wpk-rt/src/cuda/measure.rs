@@ -3,7 +3,7 @@
 use super::driver::{Buffer, Context, Function, Graph, Stream};
 use crate::Error;
 use std::sync::Arc;
-use wpk_plan::Module;
+use wpk_plan::{Edge, EdgeKind, Module};
 
 /// A device to measure on.
 pub struct Bench {
@@ -43,6 +43,14 @@ impl Bench {
         Buffer::of(&self.context, bytes).map(Memory)
     }
 
+    /// Device memory of some bytes, all zero.
+    ///
+    /// # Errors
+    /// Where there is not enough.
+    pub fn room(&self, bytes: usize) -> Result<Memory, Error> {
+        Buffer::new(&self.context, bytes).map(Memory)
+    }
+
     /// The bytes in some memory.
     ///
     /// # Errors
@@ -77,7 +85,8 @@ impl Bench {
     /// # Errors
     /// Where the device fails.
     pub fn time(&self, kernel: &Loaded, arguments: &[&Memory], repeats: usize, rounds: usize) -> Result<f64, Error> {
-        let launch = |i: usize| (&kernel.0, pointers(arguments), i.checked_sub(1).into_iter().collect());
+        let after = |i: usize| i.checked_sub(1).map(|i| Edge { step: i as u32, kind: EdgeKind::Full });
+        let launch = |i: usize| (&kernel.0, pointers(arguments), after(i).into_iter().collect());
         let graph = Graph::new(&self.context, &(0..repeats).map(launch).collect::<Vec<_>>())?;
         self.stream.launch(&graph)?;
         let mut times = self.stream.time(rounds, |_| self.stream.launch(&graph))?;

@@ -188,7 +188,7 @@ impl Gpu {
             };
             let pointers = step.args.iter().map(|a| pointer(a.place)).collect::<Result<Vec<_>, _>>()?;
             launches.push((module as usize, pointers.clone()));
-            nodes.push((&self.functions[module as usize], pointers, step.after.iter().map(|e| e.step as usize).collect()));
+            nodes.push((&self.functions[module as usize], pointers, step.after.clone()));
         }
         let graph = Graph::new(&self.context, &nodes)?;
         Ok(Session { stream: Stream::new(&self.context)?, graph, inputs, outputs, launches, _arena: arena })

@@ -1,0 +1,98 @@
+//! Tiles that stream through shared memory in stages: copies run ahead of their use by all stages but one.
+
+use crate::dsl::{Val, Writer};
+use crate::ptx::{Cmp, Ty};
+use wpk_plan::WeightLayout;
+
+/// How tiles stream.
+pub struct Pipeline {
+    /// Tiles in shared memory at once.
+    pub stages: u32,
+    /// Bytes of one.
+    pub bytes: u32,
+    /// Tiles that pass.
+    pub rounds: u32,
+    /// Whether any copy is asynchronous.
+    pub asynchronous: bool,
+}
+
+/// Starts copies of the tile of a round to a number of bytes behind the first stage.
+pub type Copies<'a> = &'a dyn Fn(&mut Writer, Val, Val);
+
+impl Pipeline {
+    /// The tiles of both factors of a contraction. A packed second factor is a weight.
+    pub fn factors(
+        &self,
+        k: &mut Writer,
+        layout: WeightLayout,
+        rows: Copies<'_>,
+        columns: Copies<'_>,
+        consume: impl FnOnce(&mut Writer, Val, Val),
+    ) {
+        if layout != WeightLayout::Dense {
+            k.constant_param(1);
+            return self.run(k, Some(columns), rows, consume);
+        }
+        let both = |k: &mut Writer, round: Val, to: Val| {
+            rows(k, round, to);
+            columns(k, round, to);
+        };
+        self.run(k, None, &both, consume);
+    }
+
+    /// Every tile copied, and consumed by its round and its bytes behind the first stage. `constant` copies what no kernel writes;
+    /// its first copies start before the kernel waits for those it depends on.
+    pub fn run(&self, k: &mut Writer, constant: Option<Copies<'_>>, copies: Copies<'_>, consume: impl FnOnce(&mut Writer, Val, Val)) {
+        let ahead = self.stages - 1;
+        let place = |k: &Writer, stage: u32| (k.int(i64::from(stage), Ty::U32), k.int(i64::from(stage * self.bytes), Ty::U32));
+        let first: Vec<(Val, Val)> = (0..ahead.min(self.rounds)).map(|stage| place(k, stage)).collect();
+        if let Some(constant) = constant {
+            first.iter().for_each(|&(round, to)| constant(k, round, to));
+            k.wait_dependencies();
+        }
+        for stage in 0..ahead {
+            if let Some(&(round, to)) = first.get(stage as usize) {
+                copies(k, round, to);
+            }
+            self.commit(k);
+        }
+        let (reading, writing) = (place(k, 0).1, place(k, ahead).1);
+        let (reading, writing) = (k.variable(reading), k.variable(writing));
+        k.repeat(self.rounds, |k, round| {
+            // What is written now was read in the round before.
+            if self.asynchronous {
+                k.wait_copies(self.stages - 2);
+            }
+            k.barrier();
+            let next = k.plus(round, i64::from(ahead));
+            let more = k.below(next, i64::from(self.rounds));
+            k.when(more, |k| {
+                copies(k, next, writing);
+                if let Some(constant) = constant {
+                    constant(k, next, writing);
+                }
+            });
+            self.commit(k);
+            consume(k, round, reading);
+            self.advance(k, reading);
+            self.advance(k, writing);
+        });
+        // Only empty groups are under way now.
+    }
+
+    fn commit(&self, k: &mut Writer) {
+        if self.asynchronous {
+            k.commit_copies();
+        }
+    }
+
+    /// To the next stage, after the last to the first.
+    fn advance(&self, k: &mut Writer, at: Val) {
+        let next = k.plus(at, i64::from(self.bytes));
+        let end = k.int(i64::from(self.stages * self.bytes), Ty::U32);
+        let wraps = k.compare(Cmp::Eq, next, end);
+        let begin = k.int(0, Ty::U32);
+        let next = k.select(wraps, begin, next);
+        k.assign(at, next);
+    }
+}
