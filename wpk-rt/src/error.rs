@@ -26,6 +26,12 @@ pub enum Error {
     /// The wanted device is not there.
     #[error("device: {0}")]
     Device(String),
+    /// The device has no memory left.
+    #[error("no device memory left: {0}; load the model with fewer sessions, free tensors on the device, or use Device::Cpu")]
+    OutOfMemory(String),
+    /// The device failed in a way after which the process cannot use it any more.
+    #[error("the device is lost to this process, which must be started again to use it: {0}")]
+    DeviceLost(String),
     /// Every session is busy, and the model was loaded with [`WhenBusy::Fail`](crate::WhenBusy).
     #[error("all {sessions} sessions are busy")]
     Busy {
