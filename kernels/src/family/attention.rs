@@ -6,7 +6,7 @@ use super::affine::Linear;
 use super::fragments::{Fragments, Side};
 use super::online_softmax::{Place, State, meet};
 use super::pipeline::Pipeline;
-use super::products::{Mode, Turn, multiply};
+use super::products::{Mode, multiply};
 use super::tile::{Along, Corner, Layout, Loader, Source};
 use super::{Unsupported, scalar};
 use crate::arch::Arch;
@@ -244,11 +244,6 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
     Ok(k.finish("attention", params, threads, f.heads * groups))
 }
 
-/// The turn whose words serve all turns.
-fn turn(mode: Mode) -> Turn {
-    mode.turns()[0]
-}
-
 /// Scores of 16 queries by a warp's keys: four for 16 rows and 8 columns.
 fn scores(k: &mut Writer, mode: Mode, (queries, keys): (&Fragments, &Fragments), stage: Val, (count, steps): (u32, u32)) -> Vec<Val> {
     let zero = k.float(0.0, Ty::F32);
@@ -257,14 +252,14 @@ fn scores(k: &mut Writer, mode: Mode, (queries, keys): (&Fragments, &Fragments),
     let bases = [queries.in_stage(k, none), keys.in_stage(k, stage)];
     for step in 0..steps {
         let raw = queries.read(k, &bases[0], step, 0);
-        let rows = [mode.split(k, raw, false, turn(mode))];
+        let rows = [mode.split(k, raw, false)];
         let columns: Vec<[Vec<Val>; 2]> = (0..count / 16)
             .map(|block| {
                 let raw = keys.read(k, &bases[1], step, block);
-                mode.split(k, raw, false, turn(mode))
+                mode.split(k, raw, false)
             })
             .collect();
-        mode.turns().iter().for_each(|&turn| multiply(k, mode, turn, &rows, &columns, &sums));
+        multiply(k, mode, &rows, &columns, &sums);
     }
     sums
 }
@@ -323,14 +318,14 @@ fn add_values(k: &mut Writer, mode: Mode, values: &Fragments, bases: &[Val], wei
             let tile = 4 * step as usize;
             [0, 2, 1, 3].map(|i| k.op(Ty::U32, Op::Bits(Ty::F32), &[weights[tile + i]])).to_vec()
         };
-        let rows = [mode.split(k, raw, false, turn(mode))];
+        let rows = [mode.split(k, raw, false)];
         let columns: Vec<[Vec<Val>; 2]> = (0..width / 16)
             .map(|block| {
                 let raw = values.read(k, bases, step, block);
-                mode.split(k, raw, false, turn(mode))
+                mode.split(k, raw, false)
             })
             .collect();
-        mode.turns().iter().for_each(|&turn| multiply(k, mode, turn, &rows, &columns, results));
+        multiply(k, mode, &rows, &columns, results);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Contractions on tensor cores: tiles of both factors stream through shared memory in stages, each warp keeps a rectangle of
 //! sums. Half types are multiplied as they are, `f32` rounded to TF32, or, where that is not allowed, as the sum of two TF32
-//! parts (three products; small ones first, sums brought to `f32` registers after every tile of the depth).
+//! parts (three products; small ones first, sums brought to `f32` registers after every step).
 
 use super::Unsupported;
 use super::affine::small;
@@ -156,11 +156,11 @@ impl Mma {
         let (warps, steps) = (f64::from(self.warps()), f64::from(self.bk / 32));
         // By warp and round: products, loads of matrices, roundings, and copies by thread.
         let products = f64::from(self.wm * self.wn / 128 * mode.products()) * steps;
-        let loads = f64::from((self.wm + self.wn) / 16) * steps * mode.turns().len() as f64;
+        let loads = f64::from((self.wm + self.wn) / 16) * steps;
         let roundings = match mode {
             Mode::Half(_) => 0.0,
             Mode::Tf32 => f64::from(self.wm / 4) * steps,
-            Mode::Parts => 4.5 * f64::from((self.wm + self.wn) / 4) * steps,
+            Mode::Parts => (f64::from(self.wm + self.wn) + f64::from(self.wm * self.wn / 32)) * steps,
         };
         let copies = layouts.iter().map(|l| f64::from(l.lines * l.depth / l.vector)).sum::<f64>() / f64::from(self.threads());
         let per_copy = if layouts.iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
@@ -248,22 +248,22 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let consume = |k: &mut Writer, _: Val, reading: Val| {
         let bases = [fragments[0].in_stage(k, reading), fragments[1].in_stage(k, reading)];
         let into = if parts.is_empty() { &sums } else { &parts };
-        for (&turn, step) in mode.turns().iter().flat_map(|turn| (0..s.bk / 32).map(move |step| (turn, step))) {
+        for step in 0..s.bk / 32 {
             let words = |k: &mut Writer, side: usize, lines: u32| -> Vec<[Vec<Val>; 2]> {
                 let block = |block| {
                     let raw = fragments[side].read(k, &bases[side], step, block);
-                    mode.split(k, raw, rounded[side], turn)
+                    mode.split(k, raw, rounded[side])
                 };
                 (0..lines / 16).map(block).collect()
             };
             let (rows, columns) = (words(k, 0, s.wm), words(k, 1, s.wn));
-            multiply(k, mode, turn, &rows, &columns, into);
-        }
-        for (&sum, &part) in sums.iter().zip(&parts) {
-            let next = k.add(sum, part);
-            k.assign(sum, next);
             let zero = k.float(0.0, Ty::F32);
-            k.assign(part, zero);
+            parts.iter().for_each(|&part| k.assign(part, zero));
+            multiply(k, mode, &rows, &columns, into);
+            for (&sum, &part) in sums.iter().zip(&parts) {
+                let next = k.add(sum, part);
+                k.assign(sum, next);
+            }
         }
     };
     pipeline.factors(&mut k, p.layout, &rows, &columns, consume);

@@ -37,14 +37,8 @@ impl Mode {
         if self == Self::Parts { 3 } else { 1 }
     }
 
-    /// The turns in which products are added: what sums of two parts leave small comes first, so that the little that tensor cores
-    /// cut off at every addition is cut off small sums.
-    pub fn turns(self) -> &'static [Turn] {
-        if self == Self::Parts { &[Turn::Small, Turn::Large] } else { &[Turn::Large] }
-    }
-
-    /// Words as tensor cores take them in a turn: rounded unless they were, and what rounding left where that counts.
-    pub fn split(self, k: &mut Writer, words: Vec<Val>, rounded: bool, turn: Turn) -> [Vec<Val>; 2] {
+    /// Words as tensor cores take them: rounded unless they were, and what rounding left where that counts.
+    pub fn split(self, k: &mut Writer, words: Vec<Val>, rounded: bool) -> [Vec<Val>; 2] {
         if matches!(self, Self::Half(_)) || rounded {
             return [words, vec![]];
         }
@@ -60,40 +54,26 @@ impl Mode {
             let up = k.plus(word, 0x1000);
             let rounded = k.op(Ty::U32, Op::And, &[up, keep]);
             large.push(rounded);
-            if turn == Turn::Small {
-                let value = k.op(Ty::F32, Op::Bits(Ty::U32), &[rounded]);
-                let rest = k.sub(x, value);
-                let rest = k.op(Ty::U32, Op::Bits(Ty::F32), &[rest]);
-                small.push(k.op(Ty::U32, Op::And, &[rest, keep]));
-            }
+            let value = k.op(Ty::F32, Op::Bits(Ty::U32), &[rounded]);
+            let rest = k.sub(x, value);
+            let rest = k.op(Ty::U32, Op::Bits(Ty::F32), &[rest]);
+            small.push(k.op(Ty::U32, Op::And, &[rest, keep]));
         }
         [large, small]
     }
 }
 
-/// Which products are added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// Of a rounded factor and what rounding left of the other.
-    Small,
-    /// Of rounded factors.
-    Large,
-}
-
 /// `sums += rows * columns` for blocks of 16 rows and of 16 columns at one step of 32 bytes of depth, each with its rounded words
-/// and what rounding left; four sums for 16 rows and 8 columns, columns fastest.
-pub fn multiply(k: &mut Writer, mode: Mode, turn: Turn, rows: &[[Vec<Val>; 2]], columns: &[[Vec<Val>; 2]], sums: &[Val]) {
-    for (i, a) in rows.iter().enumerate() {
-        for j in 0..2 * columns.len() {
-            let of = |part: usize| &columns[j / 2][part][2 * (j % 2)..2 * (j % 2) + 2];
-            let at = 4 * (i * 2 * columns.len() + j);
-            let sum = &sums[at..at + 4];
-            match turn {
-                Turn::Small => {
-                    k.mma(mode.factor(), sum, &a[1], of(0));
-                    k.mma(mode.factor(), sum, &a[0], of(1));
-                }
-                Turn::Large => k.mma(mode.factor(), sum, &a[0], of(0)),
+/// and what rounding left; four sums for 16 rows and 8 columns, columns fastest. What rounding left comes first, so that the
+/// little that tensor cores cut off at every addition is cut off small sums.
+pub fn multiply(k: &mut Writer, mode: Mode, rows: &[[Vec<Val>; 2]], columns: &[[Vec<Val>; 2]], sums: &[Val]) {
+    let small = if mode == Mode::Parts { [Some((1, 0)), Some((0, 1))] } else { [None; 2] };
+    for (of_row, of_column) in small.into_iter().flatten().chain([(0, 0)]) {
+        for (i, a) in rows.iter().enumerate() {
+            for j in 0..2 * columns.len() {
+                let b = &columns[j / 2][of_column][2 * (j % 2)..2 * (j % 2) + 2];
+                let at = 4 * (i * 2 * columns.len() + j);
+                k.mma(mode.factor(), &sums[at..at + 4], &a[of_row], b);
             }
         }
     }

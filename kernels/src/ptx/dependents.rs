@@ -13,13 +13,17 @@ impl Kernel {
     }
 }
 
-/// Lets dependents start at once, and waits before the first access to global memory where the kernel has not waited itself.
+/// Lets dependents start, and waits before the first access to global memory where the kernel has not waited itself.
+///
+/// Dependents start behind the main loop: blocks that come earlier take the room of a multiprocessor beside those that still work,
+/// and then lie unevenly themselves.
 pub fn arrange(body: &mut Vec<Stmt>, waits: bool) {
     if !waits {
         let first = body.iter().position(accesses).unwrap_or(body.len());
         body.insert(first, Stmt::WaitDependencies);
     }
-    body.insert(0, Stmt::LaunchDependents);
+    let behind = body.iter().rposition(|s| matches!(s, Stmt::Loop { .. })).map_or(0, |i| i + 1);
+    body.insert(behind, Stmt::LaunchDependents);
 }
 
 /// Whether a statement, or one within it, accesses global memory.
