@@ -8,11 +8,16 @@ use wpk_rt::{Device, Model, Weights};
 
 /// Binds a compiled model.
 pub fn load(compiled: &Compiled, device: Option<usize>) -> Result<Model, Box<dyn std::error::Error>> {
+    bind(compiled, compiled.blob.to_bytes(), device)
+}
+
+/// Binds a compiled model to its weights' bytes.
+pub fn bind(compiled: &Compiled, weights: Vec<u8>, device: Option<usize>) -> Result<Model, Box<dyn std::error::Error>> {
     if let (Some(_), Some((arch, steps))) = (device, compiled.refused.first()) {
         return Err(format!("no plan for {arch}:\n  {}", steps.join("\n  ")).into());
     }
     let device = device.map_or(Device::Cpu, Device::Cuda);
-    Ok(Model::new(compiled.program.clone(), Weights::Owned(compiled.blob.to_bytes()), device)?)
+    Ok(Model::new(compiled.program.clone(), Weights::Owned(weights), device)?)
 }
 
 /// The inputs of a model: `MODEL.<input>.npy` where such a file lies beside it, else seeded random values.

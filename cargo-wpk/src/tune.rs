@@ -129,6 +129,8 @@ fn one(args: &TuneArgs, bench: &Bench, (problem, layout, arch): (&Problem, Weigh
         Some((mut record, best)) => {
             record.search.1 = measured as u64;
             record.write(&args.out)?;
+            let made = record.generate(problem, layout, arch)?;
+            record.write_cubin(&args.out, &bench.cubin(&made.kernel.module(arch))?)?;
             eprintln!("{place} {name}: {:.2} us by {} after {measured}", best / 1e3, record.family);
         }
         None => eprintln!("{place} {name}: no schedule of {measured} gave right results"),

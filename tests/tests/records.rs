@@ -64,6 +64,24 @@ fn builds_use_records_that_serve() {
 }
 
 #[test]
+fn cubins_go_with_the_record_of_their_text() {
+    let (folder, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let mut record = record(&compile(folder.path()));
+    let cubin = wpk_plan::Cubin { capability: 90, image: wpk_plan::Bytes(vec![1, 2, 3]) };
+    record.write(folder.path()).expect("it is written");
+    record.write_cubin(folder.path(), &cubin).expect("it is written");
+    let cubins = |folder: &Path| compile(folder).program.gpus[0].modules.iter().flat_map(|m| m.cubins.clone()).collect::<Vec<_>>();
+    assert_eq!(cubins(folder.path()), std::slice::from_ref(&cubin));
+    // A copy of the record takes them along; another text has none.
+    let read = Records::open(&[folder.path().to_owned()]);
+    read.iter().for_each(|r| drop(r.write(other.path()).expect("it is written")));
+    assert_eq!(cubins(other.path()), std::slice::from_ref(&cubin));
+    record.ptx = "0".repeat(16);
+    record.write(other.path()).expect("it is written");
+    assert_eq!(cubins(other.path()), []);
+}
+
+#[test]
 fn what_does_not_serve_is_a_miss_with_a_reason() {
     let reason = |change: &dyn Fn(&mut Record)| {
         let folder = tempfile::tempdir().expect("a folder");

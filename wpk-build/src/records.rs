@@ -2,7 +2,8 @@
 //!
 //! `FOLDER/<device>/<family>-<hash>.json`, sorted and stable, so that git merges them. Schedules are stored by the names of their
 //! parameters. The whole problem is stored and compared, and the hash of the PTX that the schedule yielded: a record that another
-//! version of the generator made is no record any more, though its schedule can still begin a search.
+//! version of the generator made is no record any more, though its schedule can still begin a search. Beside a record lie the cubins
+//! of that PTX, named by its hash.
 
 use crate::hash;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{Generated, spaces};
 use wpk_kernels::schedule::Param;
 use wpk_plan::problem::Problem;
-use wpk_plan::{Codec, WeightLayout};
+use wpk_plan::{Bytes, Codec, Cubin, WeightLayout};
 
 /// The folder of records in a workspace or package.
 pub const FOLDER: &str = ".wpk/tune";
@@ -58,6 +59,8 @@ pub struct Record {
     /// Which search found it, and how many schedules it measured.
     pub search: (String, u64),
     key: String,
+    /// The folder that its file was read from.
+    home: Option<PathBuf>,
 }
 
 /// Schedules that a record keeps.
@@ -83,6 +86,7 @@ impl Record {
             ptx: String::new(),
             search: (String::new(), 0),
             key: key.hex(),
+            home: None,
         }
     }
 
@@ -131,6 +135,7 @@ impl Record {
             ptx: word(&value, "ptx")?,
             search: (word(&value["search"], "name")?, value["search"]["measured"].as_u64().unwrap_or(0)),
             key: word(&value, "key")?,
+            home: None,
         })
     }
 
@@ -154,19 +159,54 @@ impl Record {
         Ok(Generated { cost: self.best[0].1, ..made })
     }
 
-    /// Writes the file into a folder, as a whole or not at all.
+    /// The name of a cubin beside the file, for a compute capability: it tells the PTX that it was compiled from.
+    fn cubin(&self, capability: &str) -> PathBuf {
+        self.file().with_extension(format!("{}.sm_{capability}.cubin", self.ptx.get(..16).unwrap_or(&self.ptx)))
+    }
+
+    /// What the fastest schedule's PTX was compiled to.
+    pub fn cubins(&self) -> Vec<Cubin> {
+        let Some(home) = &self.home else { return vec![] };
+        let name = self.cubin("").file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let before = name.trim_end_matches(".cubin");
+        let mut all = vec![];
+        for path in list(&home.join(self.file()).with_file_name("")) {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let number = file.strip_prefix(before).and_then(|rest| rest.strip_suffix(".cubin"));
+            if let (Some(Ok(capability)), Ok(image)) = (number.map(str::parse), std::fs::read(&path)) {
+                all.push(Cubin { capability, image: Bytes(image) });
+            }
+        }
+        all
+    }
+
+    /// Writes the file into a folder, and the cubins that lie beside it where it was read.
     ///
     /// # Errors
     /// Where the folder cannot be written.
     pub fn write(&self, folder: &Path) -> io::Result<PathBuf> {
+        self.cubins().iter().try_for_each(|c| self.write_cubin(folder, c))?;
         let path = folder.join(self.file());
-        let parent = path.parent().unwrap_or(folder);
-        std::fs::create_dir_all(parent)?;
-        let temporary = parent.join(format!(".{}-{}", std::process::id(), path.file_name().unwrap_or_default().to_string_lossy()));
-        std::fs::write(&temporary, self.text())?;
-        std::fs::rename(&temporary, &path)?;
+        write_whole(&path, self.text().as_bytes())?;
         Ok(path)
     }
+
+    /// Writes a cubin of the fastest schedule into a folder.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub fn write_cubin(&self, folder: &Path, cubin: &Cubin) -> io::Result<()> {
+        write_whole(&folder.join(self.cubin(&cubin.capability.to_string())), &cubin.image.0)
+    }
+}
+
+/// Writes a file as a whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent)?;
+    let temporary = parent.join(format!(".{}-{}", std::process::id(), path.file_name().unwrap_or_default().to_string_lossy()));
+    std::fs::write(&temporary, bytes)?;
+    std::fs::rename(&temporary, path)
 }
 
 /// Records by their problems.
@@ -189,7 +229,7 @@ impl Records {
             for path in files(folder) {
                 let read = std::fs::read_to_string(&path).map_err(|e| e.to_string()).and_then(|text| Record::parse(&text));
                 match read {
-                    Ok(record) => own.add(record),
+                    Ok(record) => own.add(Record { home: Some(folder.clone()), ..record }),
                     Err(reason) => records.unread.push((path, reason)),
                 }
             }
@@ -221,14 +261,16 @@ impl Records {
 
 /// Record files of a folder, in order.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let list = |dir: &Path| {
-        let mut entries: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
-        entries.sort();
-        entries
-    };
     let hidden = |p: &Path| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
     let json = |p: &PathBuf| p.extension().is_some_and(|e| e == "json") && !hidden(p);
     list(folder).into_iter().filter(|p| p.is_dir()).flat_map(|d| list(&d)).filter(json).collect()
+}
+
+/// What lies in a folder, in order.
+fn list(dir: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    entries.sort();
+    entries
 }
 
 /// Where records are looked for: the nearest `.wpk/tune` at or above a folder, then the user's.

@@ -142,6 +142,21 @@ impl Codec for bool {
     }
 }
 
+/// Bytes that are stored as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bytes(pub Vec<u8>);
+
+impl Codec for Bytes {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.len().encode(out);
+        out.extend_from_slice(&self.0);
+    }
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let n = r.length()?;
+        Ok(Self(r.take(n)?.to_vec()))
+    }
+}
+
 impl Codec for String {
     fn encode(&self, out: &mut Vec<u8>) {
         self.len().encode(out);

@@ -17,10 +17,10 @@ mod verify;
 mod view;
 mod walk;
 
-pub use codec::{Codec, DecodeError, Reader};
+pub use codec::{Bytes, Codec, DecodeError, Reader};
 pub use dtype::DType;
 pub use plan::{
-    Arg, Block, Body, Edge, EdgeKind, GpuPlans, Kernel, Module, Place, Plan, Port, Program, Section, Step, VERSION, WeightLayout,
+    Arg, Block, Body, Cubin, Edge, EdgeKind, GpuPlans, Kernel, Module, Place, Plan, Port, Program, Section, Step, VERSION, WeightLayout,
 };
 pub use problem::{Operand, Problem};
 pub use scalar::{Binary, Expr, Inst, ScalarFn, Unary};

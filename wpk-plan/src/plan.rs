@@ -1,10 +1,10 @@
 //! Plans: what runs, on which memory, after what.
 
-use crate::codec::{Codec, DecodeError, Reader, codec_enum, codec_struct, unit_enum};
+use crate::codec::{Bytes, Codec, DecodeError, Reader, codec_enum, codec_struct, unit_enum};
 use crate::{DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,8 +49,20 @@ pub struct Module {
     pub shared: u32,
     /// Whether it may start before the steps that it depends on have ended, because it waits for them itself.
     pub overlaps: bool,
+    /// The text compiled ahead, for some devices.
+    pub cubins: Vec<Cubin>,
 }
-codec_struct!(Module { entry, text, threads, blocks, shared, overlaps });
+codec_struct!(Module { entry, text, threads, blocks, shared, overlaps, cubins });
+
+/// A kernel compiled for one kind of device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cubin {
+    /// The compute capability it runs on, as 90 for 9.0.
+    pub capability: u32,
+    /// What the driver loads.
+    pub image: Bytes,
+}
+codec_struct!(Cubin { capability, image });
 
 impl Module {
     /// Bytes of shared memory that a kernel may declare; more is given at launch.

@@ -10,7 +10,7 @@ impl Kernel {
     /// What a plan launches.
     pub fn module(&self, arch: &Arch) -> Module {
         let (threads, blocks, shared) = (self.threads, self.blocks, self.shared);
-        Module { entry: self.name.clone(), text: self.text(arch), threads, blocks, shared, overlaps: self.overlaps() }
+        Module { entry: self.name.clone(), text: self.text(arch), threads, blocks, shared, overlaps: self.overlaps(), cubins: vec![] }
     }
 
     /// The text for an architecture.

@@ -45,8 +45,12 @@ impl<'a> Modules<'a> {
         }
         let record = self.records.get(&key).ok_or_else(|| "there is no record".to_owned());
         let recorded = record.and_then(|r| r.generate(problem, layout, self.arch).map(|made| (made, r)));
+        let mut cubins = vec![];
         let (Generated { kernel, schedule, cost }, why) = match recorded {
-            Ok((made, r)) => (made, format!("tuned on {}: {:.2} us, {} of {}", r.device, r.best[0].1 / 1e3, r.search.0, r.search.1)),
+            Ok((made, r)) => {
+                cubins = r.cubins();
+                (made, format!("tuned on {}: {:.2} us, {} of {}", r.device, r.best[0].1 / 1e3, r.search.0, r.search.1))
+            }
             Err(reason) => {
                 let made = heuristic(problem, layout, self.arch).map_err(|e| e.to_string())?;
                 let why = format!("{:.1} us estimated", made.cost / 1e3);
@@ -65,7 +69,7 @@ impl<'a> Modules<'a> {
             schedule,
             cost,
         };
-        self.list.push(kernel.module(self.arch));
+        self.list.push(Module { cubins, ..kernel.module(self.arch) });
         self.known.insert(key, found.clone());
         Ok(found)
     }

@@ -1,9 +1,9 @@
 //! Single kernels on a device, for those that search: compiled in parallel, run, and timed as graphs of launches.
 
-use super::driver::{Buffer, Context, Function, Graph, Stream};
+use super::driver::{Buffer, Context, Function, Graph, Stream, link};
 use crate::Error;
 use std::sync::Arc;
-use wpk_plan::{Edge, EdgeKind, Module};
+use wpk_plan::{Cubin, Edge, EdgeKind, Module};
 
 /// A device to measure on.
 pub struct Bench {
@@ -69,6 +69,14 @@ impl Bench {
             let parts: Vec<_> = modules.chunks(size).map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())).collect();
             parts.into_iter().flat_map(|p| p.join().unwrap_or_default()).collect()
         })
+    }
+
+    /// A module compiled for the device by its driver.
+    ///
+    /// # Errors
+    /// Where it does not compile.
+    pub fn cubin(&self, module: &Module) -> Result<Cubin, Error> {
+        link(&self.context, module)
     }
 
     /// Runs a kernel once and waits.
