@@ -67,7 +67,7 @@ impl<'a> Modules<'a> {
         let found = Known {
             module: self.list.len() as u32,
             memory: (kernel.workspace, kernel.zeroed),
-            overlaps: kernel.overlaps(),
+            overlaps: short && kernel.overlaps(),
             schedule,
             cost,
         };
