@@ -2,8 +2,8 @@
 
 use std::path::Path;
 use wpk_build::onnx::parse;
-use wpk_build::{Compiled, Model};
-use wpk_plan::{Place, Program};
+use wpk_build::{Compiled, Model, Precision};
+use wpk_plan::{EdgeKind, Place, Program};
 use wpk_tests::text;
 
 fn compile(model: &str) -> Compiled {
@@ -188,6 +188,26 @@ fn the_text_of_a_gpu_plan() {
     assert_eq!(steps.len(), 3, "{plan}");
     assert!(steps.iter().zip(["mma bm=", "mma bm=", "reduction results="]).all(|(s, why)| s.contains(why)), "{plan}");
     assert_eq!(Program::from_bytes(&compiled.program.to_bytes()), Ok(compiled.program));
+}
+
+#[test]
+fn programmatic_edges_join_kernels_that_wait_themselves() {
+    let compiled = |arch: &str, precision: Precision| {
+        let source = parse(text::bytes(BLOCK)).expect("the model is read");
+        let model = Model::new("m.onnx").gpu(arch).precision(precision);
+        model.build_from(&source).unwrap_or_else(|d| panic!("{d}")).program
+    };
+    let early = |p: &Program| {
+        let steps = p.gpus[0].plans[0].body.steps();
+        steps.iter().flat_map(|s| &s.after).filter(|e| e.kind == EdgeKind::Programmatic).count()
+    };
+    let mut half = compiled("sm_90a", Precision::Fp16);
+    assert!(early(&half) > 0);
+    assert_eq!((early(&compiled("sm_80", Precision::Fp16)), early(&compiled("sm_90a", Precision::Fp32))), (0, 0));
+    assert_eq!(half.verify(), []);
+    half.gpus[0].modules.iter_mut().for_each(|m| m.overlaps = false);
+    let faults: Vec<String> = half.verify().iter().map(ToString::to_string).collect();
+    assert!(faults.iter().any(|f| f.contains("starts before a step that it depends on has ended")), "{faults:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::factors::{Size, sources};
 use super::fragments::{Fragments, Side, exchange, first_column};
 use super::output::{self, Rectangle};
 use super::partial::Partial;
-use super::pipeline::Pipeline;
+use super::pipeline::{Factors, Pipeline};
 use super::products::{Mode, multiply};
 use super::tile::{Along, Corner, Layout, Loader};
 use crate::arch::Arch;
@@ -234,15 +234,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let rounds = s.rounds(&facts);
     let whole = size.k.is_multiple_of(depth * s.split) && rounds * s.split * depth == size.k;
     let first = k.scaled(part, i64::from(rounds * depth));
-    let copy = |side: usize| {
-        let (loader, depth) = (&loaders[side], i64::from(depth));
-        move |k: &mut Writer, round: Val, to: Val| {
-            let deeper = k.scaled(round, depth);
-            let at = k.add(first, deeper);
-            loader.copy(k, at, to, whole);
-        }
-    };
-    let (rows, columns) = (copy(0), copy(1));
+    let factors = Factors { loaders: &loaders, first, depth, whole };
     let asynchronous = loaders.iter().any(Loader::is_asynchronous);
     let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous };
     let consume = |k: &mut Writer, _: Val, reading: Val| {
@@ -266,7 +258,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
             }
         }
     };
-    pipeline.factors(&mut k, p.layout, &rows, &columns, consume);
+    pipeline.factors(&mut k, &factors, p.layout, consume);
     let firsts = [k.add(firsts[0], lines[0]), k.add(firsts[1], lines[1])];
     if mode == Mode::Parts {
         let (sources, across, total) = (&sources, s.wn / 8, size.k);

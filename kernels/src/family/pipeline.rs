@@ -1,5 +1,6 @@
 //! Tiles that stream through shared memory in stages: copies run ahead of their use by all stages but one.
 
+use super::tile::Loader;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Ty};
 use wpk_plan::WeightLayout;
@@ -19,19 +20,31 @@ pub struct Pipeline {
 /// Starts copies of the tile of a round to a number of bytes behind the first stage.
 pub type Copies<'a> = &'a dyn Fn(&mut Writer, Val, Val);
 
+/// The factors of a contraction on their way to shared memory.
+pub struct Factors<'a> {
+    pub loaders: &'a [Loader<'a>; 2],
+    /// The depth at which the block begins.
+    pub first: Val,
+    /// Elements of depth of a tile.
+    pub depth: u32,
+    /// Whether every tile is within the depth.
+    pub whole: bool,
+}
+
 impl Pipeline {
     /// The tiles of both factors of a contraction. A packed second factor is a weight.
-    pub fn factors(
-        &self,
-        k: &mut Writer,
-        layout: WeightLayout,
-        rows: Copies<'_>,
-        columns: Copies<'_>,
-        consume: impl FnOnce(&mut Writer, Val, Val),
-    ) {
+    pub fn factors(&self, k: &mut Writer, f: &Factors<'_>, layout: WeightLayout, consume: impl FnOnce(&mut Writer, Val, Val)) {
+        let copy = |side: usize| {
+            move |k: &mut Writer, round: Val, to: Val| {
+                let deeper = k.scaled(round, i64::from(f.depth));
+                let at = k.add(f.first, deeper);
+                f.loaders[side].copy(k, at, to, f.whole);
+            }
+        };
+        let (rows, columns) = (copy(0), copy(1));
         if layout != WeightLayout::Dense {
             k.constant_param(1);
-            return self.run(k, Some(columns), rows, consume);
+            return self.run(k, Some(&columns), &rows, consume);
         }
         let both = |k: &mut Writer, round: Val, to: Val| {
             rows(k, round, to);

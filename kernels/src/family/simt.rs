@@ -7,7 +7,7 @@ use super::affine::small;
 use super::factors::{Size, sources};
 use super::output::{self, Rectangle};
 use super::partial::Partial;
-use super::pipeline::Pipeline;
+use super::pipeline::{Factors, Pipeline};
 use super::tile::{Along, Corner, Layout, Loader};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
@@ -166,18 +166,10 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
     let rounds = s.rounds(size.k);
     let whole = size.k.is_multiple_of(s.bk * s.split) && rounds * s.bk * s.split == size.k;
     let first = k.scaled(part, i64::from(rounds * s.bk));
-    let copy = |side: usize| {
-        let (loader, depth) = (&loaders[side], i64::from(s.bk));
-        move |k: &mut Writer, round: Val, to: Val| {
-            let deeper = k.scaled(round, depth);
-            let at = k.add(first, deeper);
-            loader.copy(k, at, to, whole);
-        }
-    };
-    let (rows, columns) = (copy(0), copy(1));
+    let factors = Factors { loaders: &loaders, first, depth: s.bk, whole };
     let asynchronous = loaders.iter().any(Loader::is_asynchronous);
     let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous };
-    pipeline.factors(&mut k, layout, &rows, &columns, |k, _, reading| {
+    pipeline.factors(&mut k, &factors, layout, |k, _, reading| {
         let stage = [k.add(from[0], reading), k.add(from[1], reading)];
         for depth in (0..s.bk).step_by(4) {
             let a = layouts[0].read(k, stage[0], depth, s.tm);

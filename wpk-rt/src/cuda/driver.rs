@@ -1,16 +1,17 @@
 //! The driver behind small safe types: a call that fails is an error with the call's name and the driver's words.
 
+use super::function::Function;
 use crate::Error;
 use cudarc::driver::sys;
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, c_void};
 use std::ptr::null_mut;
 use std::sync::Arc;
-use wpk_plan::{Bytes, Cubin, Edge, EdgeKind};
+use wpk_plan::{Edge, EdgeKind};
 
 /// The oldest driver whose interface is used: CUDA 12.0.
 const OLDEST: i32 = 12000;
 
-fn check(call: &str, result: sys::CUresult) -> Result<(), Error> {
+pub(super) fn check(call: &str, result: sys::CUresult) -> Result<(), Error> {
     if result == sys::CUresult::CUDA_SUCCESS {
         return Ok(());
     }
@@ -47,9 +48,10 @@ const LOST: &[sys::CUresult] = &[
 macro_rules! cu {
     ($name:ident($($arg:expr),* $(,)?)) => {
         // SAFETY: the arguments are valid for this call, by the types around it; the library was found before.
-        check(stringify!($name), unsafe { sys::$name($($arg),*) })
+        $crate::cuda::driver::check(stringify!($name), unsafe { sys::$name($($arg),*) })
     };
 }
+pub(super) use cu;
 
 /// The CUDA version that the driver is for.
 fn version() -> Result<i32, Error> {
@@ -230,92 +232,6 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         let _ = self.context.enter().and_then(|()| cu!(cuMemFreeHost(self.pointer.cast())));
-    }
-}
-
-/// PTX compiled for a device by its driver.
-pub fn link(context: &Context, module: &wpk_plan::Module) -> Result<Cubin, Error> {
-    context.enter()?;
-    let Ok(text) = CString::new(module.text.as_str()) else { return Err(Error::Invalid(format!("module {:?}", module.entry))) };
-    let mut state = null_mut();
-    cu!(cuLinkCreate_v2(0, null_mut(), null_mut(), &raw mut state))?;
-    let kind = sys::CUjitInputType::CU_JIT_INPUT_PTX;
-    let bytes = text.as_bytes_with_nul();
-    let pointer = bytes.as_ptr().cast_mut().cast();
-    let added = cu!(cuLinkAddData_v2(state, kind, pointer, bytes.len(), c"kernel".as_ptr(), 0, null_mut(), null_mut()));
-    let (mut image, mut size) = (null_mut(), 0);
-    let linked = added.and_then(|()| cu!(cuLinkComplete(state, &raw mut image, &raw mut size))).map(|()| {
-        // SAFETY: the driver's own memory of this size, until the state is destroyed.
-        unsafe { std::slice::from_raw_parts(image.cast::<u8>(), size) }.to_vec()
-    });
-    cu!(cuLinkDestroy(state))?;
-    Ok(Cubin { capability: context.capability()?, image: Bytes(linked?) })
-}
-
-/// A loaded kernel, with the module it is in.
-pub struct Function {
-    raw: sys::CUfunction,
-    module: sys::CUmodule,
-    context: Arc<Context>,
-    pub threads: u32,
-    pub blocks: u32,
-    /// Bytes of shared memory given at launch, beyond what it declares.
-    dynamic: u32,
-}
-
-// SAFETY: handles of a loaded module, valid in its context from any thread.
-unsafe impl Send for Function {}
-// SAFETY: as above.
-unsafe impl Sync for Function {}
-
-impl Function {
-    /// A module of compiled PTX, in the current context.
-    fn compile(module: &wpk_plan::Module) -> Result<sys::CUmodule, Error> {
-        let Ok(text) = CString::new(module.text.as_str()) else { return Err(Error::Invalid(format!("module {:?}", module.entry))) };
-        let mut log = vec![0u8; 8192];
-        let mut options = [sys::CUjit_option_enum::CU_JIT_ERROR_LOG_BUFFER, sys::CUjit_option_enum::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
-        let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), log.len() as *mut c_void];
-        let mut raw = null_mut();
-        let loaded = cu!(cuModuleLoadDataEx(&raw mut raw, text.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr()));
-        loaded.map_err(|e| match e {
-            Error::Device(message) => {
-                let log = String::from_utf8_lossy(&log);
-                Error::Device(format!("{message}: {}", log.trim_end_matches('\0')))
-            }
-            other => other,
-        })?;
-        Ok(raw)
-    }
-
-    /// Loads what was compiled for the device, or compiles the PTX.
-    pub fn load(context: &Arc<Context>, module: &wpk_plan::Module) -> Result<Self, Error> {
-        context.enter()?;
-        let Ok(entry) = CString::new(module.entry.as_str()) else { return Err(Error::Invalid(format!("module {:?}", module.entry))) };
-        let capability = context.capability()?;
-        let cubin = module.cubins.iter().find(|c| c.capability == capability).and_then(|c| {
-            let mut raw = null_mut();
-            // What an older driver does not know is compiled from the text.
-            cu!(cuModuleLoadData(&raw mut raw, c.image.0.as_ptr().cast())).ok().map(|()| raw)
-        });
-        let raw = match cubin {
-            Some(raw) => raw,
-            None => Self::compile(module)?,
-        };
-        let dynamic = if module.shared > wpk_plan::Module::STATIC_SHARED { module.shared } else { 0 };
-        let context = context.clone();
-        let mut function = Self { raw: null_mut(), module: raw, context, threads: module.threads, blocks: module.blocks, dynamic };
-        cu!(cuModuleGetFunction(&raw mut function.raw, raw, entry.as_ptr()))?;
-        if dynamic > 0 {
-            let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            cu!(cuFuncSetAttribute(function.raw, which, dynamic as i32))?;
-        }
-        Ok(function)
-    }
-}
-
-impl Drop for Function {
-    fn drop(&mut self) {
-        let _ = self.context.enter().and_then(|()| cu!(cuModuleUnload(self.module)));
     }
 }
 

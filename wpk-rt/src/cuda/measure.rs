@@ -1,6 +1,7 @@
 //! Single kernels on a device, for those that search: compiled in parallel, run, and timed as graphs of launches.
 
-use super::driver::{Buffer, Context, Function, Graph, Stream, link};
+use super::driver::{Buffer, Context, Graph, Stream};
+use super::function::{Function, link};
 use crate::Error;
 use std::sync::Arc;
 use wpk_plan::{Cubin, Edge, EdgeKind, Module};

@@ -1,12 +1,14 @@
 //! GPU plans: kernels loaded once, weights on the device, and sessions that replay a graph of launches.
 
 mod driver;
+mod function;
 pub mod measure;
 
 use crate::Error;
 use crate::sessions::{Options, Sessions, Taken};
 pub use driver::Buffer;
-use driver::{Context, Function, Graph, Pinned, Stream};
+use driver::{Context, Graph, Pinned, Stream};
+use function::Function;
 use std::sync::Arc;
 use wpk_plan::{Block, GpuPlans, Kernel, Place, Plan, Program, Step};
 
