@@ -1,6 +1,7 @@
 //! Element types.
 
 use crate::codec::unit_enum;
+use crate::minifloat::Format;
 
 unit_enum! {
     /// The element type of a tensor.
@@ -33,6 +34,26 @@ unit_enum! {
         Bool = "bool",
         /// UTF-8 of at most 63 bytes, followed by zeros: only in constants and results.
         Text = "text",
+        /// 4 bits of exponent, 3 of fraction, no infinity: `float8e4m3fn`.
+        F8E4M3 = "f8e4m3",
+        /// The same with another bias, and one zero: `float8e4m3fnuz`.
+        F8E4M3Fnuz = "f8e4m3fnuz",
+        /// 5 bits of exponent, 2 of fraction: `float8e5m2`.
+        F8E5M2 = "f8e5m2",
+        /// The same with another bias, one zero and no infinity: `float8e5m2fnuz`.
+        F8E5M2Fnuz = "f8e5m2fnuz",
+        /// Powers of two: `float8e8m0`.
+        F8E8M0 = "f8e8m0",
+        /// 2 bits of exponent, 1 of fraction, in one byte: `float4e2m1`.
+        F4E2M1 = "f4e2m1",
+        /// Signed, 4 bits in one byte.
+        I4 = "i4",
+        /// Unsigned, 4 bits in one byte.
+        U4 = "u4",
+        /// Signed, 2 bits in one byte.
+        I2 = "i2",
+        /// Unsigned, 2 bits in one byte.
+        U2 = "u2",
     }
 }
 
@@ -45,12 +66,33 @@ impl DType {
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F16 | Self::BF16 | Self::I16 | Self::U16 => 2,
             Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::F8E4M3 | Self::F8E4M3Fnuz | Self::F8E5M2 | Self::F8E5M2Fnuz | Self::F8E8M0 => 1,
+            Self::F4E2M1 | Self::I4 | Self::U4 | Self::I2 | Self::U2 => 1,
         }
+    }
+
+    /// Bits of one element where elements are packed, as in ONNX files.
+    pub const fn packed_bits(self) -> usize {
+        match self {
+            Self::F4E2M1 | Self::I4 | Self::U4 => 4,
+            Self::I2 | Self::U2 => 2,
+            other => 8 * other.bytes(),
+        }
+    }
+
+    /// Whether elements are only moved and converted, never computed with.
+    pub const fn is_storage(self) -> bool {
+        Format::of(self).is_some() || self.packed_bits() < 8
     }
 
     /// Whether it is a floating-point type.
     pub const fn is_float(self) -> bool {
-        matches!(self, Self::F32 | Self::F16 | Self::BF16 | Self::F64)
+        matches!(self, Self::F32 | Self::F16 | Self::BF16 | Self::F64) || Format::of(self).is_some()
+    }
+
+    /// Whether a wider floating type holds all its values.
+    pub const fn widens_to(self, wide: Self) -> bool {
+        self.is_float() && matches!(wide, Self::F32 | Self::F64) && self.bytes() < wide.bytes()
     }
 
     /// Whether it is an integer type; `Bool` is not.
@@ -67,6 +109,10 @@ impl DType {
             Self::U32 => x as u32 as i64,
             Self::U16 => x as u16 as i64,
             Self::U8 => x as u8 as i64,
+            Self::I4 => x << 60 >> 60,
+            Self::U4 => x & 15,
+            Self::I2 => x << 62 >> 62,
+            Self::U2 => x & 3,
             Self::Bool => (x != 0) as i64,
             _ => x,
         }
@@ -82,6 +128,10 @@ impl DType {
             Self::U16 => (0, u16::MAX as i64),
             Self::U32 => (0, u32::MAX as i64),
             Self::U64 => (0, -1),
+            Self::I4 => (-8, 7),
+            Self::U4 => (0, 15),
+            Self::I2 => (-2, 1),
+            Self::U2 => (0, 3),
             Self::Bool => (0, 1),
             _ => (i64::MIN, i64::MAX),
         }

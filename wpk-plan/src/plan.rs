@@ -4,7 +4,7 @@ use crate::codec::{Bytes, Codec, DecodeError, Reader, codec_enum, codec_struct, 
 use crate::{DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]

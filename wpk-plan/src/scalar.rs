@@ -220,9 +220,14 @@ impl ScalarFn {
         self.push(Expr::Select(c, x, y), dtype)
     }
 
-    /// Conversion to `dtype`; nothing where it has that type.
+    /// Conversion to `dtype`; nothing where it has that type, or was widened from it.
     pub fn cast(&mut self, x: u16, dtype: DType) -> u16 {
-        if self.dtype(x) == dtype { x } else { self.push(Expr::Cast(x), dtype) }
+        let Inst { expr, dtype: found } = self.insts[usize::from(x)];
+        match expr {
+            _ if found == dtype => x,
+            Expr::Cast(y) if self.dtype(y) == dtype && dtype.widens_to(found) => y,
+            _ => self.push(Expr::Cast(x), dtype),
+        }
     }
 
     /// The coordinate in output dimension `d`.
@@ -250,7 +255,7 @@ impl ScalarFn {
                 Expr::Unary(f, x) => self.push(Expr::Unary(f, m(x)), inst.dtype),
                 Expr::Binary(f, x, y) => self.push(Expr::Binary(f, m(x), m(y)), inst.dtype),
                 Expr::Select(c, x, y) => self.push(Expr::Select(m(c), m(x), m(y)), inst.dtype),
-                Expr::Cast(x) => self.push(Expr::Cast(m(x)), inst.dtype),
+                Expr::Cast(x) => self.cast(m(x), inst.dtype),
                 Expr::Const(_) | Expr::Index(_) => self.push(inst.expr, inst.dtype),
             };
             map.push(at);
@@ -314,4 +319,22 @@ pub(crate) fn faults(f: &ScalarFn, inputs: usize, rank: usize) -> Option<String>
         }
     }
     f.outputs.iter().find(|&&o| usize::from(o) >= f.insts.len()).map(|o| format!("output %{o} does not exist"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_widened_narrows_to_itself() {
+        use DType::{BF16, F8E4M3, F16, F32, F64, I64};
+        let cases = [(F16, F32, F16, true), (BF16, F32, BF16, true), (F8E4M3, F32, F8E4M3, true), (F32, F64, F32, true)];
+        let others = [(F32, F16, F32, false), (F16, F32, BF16, false), (F16, BF16, F16, false), (I64, F32, I64, false)];
+        for (from, through, to, same) in cases.into_iter().chain(others) {
+            let mut f = ScalarFn::default();
+            let x = f.input(0, from);
+            let wide = f.cast(x, through);
+            assert_eq!(f.cast(wide, to) == x, same, "{from} {through} {to}");
+        }
+    }
 }

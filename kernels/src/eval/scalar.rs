@@ -1,5 +1,6 @@
 //! Scalar functions of one point.
 
+use wpk_plan::minifloat::Format;
 use wpk_plan::number::{erf, power};
 use wpk_plan::{Binary, DType, Expr, ScalarFn, Unary};
 
@@ -62,6 +63,7 @@ pub fn cast(x: Value, to: DType) -> Value {
         (Value::F(x), DType::U64) => Value::I(x as u64 as i64),
         (Value::F(x), DType::F16) => Value::F(half::f16::from_f64(x).to_f64()),
         (Value::F(x), DType::BF16) => Value::F(half::bf16::from_f64(x).to_f64()),
+        (x, t) if Format::of(t).is_some() => Value::F(Format::of(t).map_or(0.0, |f| f.round(x.f()))),
         (Value::F(_), t) if t.is_float() => x,
         (Value::F(x), t) => {
             let (low, high) = t.int_range();

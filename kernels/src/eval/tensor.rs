@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 use wpk_plan::DType;
+use wpk_plan::minifloat::Format;
 
 /// Elements in the widest type of their class.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,6 +114,10 @@ impl Tensor {
             DType::Bool => Data::Int(each(bytes, |b: [u8; 1]| i64::from(b[0] != 0))),
             // Text is only copied and compared: its bytes one by one.
             DType::Text => Data::Int(each(bytes, |b: [u8; 1]| i64::from(b[0]))),
+            t => match Format::of(t) {
+                Some(format) => Data::Float(each(bytes, |b: [u8; 1]| format.decode(b[0]))),
+                None => Data::Int(each(bytes, |b: [u8; 1]| t.wrap(i64::from(b[0])))),
+            },
         };
         Self { dtype, data }
     }
@@ -125,7 +130,10 @@ impl Tensor {
                 DType::F16 => out.extend(f16::from_f64(x).to_le_bytes()),
                 DType::BF16 => out.extend(bf16::from_f64(x).to_le_bytes()),
                 DType::F64 => out.extend(x.to_le_bytes()),
-                _ => out.extend((x as f32).to_le_bytes()),
+                t => match Format::of(t) {
+                    Some(format) => out.push(format.encode(x)),
+                    None => out.extend((x as f32).to_le_bytes()),
+                },
             }),
             Data::Int(x) if self.dtype == DType::Text => out.extend(x.iter().map(|&x| x as u8)),
             Data::Int(x) => x.iter().for_each(|x| out.extend(&x.to_le_bytes()[..self.dtype.bytes()])),
@@ -141,7 +149,11 @@ impl Tensor {
             DType::F16 => x.iter_mut().for_each(|x| *x = f16::from_f64(*x).to_f64()),
             DType::BF16 => x.iter_mut().for_each(|x| *x = bf16::from_f64(*x).to_f64()),
             DType::F32 => x.iter_mut().for_each(|x| *x = f64::from(*x as f32)),
-            _ => {}
+            t => {
+                if let Some(format) = Format::of(t) {
+                    x.iter_mut().for_each(|x| *x = format.round(*x));
+                }
+            }
         }
     }
 }

@@ -35,6 +35,7 @@ pub use space::{Candidate, Space, spaces};
 use crate::arch::Arch;
 use crate::ptx::Kernel;
 use crate::schedule::Schedule;
+use wpk_plan::minifloat::Format;
 use wpk_plan::problem::{Contraction, Problem};
 use wpk_plan::{DType, WeightLayout};
 
@@ -53,6 +54,9 @@ pub struct Generated {
 /// # Errors
 /// Where no family computes such a problem yet.
 pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Generated, Unsupported> {
+    if let Some(o) = problem.inputs().iter().chain(&problem.outputs()).find(|o| Format::of(o.dtype).is_some()) {
+        return Err(Unsupported(format!("elements of {} are not converted on a GPU yet", o.dtype)));
+    }
     match problem {
         Problem::Map(m) => best(m, arch)?.make(|s| pointwise(m, s, arch)),
         Problem::Contraction(c) => contraction(c, layout, arch),

@@ -28,8 +28,8 @@ pub fn memory(t: DType) -> (MemTy, Ty) {
         DType::I32 | DType::U32 => (MemTy::B32, register(t)),
         DType::I16 => (MemTy::S16, Ty::S32),
         DType::U16 => (MemTy::U16, Ty::S32),
-        DType::I8 => (MemTy::S8, Ty::S32),
-        DType::U8 | DType::Bool | DType::Text => (MemTy::U8, Ty::S32),
+        DType::I8 | DType::I4 | DType::I2 => (MemTy::S8, Ty::S32),
+        _ => (MemTy::U8, Ty::S32),
     }
 }
 
@@ -209,6 +209,10 @@ fn wrap(k: &mut Writer, v: Val, t: DType) -> Val {
     let (bits, signed) = match t {
         DType::I8 => (24, true),
         DType::U8 => (24, false),
+        DType::I4 => (28, true),
+        DType::U4 => (28, false),
+        DType::I2 => (30, true),
+        DType::U2 => (30, false),
         DType::I16 => (16, true),
         DType::U16 => (16, false),
         _ => return v,

@@ -123,6 +123,10 @@ fn parameters(port: &Port) -> Result<TokenStream, String> {
     if port.shape.len() > 6 {
         return Err(format!("tensor {:?} has {} dimensions; at most 6 can be inputs or outputs", port.name, port.shape.len()));
     }
+    if port.dtype.is_storage() {
+        let help = "convert it in the model with Cast, or with QuantizeLinear or DequantizeLinear";
+        return Err(format!("tensor {:?} has elements of {}, which cannot be inputs or outputs: {help}", port.name, port.dtype));
+    }
     let shape = format_ident!("Shape{}", port.shape.len());
     let dims = port.shape.iter().map(|&n| Literal::usize_unsuffixed(n));
     let element = element(port.dtype);

@@ -24,8 +24,16 @@ pub fn dtype(number: i32) -> Result<DType, String> {
         16 => DType::BF16,
         8 => DType::Text,
         14 | 15 => return Err("complex".to_owned()),
-        17..=20 | 24 => return Err("8-bit floating".to_owned()),
-        21..=23 | 25 | 26 => return Err("sub-byte".to_owned()),
+        17 => DType::F8E4M3,
+        18 => DType::F8E4M3Fnuz,
+        19 => DType::F8E5M2,
+        20 => DType::F8E5M2Fnuz,
+        21 => DType::U4,
+        22 => DType::I4,
+        23 => DType::F4E2M1,
+        24 => DType::F8E8M0,
+        25 => DType::U2,
+        26 => DType::I2,
         n => return Err(format!("unknown (number {n})")),
     })
 }
@@ -40,7 +48,7 @@ pub fn literal(source: &Source, tensor: &proto::Tensor) -> Result<Literal, Diag>
         .map(|&d| usize::try_from(d))
         .collect::<Result<_, _>>()
         .map_err(|_| refuse(format!("extents {:?} are not allowed", tensor.dims)))?;
-    let bound = shape.iter().try_fold(8usize, |n, &d| n.checked_mul(d.max(1))).filter(|&n| n < isize::MAX as usize);
+    let bound = shape.iter().try_fold(dtype.packed_bits().max(8), |n, &d| n.checked_mul(d.max(1))).filter(|&n| n < isize::MAX as usize);
     bound.ok_or_else(|| refuse(format!("extents {:?} are too large", tensor.dims)))?;
     let len: usize = shape.iter().product();
     let bytes = if tensor.data_location == 1 {
@@ -53,11 +61,23 @@ pub fn literal(source: &Source, tensor: &proto::Tensor) -> Result<Literal, Diag>
     } else {
         Bytes::from(typed(tensor, dtype))
     };
-    if bytes.len() != len * dtype.bytes() {
-        return Err(refuse(format!("{dtype}{shape:?} takes {} bytes, {} are stored", len * dtype.bytes(), bytes.len()))
+    let stored = (len * dtype.packed_bits()).div_ceil(8);
+    if bytes.len() != stored {
+        return Err(refuse(format!("{dtype}{shape:?} takes {stored} bytes, {} are stored", bytes.len()))
             .help("the file is damaged: export the model again"));
     }
-    Ok(Literal { dtype, shape, bytes })
+    Ok(Literal { dtype, shape, bytes: unpacked(bytes, dtype, len) })
+}
+
+/// One element a byte, where several are in one: the first in the lowest bits.
+fn unpacked(bytes: Bytes, dtype: DType, len: usize) -> Bytes {
+    let bits = dtype.packed_bits();
+    if bits >= 8 {
+        return bytes;
+    }
+    let element = |i: usize| (bytes[i * bits / 8] >> (i * bits % 8)) & ((1 << bits) - 1);
+    let value = |i: usize| if dtype.is_float() { element(i) } else { dtype.wrap(i64::from(element(i))) as u8 };
+    (0..len).map(value).collect()
 }
 
 /// The typed fields as little-endian bytes.

@@ -6,5 +6,5 @@ pub(super) const OP: OpDef = OpDef { name: "CastLike", import };
 
 fn import(cx: &mut Context<'_>) -> Imported {
     let (x, to) = (cx.input(0)?, cx.dtype(cx.input(1)?));
-    Ok(vec![cx.b.cast(x, to)?])
+    Ok(vec![super::cast::converted(cx, x, to)?])
 }

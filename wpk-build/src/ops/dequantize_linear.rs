@@ -21,9 +21,10 @@ fn import(cx: &mut Context<'_>) -> Imported {
         inputs.push(aligned(cx, zero, x)?);
     }
     let y = cx.b.map(&inputs, |f, i| {
-        let mut level = f.cast(i[0], DType::I32);
+        let wide = if f.dtype(i[0]).is_float() { DType::F32 } else { DType::I32 };
+        let mut level = f.cast(i[0], wide);
         if let Some(&zero) = i.get(2) {
-            let zero = f.cast(zero, DType::I32);
+            let zero = f.cast(zero, wide);
             level = f.binary(Binary::Sub, level, zero);
         }
         let (level, scale) = (f.cast(level, DType::F32), f.cast(i[1], DType::F32));

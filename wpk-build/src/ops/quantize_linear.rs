@@ -1,9 +1,10 @@
 //! [QuantizeLinear](https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html): `saturate(round(x / scale) + zero_point)`, per tensor or along an axis.
 
-use super::Refusal;
-use super::{Context, Imported, OpDef};
+use super::cast::saturated;
+use super::{Context, Imported, OpDef, Refusal};
 use crate::graph::ValueId;
 use crate::onnx::dtype;
+use wpk_plan::minifloat::Format;
 use wpk_plan::{Binary, DType, Unary};
 
 pub(super) const OP: OpDef = OpDef { name: "QuantizeLinear", import };
@@ -20,16 +21,23 @@ fn import(cx: &mut Context<'_>) -> Imported {
         (None, Some(t)) => dtype(t as i32).map_err(|t| format!("quantization to {t} type is not supported"))?,
         (None, None) => DType::U8,
     };
-    let (low, high) = to.int_range();
     let source = cx.dtype(x);
     let scale = aligned(cx, scale, x)?;
     let mut inputs = vec![cx.b.cast(x, DType::F32)?, cx.b.cast(scale, DType::F32)?];
     if let Some(zero) = zero {
         inputs.push(aligned(cx, zero, x)?);
     }
-    if source.is_int() && source != DType::I32 || !to.is_int() {
+    let format = Format::of(to);
+    if source.is_int() && source != DType::I32 || !to.is_int() && format.is_none() {
         return Err(format!("quantization of {source} to {to} is not supported").into());
     }
+    if let Some(format) = format {
+        // Zero points of floating types are zero.
+        let level = cx.b.binary(Binary::Div, inputs[0], inputs[1])?;
+        let saturate = cx.attrs.flag("saturate", true);
+        return Ok(vec![if saturate { saturated(cx, level, format.max(), to)? } else { cx.b.cast(level, to)? }]);
+    }
+    let (low, high) = to.int_range();
     let y = cx.b.map(&inputs, |f, i| {
         let quotient = f.binary(Binary::Div, i[0], i[1]);
         let mut level = f.unary(Unary::Round, quotient);

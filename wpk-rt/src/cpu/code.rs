@@ -2,6 +2,7 @@
 
 use super::isa::dispatch;
 use super::math;
+use wpk_plan::minifloat::Format;
 use wpk_plan::number::{erf, power};
 use wpk_plan::{Binary, DType, Expr, Inst, ScalarFn, Unary};
 
@@ -284,6 +285,16 @@ unsafe fn binary_int(b: Binary, t: DType, x: Register, y: Register, to: Register
 #[inline(always)]
 unsafe fn cast(from: DType, to_type: DType, x: Register, to: Register, n: usize) {
     let (low, high) = to_type.int_range();
+    if let Some(format) = Format::of(to_type) {
+        let round = |x: f64| format.round(x) as f32;
+        return unsafe {
+            match class(from) {
+                Class::F32 => lanes(x, to, n, |x: f32| round(f64::from(x))),
+                Class::F64 => lanes(x, to, n, round),
+                Class::Int => lanes(x, to, n, |x: i64| round(x as f64)),
+            }
+        };
+    }
     unsafe {
         match (class(from), class(to_type)) {
             (Class::F32, Class::F32) => lanes(x, to, n, |x: f32| x),

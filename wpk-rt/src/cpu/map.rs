@@ -3,6 +3,7 @@
 use super::code::{BLOCK, Code, Register};
 use super::{Args, Bound, Cx, part};
 use wpk_plan::Walk;
+use wpk_plan::minifloat::Format;
 use wpk_plan::problem::Map;
 use wpk_plan::{DType, Expr};
 
@@ -133,14 +134,20 @@ pub(super) unsafe fn load(t: DType, p: *const u8, step: isize, to: Register, n: 
         DType::U32 => each!(u32, i64),
         DType::I16 => each!(i16, i64),
         DType::U16 => each!(u16, i64),
-        DType::I8 => each!(i8, i64),
+        DType::I8 | DType::I4 | DType::I2 => each!(i8, i64),
         // Text is copied as numbers; no function reads it.
-        DType::U8 | DType::Bool | DType::Text => each!(u8, i64),
+        DType::U8 | DType::Bool | DType::Text | DType::U4 | DType::U2 => each!(u8, i64),
         DType::F16 | DType::BF16 => {
             let (p, to) = (p.cast::<u16>(), to.cast::<f32>());
             let widen = if t == DType::F16 { f16_to_f32 } else { |x: u16| f32::from_bits(u32::from(x) << 16) };
             for i in 0..n {
                 unsafe { to.add(i).write(widen(p.offset(i as isize * step).read_unaligned())) }
+            }
+        }
+        DType::F8E4M3 | DType::F8E4M3Fnuz | DType::F8E5M2 | DType::F8E5M2Fnuz | DType::F8E8M0 | DType::F4E2M1 => {
+            let Some(format) = Format::of(t) else { return };
+            for i in 0..n {
+                unsafe { to.cast::<f32>().add(i).write(format.decode(*p.offset(i as isize * step)) as f32) }
             }
         }
     }
@@ -162,12 +169,18 @@ pub(super) unsafe fn store(t: DType, from: Register, p: *mut u8, step: isize, n:
         DType::I64 | DType::U64 => each!(i64, i64),
         DType::I32 | DType::U32 => each!(i64, i32),
         DType::I16 | DType::U16 => each!(i64, i16),
-        DType::I8 | DType::U8 | DType::Bool | DType::Text => each!(i64, u8),
+        DType::I8 | DType::U8 | DType::Bool | DType::Text | DType::I4 | DType::U4 | DType::I2 | DType::U2 => each!(i64, u8),
         DType::F16 | DType::BF16 => {
             let (from, p) = (from.cast::<f32>(), p.cast::<u16>());
             let narrow = if t == DType::F16 { f32_to_f16 } else { f32_to_bf16 };
             for i in 0..n {
                 unsafe { p.offset(i as isize * step).write_unaligned(narrow(*from.add(i))) }
+            }
+        }
+        DType::F8E4M3 | DType::F8E4M3Fnuz | DType::F8E5M2 | DType::F8E5M2Fnuz | DType::F8E8M0 | DType::F4E2M1 => {
+            let Some(format) = Format::of(t) else { return };
+            for i in 0..n {
+                unsafe { p.offset(i as isize * step).write(format.encode(f64::from(*from.cast::<f32>().add(i)))) }
             }
         }
     }

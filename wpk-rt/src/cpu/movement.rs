@@ -36,6 +36,11 @@ fn pattern(t: DType, bits: u64) -> u64 {
             unsafe { super::map::store(t, lane.as_mut_ptr().cast(), out.as_mut_ptr().cast(), 1, 1) };
             u64::from(out[0])
         }
+        t if t.is_float() => {
+            let mut out = 0u8;
+            unsafe { super::map::store(t, std::ptr::from_mut(&mut (x as f32)).cast(), &raw mut out, 1, 1) };
+            u64::from(out)
+        }
         _ => bits,
     }
 }
