@@ -119,8 +119,8 @@ impl Flash {
     }
 
     fn registers(&self, f: &Facts, mode: Mode) -> u32 {
-        let twice = if mode == Mode::Parts { 2 } else { 1 };
-        64 + self.keys / 2 + f.width / 2 + twice * (4 + self.keys / 4 + f.width / 4)
+        let words = if mode == Mode::Parts { 36 } else { 4 + self.keys / 4 + f.width / 4 };
+        64 + self.keys / 2 + f.width / 2 + words
     }
 
     fn fits(&self, f: &Facts) -> bool {
@@ -250,16 +250,12 @@ fn scores(k: &mut Writer, mode: Mode, (queries, keys): (&Fragments, &Fragments),
     let sums: Vec<Val> = (0..count / 2).map(|_| k.variable(zero)).collect();
     let none = k.int(0, Ty::U32);
     let bases = [queries.in_stage(k, none), keys.in_stage(k, stage)];
-    for step in 0..steps {
-        let raw = queries.read(k, &bases[0], step, 0);
-        let rows = [mode.split(k, raw, false)];
-        let columns: Vec<[Vec<Val>; 2]> = (0..count / 16)
-            .map(|block| {
-                let raw = keys.read(k, &bases[1], step, block);
-                mode.split(k, raw, false)
-            })
-            .collect();
-        multiply(k, mode, &rows, &columns, &sums);
+    for at in 0..steps.div_ceil(mode.steps()) {
+        let rows = [mode.read(k, (queries, &bases[0]), (at, steps), 0, false)];
+        for block in 0..count / 16 {
+            let columns = mode.read(k, (keys, &bases[1]), (at, steps), block, false);
+            multiply(k, mode, &rows, &columns, (block, count / 16), &sums);
+        }
     }
     sums
 }
@@ -307,25 +303,20 @@ fn logits(
 
 /// Adds the values of a warp's keys by their weights.
 fn add_values(k: &mut Writer, mode: Mode, values: &Fragments, bases: &[Val], weights: &[Val], results: &[Val], (keys, width): (u32, u32)) {
-    let per_step = if let Mode::Half(_) = mode { 16 } else { 8 };
-    for step in 0..keys / per_step {
-        // Scores of 8 columns become words of the first factor: for halves two neighbours each, else a column each, which the
-        // values' words follow.
-        let raw: Vec<Val> = if let Mode::Half(h) = mode {
-            let tile = 8 * step as usize;
-            [0, 2, 4, 6].map(|i| k.op(Ty::U32, Op::Pack(h), &[weights[tile + i + 1], weights[tile + i]])).to_vec()
-        } else {
-            let tile = 4 * step as usize;
-            [0, 2, 1, 3].map(|i| k.op(Ty::U32, Op::Bits(Ty::F32), &[weights[tile + i]])).to_vec()
-        };
-        let rows = [mode.split(k, raw, false)];
-        let columns: Vec<[Vec<Val>; 2]> = (0..width / 16)
-            .map(|block| {
-                let raw = values.read(k, bases, step, block);
-                mode.split(k, raw, false)
-            })
-            .collect();
-        multiply(k, mode, &rows, &columns, results);
+    let steps = keys / if let Mode::Half(_) = mode { 16 } else { 8 };
+    // Scores of 8 columns become words of the first factor: for halves two neighbours each, else a column each, which the values' words
+    // follow.
+    let raw = |k: &mut Writer, step: u32| match mode {
+        Mode::Half(h) => [0, 2, 4, 6].map(|i| 8 * step as usize + i).map(|i| k.op(Ty::U32, Op::Pack(h), &[weights[i + 1], weights[i]])),
+        _ => [0, 2, 1, 3].map(|i| k.op(Ty::U32, Op::Bits(Ty::F32), &[weights[4 * step as usize + i]])),
+    };
+    for at in 0..steps.div_ceil(mode.steps()) {
+        let own: Vec<Vec<Val>> = (at * mode.steps()..steps.min((at + 1) * mode.steps())).map(|step| raw(k, step).to_vec()).collect();
+        let rows = [mode.words(k, Side::Rows, &own, false)];
+        for block in 0..width / 16 {
+            let columns = mode.read(k, (values, bases), (at, steps), block, false);
+            multiply(k, mode, &rows, &columns, (block, width / 16), results);
+        }
     }
 }
 

@@ -72,6 +72,11 @@ impl Fragments {
         Self { layout, side, bases: bases.collect(), apart: 4 }
     }
 
+    /// Of which factor.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
     /// The same addresses in another stage.
     pub fn in_stage(&self, k: &mut Writer, stage: Val) -> Vec<Val> {
         self.bases.iter().map(|&b| k.add(b, stage)).collect()

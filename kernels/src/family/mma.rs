@@ -1,6 +1,6 @@
 //! Contractions on tensor cores: tiles of both factors stream through shared memory in stages, each warp keeps a rectangle of
-//! sums. Half types are multiplied as they are, `f32` rounded to TF32, or, where that is not allowed, as the sum of two TF32
-//! parts (three products; small ones first, sums brought to `f32` registers after every step).
+//! sums. Half types are multiplied as they are, `f32` rounded to TF32, or, where that is not allowed, as the sum of three
+//! bfloat16 parts (six products; small ones first, sums brought to `f32` registers after each).
 
 use super::Unsupported;
 use super::affine::small;
@@ -10,7 +10,7 @@ use super::fragments::{Fragments, Side, exchange, first_column};
 use super::output::{self, Rectangle};
 use super::partial::Partial;
 use super::pipeline::{Factors, Pipeline};
-use super::products::{Mode, multiply};
+use super::products::{Mode, Words, multiply};
 use super::tile::{Along, Corner, Layout, Loader};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
@@ -105,10 +105,14 @@ impl Mma {
         self.bk / element
     }
 
-    fn registers(&self, mode: Mode) -> u32 {
+    /// Registers of a thread; what `ptxas` takes for copies and an epilogue beside two sets of sums was measured.
+    fn registers(&self, f: &Facts, mode: Mode) -> u32 {
         let (sums, words) = (self.wm * self.wn / 32, self.wm / 4 + self.wn / 4);
         match mode {
-            Mode::Parts => 56 + 2 * sums + 2 * words,
+            Mode::Parts => {
+                let copies = (self.bm + self.bn) * self.bk / 16 / self.threads();
+                56 + 2 * (sums + copies + f.epilogue as u32) + 3 * self.wm / 4 + self.bk / 4
+            }
             _ => 56 + sums + words,
         }
     }
@@ -134,7 +138,7 @@ impl Mma {
         let layouts = self.layouts(f);
         let stage = layouts[0].bytes() + layouts[1].bytes();
         let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
-        let registers = self.registers(mode);
+        let registers = self.registers(f, mode);
         f.small
             && shared_out
             && registers <= 255
@@ -152,7 +156,7 @@ impl Mma {
         let layouts = self.layouts(f);
         let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
         let stage: u32 = layouts.iter().map(Layout::bytes).sum();
-        let resident = f64::from(f.arch.resident(self.threads(), self.registers(mode), self.stages * stage));
+        let resident = f64::from(f.arch.resident(self.threads(), self.registers(f, mode), self.stages * stage));
         let (warps, steps) = (f64::from(self.warps()), f64::from(self.bk / 32));
         // By warp and round: products, loads of matrices, roundings, and copies by thread.
         let products = f64::from(self.wm * self.wn / 128 * mode.products()) * steps;
@@ -160,7 +164,7 @@ impl Mma {
         let roundings = match mode {
             Mode::Half(_) => 0.0,
             Mode::Tf32 => f64::from(self.wm / 4) * steps,
-            Mode::Parts => (f64::from(self.wm + self.wn) + f64::from(self.wm * self.wn / 32)) * steps,
+            Mode::Parts => (1.4 * f64::from(self.wm + self.wn) + f64::from(self.wm * self.wn / 64)) * steps,
         };
         let copies = layouts.iter().map(|l| f64::from(l.lines * l.depth / l.vector)).sum::<f64>() / f64::from(self.threads());
         let per_copy = if layouts.iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
@@ -240,18 +244,17 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let consume = |k: &mut Writer, _: Val, reading: Val| {
         let bases = [fragments[0].in_stage(k, reading), fragments[1].in_stage(k, reading)];
         let into = if parts.is_empty() { &sums } else { &parts };
-        for step in 0..s.bk / 32 {
-            let words = |k: &mut Writer, side: usize, lines: u32| -> Vec<[Vec<Val>; 2]> {
-                let block = |block| {
-                    let raw = fragments[side].read(k, &bases[side], step, block);
-                    mode.split(k, raw, rounded[side])
-                };
-                (0..lines / 16).map(block).collect()
-            };
-            let (rows, columns) = (words(k, 0, s.wm), words(k, 1, s.wn));
+        let (steps, across) = (s.bk / 32, s.wn / 16);
+        for at in 0..steps.div_ceil(mode.steps()) {
+            let read =
+                |k: &mut Writer, side: usize, block| mode.read(k, (&fragments[side], &bases[side]), (at, steps), block, rounded[side]);
+            let rows: Vec<Words> = (0..s.wm / 16).map(|block| read(k, 0, block)).collect();
             let zero = k.float(0.0, Ty::F32);
             parts.iter().for_each(|&part| k.assign(part, zero));
-            multiply(k, mode, &rows, &columns, into);
+            for block in 0..across {
+                let columns = read(k, 1, block);
+                multiply(k, mode, &rows, &columns, (block, across), into);
+            }
             for (&sum, &part) in sums.iter().zip(&parts) {
                 let next = k.add(sum, part);
                 k.assign(sum, next);
