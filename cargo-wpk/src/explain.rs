@@ -11,6 +11,9 @@ pub struct ExplainArgs {
     /// Writes the PTX of every generated kernel into this folder
     #[arg(long, requires = "gpu")]
     ptx: Option<PathBuf>,
+    /// Assembles every generated kernel with this `ptxas`, and prints registers, shared memory and spills by family
+    #[arg(long, requires = "gpu")]
+    ptxas: Option<PathBuf>,
 }
 
 pub fn explain(args: &ExplainArgs) -> Outcome {
@@ -28,6 +31,9 @@ pub fn explain(args: &ExplainArgs) -> Outcome {
     for (arch, steps) in &compiled.refused {
         println!("no plan for {arch}:");
         steps.iter().for_each(|s| println!("  {s}"));
+    }
+    if let Some(ptxas) = &args.ptxas {
+        compiled.program.gpus.iter().try_for_each(|gpu| crate::assembled::print(ptxas, gpu))?;
     }
     if let Some(folder) = &args.ptx {
         std::fs::create_dir_all(folder)?;

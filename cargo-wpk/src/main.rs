@@ -1,9 +1,11 @@
 //! `cargo wpk`: looks at models, checks them and times them.
 
+mod assembled;
 mod bench;
 mod db;
 mod explain;
 mod inspect;
+mod keep;
 mod landscape;
 mod measure;
 mod npy;
@@ -33,6 +35,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Searches for the fastest schedules of a model on a GPU, and writes records; --check tells what has none
     Tune(tune::TuneArgs),
+    /// Finds the nodes that must stay in single precision for a model to be accurate enough on a GPU
+    Keep(keep::KeepArgs),
     /// Lists and merges tuning records
     Db(db::DbArgs),
     /// Records the times of many schedules of single problems, or compares a record with the estimate
@@ -58,6 +62,9 @@ struct ModelArgs {
     /// The arithmetic of the GPU plan: fp32, tf32, fp16 or bf16
     #[arg(long, default_value = "fp32", value_parser = precision)]
     precision: wpk_build::Precision,
+    /// Nodes that the GPU plan computes in single precision, by name, separated by commas; `*` stands for any text
+    #[arg(long = "keep-fp32", value_delimiter = ',')]
+    keep_fp32: Vec<String>,
     /// The number of the CUDA device to run on; without it the CPU runs
     #[arg(long, requires = "gpu")]
     device: Option<usize>,
@@ -84,6 +91,7 @@ impl ModelArgs {
     fn model(&self) -> wpk_build::Model {
         let model = wpk_build::Model::new(&self.model).precision(self.precision);
         let model = self.dims.iter().fold(model, |m, (name, n)| m.dim(name, [*n]));
+        let model = self.keep_fp32.iter().fold(model, |m, pattern| m.keep_fp32(pattern));
         let model = self.gpu.iter().fold(model, |m, arch| m.gpu(arch));
         self.shapes.iter().fold(model, |m, (name, s)| m.shape(name, s))
     }
@@ -103,6 +111,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Tune(args) => tune::tune(&args),
+        Command::Keep(args) => keep::keep(&args),
         Command::Db(args) => db::db(&args),
         Command::Landscape(args) => landscape::landscape(&args),
         Command::Bench(args) => bench::bench(&args),

@@ -219,3 +219,14 @@ fn steps_without_a_gpu_kernel_are_named() {
     let wrong = Model::new("m.onnx").gpu("sm_99").build_from(&source).err().expect("an error").to_string();
     assert!(wrong.contains("there is no GPU architecture \"sm_99\"") && wrong.contains("sm_90a"), "{wrong}");
 }
+
+#[test]
+fn kept_nodes_are_not_rounded_to_tf32() {
+    let source = parse(text::bytes(BLOCK)).expect("the model is read");
+    let model = Model::new("m.onnx").gpu("sm_80").precision(Precision::Tf32).keep_fp32("Conv#0");
+    let program = model.build_from(&source).unwrap_or_else(|d| panic!("{d}")).program;
+    let steps = program.gpus[0].plans[0].body.steps();
+    let tf32: Vec<bool> =
+        steps.iter().filter_map(|s| if let wpk_plan::Problem::Contraction(c) = s.kernel.problem() { Some(c.tf32) } else { None }).collect();
+    assert_eq!(tf32, [false, true]);
+}

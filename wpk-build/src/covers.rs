@@ -87,7 +87,7 @@ pub type GpuChoice = Result<(Plan, Vec<Choice>), Vec<String>>;
 /// # Errors
 /// Where a pass fails, which is a bug.
 pub fn choose_gpu(common: &Optimized, weights: &mut Weights, modules: &mut Modules<'_>, target: Target<'_>) -> Result<GpuChoice, Diags> {
-    let tf32 = target.precision == Precision::Tf32;
+    let kernels = lower::Target::Gpu { tf32: target.precision == Precision::Tf32, keep_fp32: target.keep_fp32 };
     let mut best: Option<(Graph, usize)> = None;
     let (mut choices, mut known, mut refused): (Vec<Choice>, Vec<String>, Option<Vec<String>>) = (vec![], vec![], None);
     for cover in COVERS {
@@ -97,7 +97,7 @@ pub fn choose_gpu(common: &Optimized, weights: &mut Weights, modules: &mut Modul
             continue;
         }
         known.push(text);
-        match lower::lower_gpu(&optimized, &mut Weights::untold(), modules, tf32) {
+        match lower::lower_gpu(&optimized, &mut Weights::untold(), modules, kernels) {
             Ok((_, cost)) => {
                 if best.as_ref().is_none_or(|b| cost < choices[b.1].cost) {
                     best = Some((optimized, choices.len()));
@@ -109,7 +109,7 @@ pub fn choose_gpu(common: &Optimized, weights: &mut Weights, modules: &mut Modul
     }
     let Some((optimized, i)) = best else { return Ok(Err(refused.unwrap_or_default())) };
     choices[i].chosen = true;
-    Ok(lower::lower_gpu(&optimized, weights, modules, tf32).map(|(plan, _)| (plan, choices)))
+    Ok(lower::lower_gpu(&optimized, weights, modules, kernels).map(|(plan, _)| (plan, choices)))
 }
 
 fn for_gpu(common: &Optimized, cover: &Cover, target: Target<'_>) -> Result<Graph, Diags> {

@@ -21,6 +21,21 @@ impl Origin {
         nodes.extend(other.nodes.iter().filter(|n| !self.nodes.contains(n)).cloned());
         Self { nodes }
     }
+
+    /// Whether one of these patterns, `*` for any text, is the name of a node behind it.
+    pub fn matches(&self, patterns: &[String]) -> bool {
+        self.nodes.iter().any(|n| patterns.iter().any(|pattern| matches(pattern, n)))
+    }
+}
+
+/// Whether a pattern with `*` for any text matches a whole name.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => {
+            name.strip_prefix(start).is_some_and(|name| (0..=name.len()).any(|i| name.is_char_boundary(i) && matches(rest, &name[i..])))
+        }
+    }
 }
 
 impl fmt::Display for Origin {

@@ -102,8 +102,8 @@ const STEP: f64 = 300.0;
 ///
 /// # Errors
 /// Every step that has no kernel, with its ONNX nodes and the reason.
-pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules<'_>, tf32: bool) -> Result<(Plan, f64), Vec<String>> {
-    let Drafts { steps, mut arena, inputs, outputs, weights } = steps::lower(graph, weights, Target::Gpu { tf32 });
+pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules<'_>, target: Target<'_>) -> Result<(Plan, f64), Vec<String>> {
+    let Drafts { steps, mut arena, inputs, outputs, weights } = steps::lower(graph, weights, target);
     let (mut launched, mut refused, mut total) = (vec![], vec![], 0.0);
     for draft in steps.into_iter().flat_map(apart) {
         match modules.generated(&draft.problem, draft.layout) {

@@ -14,7 +14,7 @@ pub use problem::problem;
 pub use weights::{Blob, Weights};
 
 use crate::graph::Graph;
-use steps::Target;
+pub use steps::Target;
 use wpk_plan::problem::Problem;
 use wpk_plan::{Block, Body, Plan, Port, Step, WeightLayout};
 
@@ -27,7 +27,7 @@ pub fn lower(graph: &Graph, weights: &mut Weights) -> Plan {
 
 /// The problems of an optimized graph on a GPU, with the layouts of their weights, in order.
 pub fn problems(graph: &Graph, weights: &mut Weights, tf32: bool) -> Vec<(Problem, WeightLayout)> {
-    steps::lower(graph, weights, Target::Gpu { tf32 }).steps.into_iter().map(|d| (d.problem, d.layout)).collect()
+    steps::lower(graph, weights, Target::Gpu { tf32, keep_fp32: &[] }).steps.into_iter().map(|d| (d.problem, d.layout)).collect()
 }
 
 fn plan(graph: &Graph, target: &str, steps: Vec<Step>, (arena, zeroed): (usize, usize)) -> Plan {

@@ -66,22 +66,27 @@ struct Lowering<'a> {
     homes: Vec<Option<(Home, View)>>,
     dense: Vec<Option<Buffer>>,
     placement: Placement,
-    target: Target,
+    target: Target<'a>,
     arena: Vec<usize>,
     steps: Vec<Draft>,
 }
 
 /// What steps are made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum Target<'a> {
     /// The runtime's kernels.
     Cpu,
-    /// Generated kernels, whose products of `f32` may be rounded to TF32 or not.
-    Gpu { tf32: bool },
+    /// Generated kernels.
+    Gpu {
+        /// Whether products of `f32` may be rounded to TF32.
+        tf32: bool,
+        /// Patterns of the names of nodes where they may not.
+        keep_fp32: &'a [String],
+    },
 }
 
 /// Lowers every node.
-pub fn lower(graph: &Graph, weights: &mut Weights, target: Target) -> Drafts {
+pub fn lower(graph: &Graph, weights: &mut Weights, target: Target<'_>) -> Drafts {
     let mut arena = vec![];
     let placement = Placement::new(graph, &mut |v| fresh(graph, &mut arena, v));
     let n = graph.values.len();
@@ -214,7 +219,7 @@ impl Lowering<'_> {
             outputs.push(Operand { dtype: graph.dtype(o), view });
         }
         let Some(mut problem) = problem(&node.op, &inputs, &outputs) else { return };
-        let tf32 = self.target == Target::Gpu { tf32: true };
+        let tf32 = matches!(self.target, Target::Gpu { tf32: true, keep_fp32 } if !node.origin.matches(keep_fp32));
         match &mut problem {
             Problem::Contraction(c) => {
                 c.tf32 = tf32 && c.dtype == DType::F32 && c.sum == DType::F32;

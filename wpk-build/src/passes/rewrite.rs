@@ -75,7 +75,7 @@ impl Rewrite<'_> {
 
     /// Whether the user wants a node in single precision.
     pub fn keeps_fp32(&self, origin: &Origin) -> bool {
-        origin.nodes.iter().any(|n| self.keep_fp32.iter().any(|pattern| matches(pattern, n)))
+        origin.matches(self.keep_fp32)
     }
 
     /// Whether a new value is read at most once.
@@ -93,16 +93,6 @@ impl Rewrite<'_> {
     pub fn merge_origin(&mut self, node: &Node, with: ValueId) {
         let other = self.b.graph.node(with).map(|n| n.origin.clone()).unwrap_or_default();
         self.b.origin = other.join(&node.origin);
-    }
-}
-
-/// Whether a pattern with `*` for any text matches a whole name.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => {
-            name.strip_prefix(start).is_some_and(|name| (0..=name.len()).any(|i| name.is_char_boundary(i) && matches(rest, &name[i..])))
-        }
     }
 }
 
