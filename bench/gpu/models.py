@@ -36,8 +36,8 @@ def figure(tool, folder, model, precision, batch, keep):
         note = done.stderr.strip()[-200:]
     else:
         bar = "" if float(error) <= BARS[precision] else f", over {BARS[precision]:.0e}"
-        note = (f"relative error {error} against float64{bar}; {found(r'(\d+) runs give')} runs give the same bits; "
-                f"host {found(r'takes ([\d.]+) us')} us; loaded in {found(r'loaded in (\d+)')} ms")
+        runs, host, load = found(r"(\d+) runs give"), found(r"takes ([\d.]+) us"), found(r"loaded in (\d+)")
+        note = f"relative error {error} against float64{bar}; {runs} runs give the same bits; host {host} us; loaded in {load} ms"
         note += f"; {len(keep)} patterns kept in fp32" if keep else ""
     peer = "wpk-nothing-kept" if not keep and (model, precision) in KEEP else "wpk-heuristic"
     print(json.dumps(dict(suite="model", name=f"{model} {precision} b{batch}", peer=peer, ms=ms and float(ms), note=note)), flush=True)

@@ -35,6 +35,8 @@ pub struct Writer {
     /// Whether it may start before the kernels it depends on have ended, and whether it waits for them so far.
     dependents: bool,
     waits: bool,
+    /// Most blocks of a kernel that does.
+    early: u32,
     constant: Vec<u32>,
     /// Whether results are rounded to half precision, so that elementary functions need not be exact in `f32`.
     pub fast: bool,
@@ -48,7 +50,7 @@ impl Writer {
 
     /// An empty kernel for an architecture.
     pub fn for_arch(arch: &Arch) -> Self {
-        Self { packs: arch.copies, dependents: arch.dependents, ..Self::new() }
+        Self { packs: arch.copies, dependents: arch.dependents, early: dependents::BLOCKS * arch.sms as u32, ..Self::new() }
     }
 
     /// Whether two floats become halves of one register by one instruction.
@@ -63,7 +65,8 @@ impl Writer {
             dependents::arrange(&mut body, self.waits);
         }
         let (name, shared, constant) = (name.to_owned(), self.shared, self.constant);
-        Kernel { name, params, threads, blocks, shared, workspace: 0, zeroed: 0, constant, body }
+        let kernel = Kernel { name, params, threads, blocks, shared, workspace: 0, zeroed: 0, constant, body };
+        if blocks > self.early { kernel.alone() } else { kernel }
     }
 
     fn say(&mut self, stmt: Stmt) {

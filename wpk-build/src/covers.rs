@@ -79,6 +79,9 @@ pub struct Target<'a> {
 /// Passes that GPU plans do without: their kernels check bounds as they copy.
 const GPU_WITHOUT: &str = "explicit_padding";
 
+/// A cover is left for one that is estimated to take this part of its time: estimates err by as much.
+const GAIN: f64 = 0.95;
+
 /// The cheapest GPU plan of a graph, and the covers that were compared; or the steps without a kernel in the first cover.
 pub type GpuChoice = Result<(Plan, Vec<Choice>), Vec<String>>;
 
@@ -99,7 +102,7 @@ pub fn choose_gpu(common: &Optimized, weights: &mut Weights, modules: &mut Modul
         known.push(text);
         match lower::lower_gpu(&optimized, &mut Weights::untold(), modules, kernels) {
             Ok((_, cost)) => {
-                if best.as_ref().is_none_or(|b| cost < choices[b.1].cost) {
+                if best.as_ref().is_none_or(|b| cost < GAIN * choices[b.1].cost) {
                     best = Some((optimized, choices.len()));
                 }
                 choices.push(Choice { name: cover.name, cost, chosen: false });

@@ -49,6 +49,18 @@ pub struct Generated {
     pub cost: f64,
 }
 
+impl Generated {
+    fn early(self, early: bool) -> Self {
+        if early { self } else { Self { kernel: self.kernel.alone(), ..self } }
+    }
+}
+
+/// Whether a problem's kernels may start before those they depend on have ended. That was measured to help half types and to hurt
+/// others (docs/notes/gpu-kernels.md).
+fn starts_early(problem: &Problem) -> bool {
+    problem.outputs().iter().all(|o| o.dtype.bytes() <= 2)
+}
+
 /// The kernel of a problem by the schedule that estimates prefer, among all families that compute it.
 ///
 /// # Errors
@@ -57,6 +69,10 @@ pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result
     if let Some(o) = problem.inputs().iter().chain(&problem.outputs()).find(|o| Format::of(o.dtype).is_some()) {
         return Err(Unsupported(format!("elements of {} are not converted on a GPU yet", o.dtype)));
     }
+    preferred(problem, layout, arch).map(|made| made.early(starts_early(problem)))
+}
+
+fn preferred(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Generated, Unsupported> {
     match problem {
         Problem::Map(m) => best(m, arch)?.make(|s| pointwise(m, s, arch)),
         Problem::Contraction(c) => contraction(c, layout, arch),

@@ -2,7 +2,7 @@
 
 use super::{
     Direct, Flash, Folded, Generated, IndexProblem, Indexed, Mma, Pointwise, Product, Reduction, RowProblem, Rows, Simt, Unsupported,
-    attention, direct, indexed, mma, pointwise, reduction, rows, simt,
+    attention, direct, indexed, mma, pointwise, reduction, rows, simt, starts_early,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -30,6 +30,8 @@ pub struct Space<'a> {
     pub family: &'static str,
     /// Its parameters.
     pub params: &'static [Param],
+    /// Whether its kernels may start before those they depend on have ended.
+    early: bool,
     estimate: OfValues<'a, Option<f64>>,
     generate: OfValues<'a, Result<(Kernel, String), Unsupported>>,
     all: Box<dyn Fn() -> Vec<Candidate> + 'a>,
@@ -47,7 +49,7 @@ impl Space<'_> {
     /// Where it is not legal, or cannot be generated.
     pub fn generate(&self, values: &[u32]) -> Result<Generated, Unsupported> {
         let cost = self.estimate(values).ok_or_else(|| Unsupported(format!("{} {values:?} is not legal", self.family)))?;
-        (self.generate)(values).map(|(kernel, schedule)| Generated { kernel, schedule, cost })
+        (self.generate)(values).map(|(kernel, schedule)| Generated { kernel, schedule, cost }.early(self.early))
     }
 
     /// Every legal schedule.
@@ -70,6 +72,7 @@ where
     Space {
         family: S::FAMILY,
         params: S::PARAMS,
+        early: false,
         estimate: Box::new(move |values| {
             let s = known(values).then(|| S::from_values(values)).filter(|s| s.legal(&facts))?;
             Some(s.cost(&facts))
@@ -87,6 +90,10 @@ where
 
 /// The families that compute a problem.
 pub fn spaces<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<Space<'a>> {
+    families(problem, layout, arch).into_iter().map(|space| Space { early: starts_early(problem), ..space }).collect()
+}
+
+fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<Space<'a>> {
     match problem {
         Problem::Map(p) => vec![space::<Pointwise>(p.clone(), arch, move |p, s| pointwise(p, s, arch))],
         Problem::Contraction(c) => {

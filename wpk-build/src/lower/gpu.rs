@@ -62,12 +62,10 @@ impl<'a> Modules<'a> {
         if let Some(fault) = kernel.verify().first() {
             return Err(format!("the generated kernel is not valid: {fault}"));
         }
-        // Measured to help here and to hurt elsewhere: see docs/notes/gpu-kernels.md.
-        let half = problem.outputs().iter().all(|o| o.dtype.bytes() <= 2);
         let found = Known {
             module: self.list.len() as u32,
             memory: (kernel.workspace, kernel.zeroed),
-            overlaps: half && kernel.overlaps(),
+            overlaps: kernel.overlaps(),
             schedule,
             cost,
         };
