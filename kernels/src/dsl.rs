@@ -50,7 +50,7 @@ impl Writer {
 
     /// An empty kernel for an architecture.
     pub fn for_arch(arch: &Arch) -> Self {
-        Self { packs: arch.copies, dependents: arch.dependents, early: dependents::BLOCKS * arch.sms as u32, ..Self::new() }
+        Self { packs: arch.copies, dependents: arch.dependents, early: dependents::BLOCKS * arch.sms, ..Self::new() }
     }
 
     /// Whether two floats become halves of one register by one instruction.

@@ -1,8 +1,8 @@
 //! What an operator's importer works with.
 
 use crate::graph::{Builder, Def, Literal, ValueId};
+use crate::import::{Importer, State};
 use crate::onnx::{Attributes, Source};
-use std::collections::BTreeMap;
 use wpk_plan::DType;
 
 /// Why a node cannot be imported.
@@ -12,6 +12,18 @@ pub struct Refusal {
     pub message: String,
     /// What to do.
     pub help: Option<String>,
+}
+
+impl Refusal {
+    /// What was told already, about a node within the node.
+    pub fn reported() -> Self {
+        Self { message: String::new(), help: None }
+    }
+
+    /// Whether it was.
+    pub fn is_reported(&self) -> bool {
+        self.message.is_empty()
+    }
 }
 
 impl From<String> for Refusal {
@@ -41,8 +53,8 @@ pub struct Context<'a> {
     pub inputs: Vec<Option<ValueId>>,
     /// Whether each output is wanted.
     pub wanted: Vec<bool>,
-    /// The values before it by name, for attributes that name tensors.
-    pub names: &'a BTreeMap<&'a str, ValueId>,
+    /// What else the import knows: names, and what was refused.
+    pub state: &'a mut State,
     /// The file, for tensors in attributes.
     pub source: &'a Source,
 }
@@ -63,6 +75,14 @@ impl Context<'_> {
             Some(Def::Sequence(values)) => Ok(values.clone()),
             _ => Err(format!("input {i} is no sequence").into()),
         }
+    }
+
+    /// The outputs of the graph in an attribute for some inputs; its nodes join the graph.
+    pub fn body(&mut self, attribute: &str, inputs: &[ValueId]) -> Imported {
+        let Some(graph) = self.attrs.get(attribute).and_then(|a| a.g.as_ref()) else {
+            return Err(format!("attribute {attribute} holds no graph").into());
+        };
+        Importer { source: self.source, b: self.b, state: self.state }.subgraph(graph, inputs)
     }
 
     /// A position in a sequence of `n` from a constant in input `i`, the last by default.
@@ -138,6 +158,20 @@ impl Context<'_> {
     /// Refuses an attribute value.
     pub fn unsupported<T>(&self, what: &str, value: impl std::fmt::Display) -> Result<T, Refusal> {
         Err(format!("{what}={value} is not supported").into())
+    }
+
+    /// Every element of `x` where a truth value holds, else of `y`.
+    pub fn chosen(&mut self, condition: ValueId, x: ValueId, y: ValueId) -> Result<ValueId, Refusal> {
+        if x == y {
+            return Ok(x);
+        }
+        let types = [x, y].map(|v| (self.dtype(v), self.shape(v)));
+        if types[0] != types[1] || [x, y].iter().any(|&v| matches!(self.b.graph.value(v).def, Def::Sequence(_))) {
+            let [a, b] = types;
+            return Err(format!("what is chosen at run time is {}{:?} or {}{:?}: both must be alike", a.0, a.1, b.0, b.1).into());
+        }
+        let condition = self.b.reshape(condition, &[])?;
+        Ok(self.b.map(&[condition, x, y], |f, i| f.select(i[0], i[1], i[2]))?)
     }
 
     /// A vector along dimension `axis` of `rank`, for broadcasting: `[n]` becomes `[n, 1, 1]`.

@@ -7,7 +7,7 @@ use crate::gradient::gradient;
 pub(super) const OP: OpDef = OpDef { name: "ai.onnx.preview.training::Gradient", import };
 
 fn import(cx: &mut Context<'_>) -> Imported {
-    let named = |name: &str| cx.names.get(name).copied().ok_or_else(|| Refusal::from(format!("there is no tensor {name:?} before it")));
+    let named = |name: &str| cx.state.named(name).ok_or_else(|| Refusal::from(format!("there is no tensor {name:?} before it")));
     let xs = cx.attrs.texts("xs").iter().map(|x| named(x)).collect::<Result<Vec<_>, _>>()?;
     let y = named(&cx.attrs.text("y").unwrap_or_default())?;
     if cx.all()?.get(..xs.len()) != Some(xs.as_slice()) {

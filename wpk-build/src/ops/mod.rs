@@ -76,6 +76,7 @@ mod hard_sigmoid;
 mod hard_swish;
 mod hardmax;
 mod identity;
+mod if_;
 mod instance_normalization;
 mod is_inf;
 mod is_nan;
@@ -85,6 +86,7 @@ mod less;
 mod less_or_equal;
 mod log;
 mod log_softmax;
+mod loop_;
 mod lp_normalization;
 mod lp_pool;
 mod lrn;
@@ -133,6 +135,7 @@ mod rms_normalization;
 mod rnn;
 mod rotary_embedding;
 mod round;
+mod scan;
 mod scatter_elements;
 mod scatter_nd;
 mod selu;
@@ -266,6 +269,7 @@ op_table! {
     hard_swish,
     hardmax,
     identity,
+    if_,
     instance_normalization,
     is_inf,
     is_nan,
@@ -275,6 +279,7 @@ op_table! {
     less_or_equal,
     log,
     log_softmax,
+    loop_,
     lp_normalization,
     lp_pool,
     lrn,
@@ -319,6 +324,7 @@ op_table! {
     rnn,
     rotary_embedding,
     round,
+    scan,
     scatter_elements,
     scatter_nd,
     selu,
