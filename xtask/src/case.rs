@@ -36,6 +36,10 @@ pub enum Verdict {
     Panicked(String),
 }
 
+/// Cases whose expected values are not exact to their own tolerance, with the absolute one that holds for them: the inverse transform was
+/// computed in single precision on inputs up to 99, and has 1.9e-7 where the result is zero.
+const INEXACT: [(&str, f64); 2] = [("test_dft_inverse", 1e-6), ("test_dft_inverse_opset19", 1e-6)];
+
 /// The cases of a folder.
 pub fn cases(data: &Path, kind: &str) -> Result<Vec<Case>, String> {
     let folder = data.join(kind);
@@ -53,13 +57,10 @@ pub fn cases(data: &Path, kind: &str) -> Result<Vec<Case>, String> {
         sets.sort();
         let limits = std::fs::read(dir.join("data.json")).ok().and_then(|b| serde_json::from_slice::<serde_json::Value>(&b).ok());
         let limit = |key: &str, default: f64| limits.as_ref().and_then(|l| l.get(key)?.as_f64()).unwrap_or(default);
-        Case {
-            name: dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-            model: dir.join("model.onnx"),
-            sets,
-            rtol: limit("rtol", 1e-3),
-            atol: limit("atol", 1e-7),
-        }
+        let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let inexact = INEXACT.iter().find(|c| c.0 == name).map(|c| c.1);
+        let (rtol, atol) = (limit("rtol", 1e-3), inexact.unwrap_or_else(|| limit("atol", 1e-7)));
+        Case { name, model: dir.join("model.onnx"), sets, rtol, atol }
     };
     Ok(entries.into_iter().filter(|p| p.join("model.onnx").is_file()).map(case).collect())
 }

@@ -1,7 +1,7 @@
 //! Core operations.
 
-use wpk_plan::ScalarFn;
 use wpk_plan::problem::{NormKind, ReduceKind, ScatterReduce, WindowDim, WindowKind};
+use wpk_plan::{DType, ScalarFn};
 
 /// What a node computes. Shapes are static, so an operation states its result's extents where its inputs do not.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,6 +11,8 @@ pub enum Op {
     Map { function: ScalarFn, shape: Vec<usize> },
     /// The same elements in row-major order under other extents.
     Reshape(Vec<usize>),
+    /// The same bits as elements of another type of the same size.
+    BitCast(DType),
     /// Dimension `d` of the result is dimension `perm[d]` of the input.
     Transpose(Vec<usize>),
     /// `count[d]` elements from `start[d]` in steps of `step[d]`.
@@ -83,6 +85,7 @@ impl Op {
         match self {
             Self::Map { .. } => "map",
             Self::Reshape(_) => "reshape",
+            Self::BitCast(_) => "bit_cast",
             Self::Transpose(_) => "transpose",
             Self::Slice { .. } => "slice",
             Self::Expand(_) => "expand",

@@ -14,7 +14,7 @@ impl Display for Op {
         f.write_str(self.name())?;
         match self {
             Self::Map { function, .. } => write!(f, " {function}"),
-            Self::Reshape(_) | Self::Expand(_) => Ok(()),
+            Self::Reshape(_) | Self::Expand(_) | Self::BitCast(_) => Ok(()),
             Self::Transpose(perm) => write!(f, " {perm:?}"),
             Self::Slice { start, step, .. } => write!(f, " from {start:?} by {step:?}"),
             Self::Concat(axis) => write!(f, " axis {axis}"),

@@ -15,6 +15,7 @@ pub fn infer(op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
         op,
         Op::Map { .. }
             | Op::Reshape(_)
+            | Op::BitCast(_)
             | Op::Transpose(_)
             | Op::Slice { .. }
             | Op::Expand(_)
@@ -73,6 +74,12 @@ fn rule(op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
             let len = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
             ensure(len == Some(s.iter().product()), || format!("{t}{s:?} cannot be reshaped to {shape:?}"))?;
             one(*t, shape.clone())
+        }
+        Op::BitCast(to) => {
+            let (t, s) = get(0)?;
+            let sizes = [*t, *to].map(DType::packed_bits);
+            ensure(sizes[0] == sizes[1], || format!("elements of {t} have {} bits, those of {to} {}", sizes[0], sizes[1]))?;
+            one(*to, s.clone())
         }
         Op::Transpose(perm) => {
             let (t, s) = get(0)?;

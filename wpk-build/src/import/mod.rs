@@ -157,9 +157,7 @@ impl Importer<'_, '_> {
         }
         let shape = match (options.shapes.get(name), &tensor.shape) {
             (Some(shape), _) => shape.clone(),
-            (None, Some(shape)) => {
-                shape.dim.iter().enumerate().map(|(d, dim)| extent(options, name, d, dim)).collect::<Result<_, _>>()?
-            }
+            (None, Some(shape)) => shape.dim.iter().enumerate().map(|(d, dim)| extent(options, name, d, dim)).collect::<Result<_, _>>()?,
             (None, None) => return Err(fail("the model states no extents".to_owned()).help("give them with `.shape(input, &[...])`")),
         };
         let bytes = shape.iter().try_fold(dtype.bytes(), |n, &d: &usize| n.checked_mul(d.max(1)));
@@ -189,8 +187,8 @@ impl Importer<'_, '_> {
             let values: Vec<f64> = (0..mean.len()).map(f).collect();
             b.constant(Literal::floats(DType::F32, &[mean.len(), 1, 1], &values))
         };
-        let scale = by_channel(&mut self.b, &|c| 1.0 / (255.0 * deviation[c]));
-        let shift = by_channel(&mut self.b, &|c| -mean[c] / deviation[c]);
+        let scale = by_channel(self.b, &|c| 1.0 / (255.0 * deviation[c]));
+        let shift = by_channel(self.b, &|c| -mean[c] / deviation[c]);
         self.b.map(&[planes, scale, shift], |f, x| {
             let value = f.cast(x[0], DType::F32);
             let scaled = f.binary(Binary::Mul, value, x[1]);
@@ -288,8 +286,7 @@ fn extent(options: &Options, input: &str, d: usize, dim: &proto::Dim) -> Result<
         (_, Some(name)) if !name.is_empty() => {
             let known = options.dims.get(name).copied();
             known.ok_or_else(|| {
-                fail(format!("is the symbol {name:?}"))
-                    .help(format!("give its value: `dims = {{ {name}: [1] }}` or `.dim({name:?}, [1])`"))
+                fail(format!("is the symbol {name:?}")).help(format!("give its value: `dims = {{ {name}: [1] }}` or `.dim({name:?}, [1])`"))
             })
         }
         (Some(n), _) => usize::try_from(*n).map_err(|_| fail(format!("is {n}"))),

@@ -1,7 +1,7 @@
 //! Which names stand for which values: a graph sees those of the graphs around it, the body of a function does not.
 
 use crate::graph::ValueId;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Names by scope, the innermost last.
 pub struct Scopes {
@@ -11,7 +11,7 @@ pub struct Scopes {
 #[derive(Default)]
 struct Scope {
     /// Values by name; none where the definition failed, so that what reads it is not reported too.
-    names: HashMap<String, Option<ValueId>>,
+    names: BTreeMap<String, Option<ValueId>>,
     /// Whether names of the scopes around it are not seen.
     closed: bool,
 }
@@ -35,7 +35,7 @@ impl Scopes {
 
     /// Begins an inner scope.
     pub fn push(&mut self, closed: bool) {
-        self.scopes.push(Scope { names: HashMap::new(), closed });
+        self.scopes.push(Scope { names: BTreeMap::new(), closed });
     }
 
     /// Ends the innermost scope.

@@ -29,7 +29,8 @@ impl Importer<'_, '_> {
         }
         let given = |name: &str| node.attribute.iter().find(|a| a.name == name);
         let default = |name: &str| function.attribute_proto.iter().find(|a| a.name == name);
-        let nodes: Vec<proto::Node> = function.node.iter().map(|n| with_attributes(n, &|name| given(name).or_else(|| default(name)))).collect();
+        let nodes: Vec<proto::Node> =
+            function.node.iter().map(|n| with_attributes(n, &|name| given(name).or_else(|| default(name)))).collect();
         let sets = version(&function.opset_import);
         let outer = self.state.version;
         self.state.version = if sets > 1 { sets } else { outer };
@@ -41,7 +42,8 @@ impl Importer<'_, '_> {
                 self.state.scopes.set(name, Some(value));
             }
         }
-        let absent: Vec<&str> = function.input.iter().enumerate().filter(|(i, _)| inputs.get(*i).copied().flatten().is_none()).map(|i| i.1.as_str()).collect();
+        let absent: Vec<&str> =
+            function.input.iter().enumerate().filter(|(i, _)| inputs.get(*i).copied().flatten().is_none()).map(|i| i.1.as_str()).collect();
         let nodes: Vec<proto::Node> = nodes.into_iter().map(|n| without_inputs(n, &absent)).collect();
         let results = self.body(&nodes, function.output.iter().map(String::as_str));
         self.state.scopes.pop();

@@ -29,6 +29,10 @@ pub fn problem(op: &Op, inputs: &[Operand], outputs: &[Operand]) -> Option<Probl
             let from = crate::graph::view(op, &x?.view)?;
             Problem::Move(Move { dtype: out.dtype, parts: vec![Part { from, to: out.view.clone() }], out: out.view, fill: None })
         }
+        Op::BitCast(to) => {
+            let part = Part { from: inputs[0].view.clone(), to: out.view.clone() };
+            Problem::Move(Move { dtype: *to, parts: vec![part], out: out.view.clone(), fill: None })
+        }
         Op::Concat(axis) => {
             let mut at = 0;
             let parts = inputs.iter().map(|i| {

@@ -210,6 +210,9 @@ impl Lowering<'_> {
             inputs.push(operand);
             args.push(arg);
         }
+        if let Op::BitCast(to) = node.op {
+            args[0].1 = to;
+        }
         let mut outputs = vec![];
         for &o in &node.outputs {
             let (graph, arena) = (self.graph, &mut self.arena);

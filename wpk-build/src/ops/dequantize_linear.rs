@@ -9,9 +9,6 @@ pub(super) const OP: OpDef = OpDef { name: "DequantizeLinear", import };
 
 fn import(cx: &mut Context<'_>) -> Imported {
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
-    if cx.attrs.int("block_size").unwrap_or(0) != 0 {
-        return cx.unsupported("block_size", cx.attrs.int("block_size").unwrap_or(0));
-    }
     let to = match cx.attrs.int("output_dtype").filter(|&t| t != 0) {
         Some(t) => dtype(t as i32).map_err(|t| format!("dequantization to {t} type is not supported"))?,
         None => cx.dtype(scale),

@@ -19,6 +19,7 @@ mod atanh;
 mod attention;
 mod average_pool;
 mod batch_normalization;
+mod bit_cast;
 mod bit_shift;
 mod bitwise_and;
 mod bitwise_not;
@@ -27,10 +28,12 @@ mod bitwise_xor;
 mod blackman_window;
 mod cast;
 mod cast_like;
+mod causal_conv_with_state;
 mod ceil;
 mod celu;
 mod center_crop_pad;
 mod clip;
+mod col2_im;
 mod concat;
 mod concat_from_sequence;
 mod constant;
@@ -45,6 +48,8 @@ mod cum_prod;
 mod cum_sum;
 mod depth_to_space;
 mod dequantize_linear;
+mod det;
+mod dft;
 mod div;
 mod dropout;
 mod dynamic_quantize_linear;
@@ -57,6 +62,7 @@ mod expand;
 mod eye_like;
 mod flatten;
 mod floor;
+mod fourier;
 mod gather;
 mod gather_elements;
 mod gather_nd;
@@ -68,6 +74,7 @@ mod global_max_pool;
 mod gradient;
 mod greater;
 mod greater_or_equal;
+mod grid_sample;
 mod group_normalization;
 mod gru;
 mod hamming_window;
@@ -84,6 +91,7 @@ mod layer_normalization;
 mod leaky_relu;
 mod less;
 mod less_or_equal;
+mod linear_attention;
 mod log;
 mod log_softmax;
 mod loop_;
@@ -95,7 +103,9 @@ mod mat_mul;
 mod mat_mul_integer;
 mod max;
 mod max_pool;
+mod max_unpool;
 mod mean;
+mod mean_variance_normalization;
 mod min;
 mod mish;
 mod mod_;
@@ -136,6 +146,7 @@ mod rnn;
 mod rotary_embedding;
 mod round;
 mod scan;
+mod scatter;
 mod scatter_elements;
 mod scatter_nd;
 mod selu;
@@ -163,12 +174,14 @@ mod split;
 mod split_to_sequence;
 mod sqrt;
 mod squeeze;
+mod stft;
 mod string_normalizer;
 mod sub;
 mod sum;
 mod swish;
 mod tan;
 mod tanh;
+mod tensor_scatter;
 mod thresholded_relu;
 mod tile;
 mod top_k;
@@ -213,6 +226,7 @@ op_table! {
     attention,
     average_pool,
     batch_normalization,
+    bit_cast,
     bit_shift,
     bitwise_and,
     bitwise_not,
@@ -221,10 +235,12 @@ op_table! {
     blackman_window,
     cast,
     cast_like,
+    causal_conv_with_state,
     ceil,
     celu,
     center_crop_pad,
     clip,
+    col2_im,
     concat,
     concat_from_sequence,
     constant,
@@ -238,6 +254,8 @@ op_table! {
     cum_sum,
     depth_to_space,
     dequantize_linear,
+    det,
+    dft,
     div,
     dropout,
     dynamic_quantize_linear,
@@ -261,6 +279,7 @@ op_table! {
     gradient,
     greater,
     greater_or_equal,
+    grid_sample,
     group_normalization,
     gru,
     hamming_window,
@@ -277,6 +296,7 @@ op_table! {
     leaky_relu,
     less,
     less_or_equal,
+    linear_attention,
     log,
     log_softmax,
     loop_,
@@ -288,7 +308,9 @@ op_table! {
     mat_mul_integer,
     max,
     max_pool,
+    max_unpool,
     mean,
+    mean_variance_normalization,
     min,
     mish,
     mod_,
@@ -325,6 +347,7 @@ op_table! {
     rotary_embedding,
     round,
     scan,
+    scatter,
     scatter_elements,
     scatter_nd,
     selu,
@@ -351,12 +374,14 @@ op_table! {
     split_to_sequence,
     sqrt,
     squeeze,
+    stft,
     string_normalizer,
     sub,
     sum,
     swish,
     tan,
     tanh,
+    tensor_scatter,
     thresholded_relu,
     tile,
     top_k,

@@ -2,7 +2,7 @@
 
 use super::cast::saturated;
 use super::{Context, Imported, OpDef, Refusal};
-use crate::graph::ValueId;
+use crate::graph::{Op, ValueId};
 use crate::onnx::dtype;
 use wpk_plan::minifloat::Format;
 use wpk_plan::{Binary, DType, Unary};
@@ -12,9 +12,6 @@ pub(super) const OP: OpDef = OpDef { name: "QuantizeLinear", import };
 fn import(cx: &mut Context<'_>) -> Imported {
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
     let zero = cx.optional(2);
-    if cx.attrs.int("block_size").unwrap_or(0) != 0 {
-        return cx.unsupported("block_size", cx.attrs.int("block_size").unwrap_or(0));
-    }
     let named = cx.attrs.int("output_dtype").filter(|&t| t != 0);
     let to = match (zero, named) {
         (Some(zero), _) => cx.dtype(zero),
@@ -53,9 +50,27 @@ fn import(cx: &mut Context<'_>) -> Imported {
     Ok(vec![y])
 }
 
-/// A scale or zero point so that it broadcasts against `x`: along `axis` where it is a vector.
+/// A scale or zero point so that it broadcasts against `x`: along `axis` where it is a vector, one for each block along it where a
+/// block size is given.
 pub(super) fn aligned(cx: &mut Context<'_>, v: ValueId, x: ValueId) -> Result<ValueId, Refusal> {
     let (shape, rank) = (cx.shape(v), cx.shape(x).len());
+    if let Some(block) = cx.attrs.int("block_size").and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0) {
+        let axis = cx.axis(cx.attrs.int("axis").unwrap_or(1), rank)?;
+        let extents = cx.shape(x);
+        let fits = |d: usize| if d == axis { shape[d] == extents[d].div_ceil(block) } else { shape[d] == extents[d] };
+        if shape.len() != rank || !(0..rank).all(fits) {
+            return Err(format!("a scale of {shape:?} does not fit blocks of {block} in {extents:?}").into());
+        }
+        let mut split = shape.clone();
+        split.insert(axis + 1, 1);
+        let v = cx.b.reshape(v, &split)?;
+        split[axis + 1] = block;
+        let v = cx.b.one(Op::Expand(split), &[v])?;
+        let mut joined = shape;
+        joined[axis] *= block;
+        let v = cx.b.reshape(v, &joined)?;
+        return Ok(cx.b.range(v, axis, 0, extents[axis])?);
+    }
     if shape.iter().product::<usize>() == 1 {
         return Ok(cx.b.reshape(v, &[])?);
     }

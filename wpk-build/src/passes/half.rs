@@ -42,6 +42,7 @@ fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId], half: DType) -> R
             };
             cx.b.add(op, &operands).map(Some)
         }
+        Op::BitCast(_) => all(cx, node, inputs, 1, cx.old.dtype(node.inputs[0])),
         // Positions and running sums are exact.
         Op::Scan { .. } | Op::TopK { .. } | Op::ArgReduce { .. } | Op::ScatterElements { .. } | Op::ScatterNd { .. } => {
             all(cx, node, inputs, inputs.len(), DType::F32)

@@ -8,6 +8,10 @@ use wpk_plan::{DType, Expr, ScalarFn};
 
 pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
     let inputs = inputs.iter().map(|&v| float(cx, v)).collect::<Result<Vec<_>, _>>()?;
+    if let Op::BitCast(_) = node.op {
+        let original = cx.b.cast(inputs[0], cx.old.dtype(node.inputs[0]))?;
+        return cx.b.add(node.op.clone(), &[original]).map(Some);
+    }
     if let Op::Map { function, shape } = &node.op {
         let op = Op::Map { function: widened(function), shape: shape.clone() };
         return cx.b.add(op, &inputs).map(Some);
