@@ -50,7 +50,7 @@ fn emit(case: &Case, folder: &Path, index: usize) -> Result<Option<(String, Stri
     let Ok((inputs, expected)) = case.read(case.sets.first()) else { return Ok(None) };
     let Ok((compiled, bound)) = case.compile(&inputs) else { return Ok(None) };
     let plan = &compiled.program.buckets[0].1;
-    if plan.inputs.iter().chain(&plan.outputs).any(|p| p.shape.len() > 6) {
+    if plan.inputs.iter().chain(&plan.outputs).any(|p| p.shape.len() > 6 || p.dtype.is_storage()) {
         return Ok(None);
     }
     let (name, out) = (format!("Case{index}"), folder.join(format!("case{index}")));

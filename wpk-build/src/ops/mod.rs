@@ -34,6 +34,7 @@ mod celu;
 mod center_crop_pad;
 mod clip;
 mod col2_im;
+mod compress;
 mod concat;
 mod concat_from_sequence;
 mod constant;
@@ -106,14 +107,26 @@ mod max_pool;
 mod max_unpool;
 mod mean;
 mod mean_variance_normalization;
+mod mel_weight_matrix;
 mod min;
 mod mish;
 mod mod_;
+mod ms_bias_gelu;
+mod ms_fast_gelu;
+mod ms_fused_mat_mul;
+mod ms_gelu;
+mod ms_mat_mul_n_bits;
+mod ms_multi_head_attention;
+mod ms_quick_gelu;
+mod ms_skip_layer_normalization;
+mod ms_skip_simplified_layer_normalization;
 mod mul;
 mod neg;
 mod negative_log_likelihood_loss;
+mod non_zero;
 mod not;
 mod one_hot;
+mod optional_has_element;
 mod or_;
 mod p_relu;
 mod pad;
@@ -160,9 +173,11 @@ mod shape;
 mod shrink;
 mod sigmoid;
 mod sign;
+mod simplified_layer_normalization;
 mod sin;
 mod sinh;
 mod size;
+mod skipping;
 mod slice;
 mod softmax;
 mod softmax_cross_entropy_loss;
@@ -241,6 +256,7 @@ op_table! {
     center_crop_pad,
     clip,
     col2_im,
+    compress,
     concat,
     concat_from_sequence,
     constant,
@@ -311,14 +327,26 @@ op_table! {
     max_unpool,
     mean,
     mean_variance_normalization,
+    mel_weight_matrix,
     min,
     mish,
     mod_,
+    ms_bias_gelu,
+    ms_fast_gelu,
+    ms_fused_mat_mul,
+    ms_gelu,
+    ms_mat_mul_n_bits,
+    ms_multi_head_attention,
+    ms_quick_gelu,
+    ms_skip_layer_normalization,
+    ms_skip_simplified_layer_normalization,
     mul,
     neg,
     negative_log_likelihood_loss,
+    non_zero,
     not,
     one_hot,
+    optional_has_element,
     or_,
     p_relu,
     pad,
@@ -361,6 +389,7 @@ op_table! {
     shrink,
     sigmoid,
     sign,
+    simplified_layer_normalization,
     sin,
     sinh,
     size,
