@@ -118,7 +118,7 @@ WHISPER = dict(d_model=64, encoder_layers=2, decoder_layers=2, encoder_attention
 LLAMA = dict(**SMALL, num_key_value_heads=2)
 
 MODELS = {
-    "alexnet": vision("alexnet"), "vgg11_bn": vision("vgg11_bn"), "resnet18": vision("resnet18"), "resnet50": vision("resnet50"),
+    "alexnet": vision("alexnet", 224), "vgg11_bn": vision("vgg11_bn", 224), "resnet18": vision("resnet18"), "resnet50": vision("resnet50"),
     "resnext50_32x4d": vision("resnext50_32x4d"), "densenet121": vision("densenet121"), "inception_v3": vision("inception_v3", 96, init_weights=False, aux_logits=False),
     "googlenet": vision("googlenet", init_weights=False, aux_logits=False),
     "mobilenet_v2": vision("mobilenet_v2"), "mobilenet_v3_small": vision("mobilenet_v3_small"), "shufflenet_v2_x1_0": vision("shufflenet_v2_x1_0"),

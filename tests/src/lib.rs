@@ -1,4 +1,4 @@
-//! What the tests share: models written as text.
+//! What the tests share: models written as text, and GPU plans in the emulator.
 //!
 //! A generated `forward` takes the shape the model has, and nothing else compiles:
 //!
@@ -36,4 +36,5 @@
 //! let _ = digits.forward(&wpk::Tensor::<f64, wpk::Shape4<1, 1, 8, 8>>::zeros());
 //! ```
 
+pub mod emulated;
 pub mod text;

@@ -1,35 +1,10 @@
 //! GPU plans executed in the emulator, step by step, against the float64 evaluator.
 
-use std::collections::BTreeMap;
 use wpk_build::graph::evaluate;
 use wpk_build::onnx::parse;
 use wpk_build::{Compiled, Model, Precision};
-use wpk_kernels::arch::Arch;
-use wpk_kernels::family::heuristic;
-use wpk_kernels::{Rounding, Tensor, emulate};
-use wpk_plan::{Arg, Kernel, Place};
-use wpk_tests::text;
-
-/// The memory of a plan: every place that an argument may name.
-struct Memory {
-    arena: Vec<u8>,
-    weights: Vec<u8>,
-    sections: Vec<usize>,
-    ports: BTreeMap<Place, Vec<u8>>,
-}
-
-impl Memory {
-    fn bytes(&mut self, arg: &Arg) -> &mut [u8] {
-        match arg.place {
-            Place::Arena(at) => &mut self.arena[at..at + arg.bytes],
-            Place::Weight(i) => {
-                let at = self.sections[i as usize];
-                &mut self.weights[at..at + arg.bytes]
-            }
-            place => self.ports.get_mut(&place).expect("a port").as_mut_slice(),
-        }
-    }
-}
+use wpk_kernels::{Rounding, Tensor};
+use wpk_tests::{emulated, text};
 
 fn compile(model: &str, precision: Precision) -> Compiled {
     let source = parse(text::bytes(model)).expect("the model is read");
@@ -38,7 +13,6 @@ fn compile(model: &str, precision: Precision) -> Compiled {
 
 /// The results of the GPU plan, and what they should be.
 fn run(compiled: &Compiled) -> (Vec<Tensor>, Vec<Tensor>) {
-    let arch = Arch::named("sm_80").expect("an architecture");
     let [gpu] = &compiled.program.gpus[..] else { panic!("no GPU plan: {:?}", compiled.refused) };
     let plan = &gpu.plans[0];
     let number = |i: usize| ((i * 2_654_435_761) % 1000) as f64 / 500.0 - 1.0;
@@ -48,30 +22,9 @@ fn run(compiled: &Compiled) -> (Vec<Tensor>, Vec<Tensor>) {
         if p.dtype.is_float() { Tensor::floats(p.dtype, values) } else { Tensor::ints(p.dtype, (0..n as i64).map(|i| i % 3).collect()) }
     };
     let inputs: Vec<Tensor> = plan.inputs.iter().map(one).collect();
-    let mut memory = Memory {
-        arena: vec![0; plan.arena],
-        weights: compiled.blob.to_bytes(),
-        sections: compiled.program.sections.iter().map(|s| s.offset).collect(),
-        ports: BTreeMap::new(),
-    };
-    for (i, t) in inputs.iter().enumerate() {
-        memory.ports.insert(Place::Input(i as u32), t.to_bytes());
-    }
-    for (i, p) in plan.outputs.iter().enumerate() {
-        memory.ports.insert(Place::Output(i as u32), vec![0xa5; p.bytes()]);
-    }
-    for step in plan.body.steps() {
-        let Kernel::Gpu(problem, layout, module) = &step.kernel else { panic!("{step} is no launch") };
-        let made = heuristic(problem, *layout, arch).unwrap_or_else(|e| panic!("{e}")).kernel;
-        assert_eq!(made.text(arch), gpu.modules[*module as usize].text, "the plan holds another kernel");
-        let mut buffers: Vec<Vec<u8>> = step.args.iter().map(|a| memory.bytes(a).to_vec()).collect();
-        emulate::run(&made, &mut buffers).unwrap_or_else(|e| panic!("{step}: {e}"));
-        let first = problem.inputs().len();
-        for (arg, bytes) in step.args.iter().zip(&buffers).skip(first) {
-            memory.bytes(arg).copy_from_slice(bytes);
-        }
-    }
-    let found = plan.outputs.iter().zip(0..).map(|(p, i)| Tensor::from_bytes(p.dtype, &memory.ports[&Place::Output(i)])).collect();
+    let bytes: Vec<Vec<u8>> = inputs.iter().map(Tensor::to_bytes).collect();
+    let results = emulated::run(compiled, &bytes).unwrap_or_else(|e| panic!("{e}"));
+    let found = plan.outputs.iter().zip(&results).map(|(p, r)| Tensor::from_bytes(p.dtype, r)).collect();
     (found, evaluate(&compiled.graphs[0].0, &inputs, Rounding::Never))
 }
 

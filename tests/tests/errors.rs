@@ -174,3 +174,18 @@ fn external_data_stays_in_the_models_folder() {
         assert!(found.contains(expected), "{location}: {found}");
     }
 }
+
+#[test]
+fn parts_of_any_size_are_added_up() {
+    check(
+        "input x f32 4
+         const n i64 2 = 9223372036854775807 9223372036854775807
+         a, y = Split(x, n)
+         output y",
+        "
+Split: parts [9223372036854775807, 9223372036854775807] do not make up 4 for 2 outputs
+  node #0 \"\" (opset 17)
+  input 0: f32[4] \"x\"
+  input 1: i64[2] constant \"n\"",
+    );
+}

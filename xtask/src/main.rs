@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Some("conformance") => conformance::conformance(rest),
         Some("generated") => generated::generated(),
         Some("fuzz") => fuzz::fuzz(rest),
-        _ => Err("usage: cargo xtask test | conformance [--bless] [NAME] | generated | fuzz [COUNT] [SEED]".to_owned()),
+        _ => Err("usage: cargo xtask test | conformance [--bless | --emulated] [NAME] | generated | fuzz [COUNT] [SEED]".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,6 +30,8 @@ pub fn test() -> Outcome {
     }
     step("conformance");
     conformance::conformance(&[])?;
+    step("conformance of GPU plans in the emulator");
+    conformance::conformance(&["--emulated".to_owned()])?;
     step("generated code");
     generated::generated()?;
     step("damaged models");

@@ -1,12 +1,13 @@
 //! Reading at computed positions: gathers and resampling. Every thread computes a few neighbouring elements.
 
+use super::affine::Linear;
 use super::{Unsupported, scalar};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Kernel, MemTy, Ty};
 use crate::schedule::{Schedule, schedule};
-use wpk_plan::DType;
-use wpk_plan::problem::{Gather, Resample};
+use wpk_plan::problem::{Gather, GatherElements, GatherNd, Resample};
+use wpk_plan::{DType, View};
 
 /// The problems that read at computed positions.
 pub enum IndexProblem {
@@ -14,6 +15,10 @@ pub enum IndexProblem {
     Gather(Gather),
     /// Weighted sums of slices.
     Resample(Resample),
+    /// Single elements.
+    Elements(GatherElements),
+    /// Blocks by tuples.
+    Blocks(GatherNd),
 }
 
 impl IndexProblem {
@@ -22,12 +27,20 @@ impl IndexProblem {
         match self {
             Self::Gather(p) => ([p.outer, p.n, p.count, p.inner], p.dtype),
             Self::Resample(p) => ([p.outer, p.n, p.count, p.inner], p.dtype),
+            Self::Elements(p) => ([1, p.shape[p.axis], p.out.iter().product(), 1], p.dtype),
+            Self::Blocks(p) => ([p.batch, p.dims.iter().product(), p.count, p.inner], p.dtype),
         }
+    }
+
+    /// Elements of the tensor that is read.
+    fn read(&self) -> usize {
+        let ([outer, n, _, inner], _) = self.extents();
+        if let Self::Elements(p) = self { p.shape.iter().product() } else { outer * n * inner }
     }
 
     fn taps(&self) -> usize {
         match self {
-            Self::Gather(_) => 1,
+            Self::Gather(_) | Self::Elements(_) | Self::Blocks(_) => 1,
             Self::Resample(p) => p.taps,
         }
     }
@@ -57,7 +70,7 @@ impl Facts {
     fn of(p: &IndexProblem, arch: &Arch) -> Self {
         let ([outer, n, count, inner], dtype) = p.extents();
         let total = outer * count * inner;
-        let small = outer * n * inner < 1 << 30 && (1..1 << 30).contains(&total) && n > 0;
+        let small = p.read() < 1 << 30 && (1..1 << 30).contains(&total) && n > 0;
         Self { total, inner, taps: p.taps(), size: dtype.bytes(), small, arch: *arch }
     }
 }
@@ -84,6 +97,8 @@ pub fn indexed(p: &IndexProblem, s: &Indexed, arch: &Arch) -> Result<Kernel, Uns
     let facts = Facts::of(p, arch);
     let index = match p {
         IndexProblem::Gather(g) => g.index,
+        IndexProblem::Elements(g) => g.index,
+        IndexProblem::Blocks(g) => g.index,
         IndexProblem::Resample(_) => DType::I64,
     };
     let sums = matches!(p, IndexProblem::Resample(_));
@@ -112,6 +127,34 @@ pub fn indexed(p: &IndexProblem, s: &Indexed, arch: &Arch) -> Result<Kernel, Uns
             IndexProblem::Gather(_) => {
                 let from = read(k, point);
                 let to = k.element(2, Val { ty: Ty::S32, ..to }, dtype.bytes());
+                copy(k, dtype, from, to, v);
+            }
+            IndexProblem::Elements(g) => {
+                let mut strides = View::dense(&g.shape).strides;
+                let along = std::mem::take(&mut strides[g.axis]);
+                let others = Linear::view(&View { offset: 0, shape: g.out.clone(), strides }, &g.out);
+                let loops: Vec<usize> = (0..g.out.len()).collect();
+                let base = others.term(k, thread, &loops).offset;
+                let at = position(k, thread, index, n);
+                let moved = k.scaled(at, along);
+                let place = k.add(Val { ty: Ty::S32, ..base }, moved);
+                let (from, to) = (k.element(0, place, dtype.bytes()), k.element(2, Val { ty: Ty::S32, ..to }, dtype.bytes()));
+                copy(k, dtype, from, to, 1);
+            }
+            IndexProblem::Blocks(g) => {
+                let tuple = k.scaled(rest, g.dims.len() as i64);
+                let mut block = k.scaled(outer, n as i64);
+                let mut inner_blocks = n;
+                for (d, &extent) in g.dims.iter().enumerate() {
+                    inner_blocks /= extent;
+                    let entry = k.plus(tuple, d as i64);
+                    let at = position(k, entry, index, extent);
+                    let moved = k.scaled(at, inner_blocks as i64);
+                    block = k.add(Val { ty: Ty::S32, ..block }, moved);
+                }
+                let place = k.scaled(block, inner as i64);
+                let place = k.add(place, Val { ty: Ty::S32, ..element });
+                let (from, to) = (k.element(0, place, dtype.bytes()), k.element(2, Val { ty: Ty::S32, ..to }, dtype.bytes()));
                 copy(k, dtype, from, to, v);
             }
             IndexProblem::Resample(r) => {

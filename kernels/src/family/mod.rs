@@ -89,6 +89,8 @@ fn preferred(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Gen
         Problem::Attention(p) => best(p, arch)?.make(|s| attention(p, s, arch)),
         Problem::Gather(p) => by_index(&IndexProblem::Gather(p.clone()), arch),
         Problem::Resample(p) => by_index(&IndexProblem::Resample(p.clone()), arch),
+        Problem::GatherElements(p) => by_index(&IndexProblem::Elements(p.clone()), arch),
+        Problem::GatherNd(p) => by_index(&IndexProblem::Blocks(p.clone()), arch),
         other => Err(Unsupported(format!("{} has no kernel family yet", other.family()))),
     }
 }

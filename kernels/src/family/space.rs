@@ -118,6 +118,8 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
         }
         Problem::Attention(p) => vec![space::<Flash>(p.clone(), arch, move |p, s| attention(p, s, arch))],
         Problem::Gather(p) => vec![space::<Indexed>(IndexProblem::Gather(p.clone()), arch, move |p, s| indexed(p, s, arch))],
+        Problem::GatherElements(p) => vec![space::<Indexed>(IndexProblem::Elements(p.clone()), arch, move |p, s| indexed(p, s, arch))],
+        Problem::GatherNd(p) => vec![space::<Indexed>(IndexProblem::Blocks(p.clone()), arch, move |p, s| indexed(p, s, arch))],
         Problem::Resample(p) => vec![space::<Indexed>(IndexProblem::Resample(p.clone()), arch, move |p, s| indexed(p, s, arch))],
         _ => vec![],
     }

@@ -51,7 +51,7 @@ fn version(sets: &[proto::OperatorSet]) -> i64 {
 }
 
 /// Nodes that an import looks at, those of a loop's body as often as it runs.
-const NODES: usize = 1 << 18;
+const NODES: usize = 1 << 17;
 
 /// What an import knows beside the graph so far.
 pub struct State {

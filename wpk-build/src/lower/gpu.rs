@@ -140,7 +140,7 @@ fn apart(draft: Draft) -> Vec<Draft> {
         function.outputs = vec![value];
         maps.push((map(vec![], function, out), vec![target]));
     }
-    for (part, arg) in parts.into_iter().zip(&draft.args) {
+    for (part, arg) in parts.into_iter().zip(&draft.args).filter(|p| !p.0.from.is_empty()) {
         let from = Operand { dtype, view: part.from };
         maps.push((map(vec![from], ScalarFn::identity(dtype), part.to), vec![*arg, target]));
     }

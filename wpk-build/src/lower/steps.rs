@@ -221,6 +221,9 @@ impl Lowering<'_> {
             args.push((buffer, graph.dtype(o)));
             outputs.push(Operand { dtype: graph.dtype(o), view });
         }
+        if outputs.iter().all(|o| o.view.is_empty()) {
+            return;
+        }
         let Some(mut problem) = problem(&node.op, &inputs, &outputs) else { return };
         let tf32 = matches!(self.target, Target::Gpu { tf32: true, keep_fp32 } if !node.origin.matches(keep_fp32));
         match &mut problem {

@@ -31,6 +31,9 @@ fn import(cx: &mut Context<'_>) -> Imported {
     if places.iter().try_fold(1usize, |n, &p| n.checked_mul(p)) != Some(columns) {
         return Err(format!("an image of {image:?} has blocks at {places:?} places, not {columns}").into());
     }
+    if rows.checked_mul(taps).is_none_or(|n| n > 1 << 24) {
+        return Err(format!("{rows} rows of {taps} places are too many").into());
+    }
     let channels = rows / taps;
     let single = |i: usize| if i / taps % taps == i % taps { 1.0 } else { 0.0 };
     let filters: Vec<f64> = (0..rows * taps).map(single).collect();

@@ -16,6 +16,9 @@ fn import(cx: &mut Context<'_>) -> Imported {
     if !(1.0..=65536.0).contains(&bands) || !(1.0..=1048576.0).contains(&length) || rate <= 0.0 {
         return Err(format!("{bands} bands of {length} points are not possible").into());
     }
+    if bands * length > f64::from(1u32 << 25) {
+        return Err(format!("{bands} bands of {length} points are too many").into());
+    }
     let t = cx.attrs.int("output_datatype").unwrap_or(1);
     let t = dtype(t as i32).map_err(|t| format!("matrices of {t} are not supported"))?;
     let (bands, bins) = (bands as usize, length as usize / 2 + 1);

@@ -21,7 +21,8 @@ fn import(cx: &mut Context<'_>) -> Imported {
             (0..count).map(|i| each.min(n.saturating_sub(i * each))).collect()
         }
     };
-    if parts.iter().sum::<usize>() != n || parts.len() < cx.wanted.len() {
+    let total = parts.iter().fold(0usize, |sum, &part| sum.saturating_add(part));
+    if total != n || parts.len() < cx.wanted.len() {
         return Err(format!("parts {parts:?} do not make up {n} for {} outputs", cx.wanted.len()).into());
     }
     let mut at = 0;

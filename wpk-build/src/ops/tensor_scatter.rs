@@ -2,9 +2,9 @@
 //! sequence.
 
 use super::{Context, Imported, OpDef};
-use crate::graph::{Literal, Op};
+use crate::graph::Op;
 use wpk_plan::problem::ScatterReduce;
-use wpk_plan::{Binary, DType};
+use wpk_plan::{Binary, DType, ScalarFn};
 
 pub(super) const OP: OpDef = OpDef { name: "TensorScatter", import };
 
@@ -22,8 +22,9 @@ fn import(cx: &mut Context<'_>) -> Imported {
     };
     let mut along = vec![1; shape.len()];
     along[axis] = extents[axis];
-    let steps: Vec<i64> = (0..extents[axis] as i64).collect();
-    let mut at = cx.b.constant(Literal::ints(DType::I64, &along, &steps));
+    let mut step = ScalarFn::default();
+    step.outputs = vec![step.index(axis)];
+    let mut at = cx.b.one(Op::Map { function: step, shape: along }, &[])?;
     if let Some(first) = cx.optional(2) {
         let mut batch = vec![1; shape.len()];
         batch[0] = extents[0];
