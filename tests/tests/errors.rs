@@ -179,13 +179,13 @@ fn external_data_stays_in_the_models_folder() {
 fn parts_of_any_size_are_added_up() {
     check(
         "input x f32 4
-         const n i64 2 = 9223372036854775807 9223372036854775807
-         a, y = Split(x, n)
+         const n i64 3 = 9223372036854775807 9223372036854775807 9223372036854775807
+         a, b, y = Split(x, n)
          output y",
         "
-Split: parts [9223372036854775807, 9223372036854775807] do not make up 4 for 2 outputs
-  node #0 \"\" (opset 17)
+Split: parts [9223372036854775807, 9223372036854775807, 9223372036854775807] do not make up 4 for 3 outputs
+  node  #0 \"\" (opset 17)
   input 0: f32[4] \"x\"
-  input 1: i64[2] constant \"n\"",
+  input 1: i64[3] constant \"n\"",
     );
 }
