@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Models that people export, through both exporters of PyTorch, against PyTorch in float64: one JSON line a model and export.
 
-usage: table.py CARGO_WPK DIR [NAME ...]
+usage: [KINDS="ts17 dynamo18"] table.py CARGO_WPK DIR [NAME ...]
 
 Needs torch, torchvision, timm, transformers, onnx, onnxscript; downloads nothing: weights are random. DIR takes the exports, which are
 removed again. An export that PyTorch itself refuses is a line with `export` and the reason. Exports: the old exporter at opset 17 with a fixed and
-a symbolic batch, the new one at opset 20 (with the batch symbolic) and 18.
+a symbolic batch, the new one at opset 20 (with the batch symbolic) and 18. `gpu` tells why there is no plan for a GPU, where there is none.
 """
 import json, os, subprocess, sys, time, warnings
 warnings.filterwarnings("ignore")
@@ -187,6 +187,8 @@ def main():
             expected = net.double()(*wide).numpy()
             net = net.float()
         for kind, (opset, dynamo, batch) in EXPORTS.items():
+            if kind not in os.environ.get("KINDS", kind).split():
+                continue
             stem = os.path.join(folder, f"{name}-{kind}")
             try:
                 with open(os.devnull, "w") as quiet:
@@ -210,6 +212,9 @@ def main():
             row = dict(model=name, kind=kind, error=float(error[0]) if error else None, seconds=round(time.time() - start, 2))
             if done.returncode:
                 row["refused"] = done.stderr.strip()[:1500]
+            explained = subprocess.run([tool, "wpk", "explain", *command[-5:], "--gpu", "sm_90a"], capture_output=True, text=True).stdout
+            if "no plan for sm_90a:" in explained:
+                row["gpu"] = explained.split("no plan for sm_90a:")[1].strip()[:600]
             line(**row)
             for file in os.listdir(folder):
                 if file.startswith(f"{name}-{kind}."):
