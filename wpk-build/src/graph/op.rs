@@ -110,6 +110,22 @@ impl Op {
         }
     }
 
+    /// Whether results hold elements of inputs unchanged.
+    pub fn moves(&self) -> bool {
+        self.is_view()
+            || matches!(
+                self,
+                Self::BitCast(_)
+                    | Self::Concat(_)
+                    | Self::Pad { .. }
+                    | Self::Gather { .. }
+                    | Self::GatherElements { .. }
+                    | Self::GatherNd { .. }
+                    | Self::ScatterElements { reduce: ScatterReduce::None, .. }
+                    | Self::ScatterNd { reduce: ScatterReduce::None }
+            )
+    }
+
     /// Whether the result holds elements of the input unchanged, by a view of it.
     pub fn is_view(&self) -> bool {
         matches!(self, Self::Reshape(_) | Self::Transpose(_) | Self::Slice { .. } | Self::Expand(_))

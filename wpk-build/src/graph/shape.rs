@@ -11,20 +11,7 @@ const LIMIT: usize = 1 << 40;
 
 /// The types of an operation's results, or what is wrong with its inputs.
 pub fn infer(op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
-    let moves = matches!(
-        op,
-        Op::Map { .. }
-            | Op::Reshape(_)
-            | Op::BitCast(_)
-            | Op::Transpose(_)
-            | Op::Slice { .. }
-            | Op::Expand(_)
-            | Op::Concat(_)
-            | Op::Pad { .. }
-            | Op::Gather { .. }
-            | Op::GatherElements { .. }
-            | Op::GatherNd { .. }
-    );
+    let moves = op.moves() || matches!(op, Op::Map { .. });
     if let Some((t, _)) = inputs.iter().find(|t| t.0.is_storage() && !moves) {
         return Err(format!("elements of {t} are moved and converted only: convert them with Cast or DequantizeLinear first"));
     }

@@ -69,7 +69,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
 }
 
 /// `[batch, rows, heads * depth]` as `[batch, heads, rows, depth]`; four dimensions stay.
-fn heads(cx: &mut Context<'_>, x: ValueId, attribute: &str) -> Result<ValueId, Refusal> {
+pub(super) fn heads(cx: &mut Context<'_>, x: ValueId, attribute: &str) -> Result<ValueId, Refusal> {
     match cx.shape(x)[..] {
         [_, _, _, _] => Ok(x),
         [batch, rows, width] => {

@@ -1,6 +1,7 @@
 //! [com.microsoft::MultiHeadAttention](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MultiHeadAttention): attention of projected queries, keys and values, with their bias, a
 //! mask of keys, a bias of scores, and keys and values of the past.
 
+use super::attention::heads;
 use super::mat_mul::matmul;
 use super::{Context, Imported, OpDef, Refusal};
 use crate::graph::{Op, ValueId};
@@ -9,7 +10,6 @@ use wpk_plan::{Binary, DType, ScalarFn};
 pub(super) const OP: OpDef = OpDef { name: "com.microsoft::MultiHeadAttention", import };
 
 fn import(cx: &mut Context<'_>) -> Imported {
-    let heads = cx.attrs.int("num_heads").and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0).ok_or("there is no usable num_heads")?;
     if cx.inputs.iter().skip(8).any(Option::is_some) {
         return Err("caches of fixed length (inputs 8 and 9) are not supported".into());
     }
@@ -27,7 +27,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
             x = cx.b.binary(Binary::Add, x, part)?;
             at += widths[i];
         }
-        own.push(by_head(cx, x, heads)?);
+        own.push(heads(cx, x, "num_heads")?);
     }
     let [q, mut k, mut v] = own[..] else { return Err("queries, keys and values are needed".into()) };
     let mut past = 0;
@@ -66,18 +66,6 @@ fn import(cx: &mut Context<'_>) -> Imported {
     let y = cx.b.transpose(y, &[0, 2, 1, 3])?;
     let width: usize = cx.shape(y)[2..].iter().product();
     Ok(vec![cx.b.reshape(y, &[batch, rows, width])?, k, v])
-}
-
-/// `[batch, rows, heads * depth]` as `[batch, heads, rows, depth]`; four dimensions stay.
-fn by_head(cx: &mut Context<'_>, x: ValueId, heads: usize) -> Result<ValueId, Refusal> {
-    match cx.shape(x)[..] {
-        [_, count, _, _] if count == heads => Ok(x),
-        [batch, rows, width] if width % heads == 0 => {
-            let split = cx.b.reshape(x, &[batch, rows, heads, width / heads])?;
-            Ok(cx.b.transpose(split, &[0, 2, 1, 3])?)
-        }
-        ref other => Err(format!("{other:?} does not fit {heads} heads").into()),
-    }
 }
 
 /// What is added to scores of keys: the filter value where the mask is zero. A mask holds an element a key, or one row and key, or

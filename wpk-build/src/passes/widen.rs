@@ -3,7 +3,6 @@
 
 use super::rewrite::Rewrite;
 use crate::graph::{Literal, Node, Op, ValueId};
-use wpk_plan::problem::ScatterReduce;
 use wpk_plan::{DType, Expr, ScalarFn};
 
 pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
@@ -16,21 +15,8 @@ pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Res
         let op = Op::Map { function: widened(function), shape: shape.clone() };
         return cx.b.add(op, &inputs).map(Some);
     }
-    let computes = !matches!(
-        node.op,
-        Op::Reshape(_)
-            | Op::Transpose(_)
-            | Op::Slice { .. }
-            | Op::Expand(_)
-            | Op::Concat(_)
-            | Op::Pad { .. }
-            | Op::Gather { .. }
-            | Op::GatherElements { .. }
-            | Op::GatherNd { .. }
-            | Op::ScatterElements { reduce: ScatterReduce::None, .. }
-            | Op::ScatterNd { reduce: ScatterReduce::None }
-    );
-    let narrow = inputs.first().map(|&v| cx.b.dtype(v)).filter(|t| computes && !t.is_float() && !matches!(t, DType::I32 | DType::I64));
+    let narrow =
+        inputs.first().map(|&v| cx.b.dtype(v)).filter(|t| !node.op.moves() && !t.is_float() && !matches!(t, DType::I32 | DType::I64));
     let Some(narrow) = narrow else { return cx.b.add(node.op.clone(), &inputs).map(Some) };
     let mut wide = vec![];
     for &v in &inputs {
