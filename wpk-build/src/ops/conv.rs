@@ -37,7 +37,12 @@ pub(super) fn convolve(cx: &mut Context<'_>, x: ValueId, w: ValueId) -> Result<V
 
 /// Adds the bias in input 2 along the channels.
 pub(super) fn add_bias(cx: &mut Context<'_>, y: ValueId, rank: usize) -> Result<ValueId, Refusal> {
-    let Some(bias) = cx.optional(2) else { return Ok(y) };
+    add_bias_of(cx, y, 2, rank)
+}
+
+/// Adds the bias in some input along the channels.
+pub(super) fn add_bias_of(cx: &mut Context<'_>, y: ValueId, input: usize, rank: usize) -> Result<ValueId, Refusal> {
+    let Some(bias) = cx.optional(input) else { return Ok(y) };
     let bias = cx.along(bias, 1, rank + 2)?;
     Ok(cx.b.binary(Binary::Add, y, bias)?)
 }

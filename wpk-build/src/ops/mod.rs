@@ -47,6 +47,7 @@ mod cos;
 mod cosh;
 mod cum_prod;
 mod cum_sum;
+mod deform_conv;
 mod depth_to_space;
 mod dequantize_linear;
 mod det;
@@ -156,8 +157,10 @@ mod resize;
 mod reverse_sequence;
 mod rms_normalization;
 mod rnn;
+mod roi_align;
 mod rotary_embedding;
 mod round;
+mod sampling;
 mod scan;
 mod scatter;
 mod scatter_elements;
@@ -268,6 +271,7 @@ op_table! {
     cosh,
     cum_prod,
     cum_sum,
+    deform_conv,
     depth_to_space,
     dequantize_linear,
     det,
@@ -372,6 +376,7 @@ op_table! {
     reverse_sequence,
     rms_normalization,
     rnn,
+    roi_align,
     rotary_embedding,
     round,
     scan,
