@@ -3,6 +3,7 @@
 mod assembled;
 mod bench;
 mod db;
+mod doctor;
 mod explain;
 mod inspect;
 mod keep;
@@ -37,6 +38,8 @@ enum Command {
     Tune(tune::TuneArgs),
     /// Finds the nodes that must stay in single precision for a model to be accurate enough on a GPU
     Keep(keep::KeepArgs),
+    /// Tells what this machine has that plans and tuning use
+    Doctor,
     /// Lists and merges tuning records
     Db(db::DbArgs),
     /// Records the times of many schedules of single problems, or compares a record with the estimate
@@ -112,6 +115,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         Command::Tune(args) => tune::tune(&args),
         Command::Keep(args) => keep::keep(&args),
+        Command::Doctor => doctor::doctor(),
         Command::Db(args) => db::db(&args),
         Command::Landscape(args) => landscape::landscape(&args),
         Command::Bench(args) => bench::bench(&args),

@@ -53,11 +53,27 @@ macro_rules! cu {
 }
 pub(super) use cu;
 
-/// The CUDA version that the driver is for.
+/// The CUDA version that the driver is for, as 12040 for 12.4.
 fn version() -> Result<i32, Error> {
     let mut version = 0;
     cu!(cuDriverGetVersion(&raw mut version))?;
     Ok(version)
+}
+
+/// The version of the driver, ready for calls, and how many devices it shows.
+pub fn open() -> Result<(i32, usize), Error> {
+    // SAFETY: only tries to open the library.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(Error::Device("there is no NVIDIA driver (libcuda)".to_owned()));
+    }
+    let version = version()?;
+    if version < OLDEST {
+        return Err(Error::Device(format!("the NVIDIA driver is for CUDA {}.{}; 12.0 is needed", version / 1000, version % 1000 / 10)));
+    }
+    cu!(cuInit(0))?;
+    let mut count = 0;
+    cu!(cuDeviceGetCount(&raw mut count))?;
+    Ok((version, count as usize))
 }
 
 /// A device with its primary context.
@@ -75,18 +91,8 @@ unsafe impl Sync for Context {}
 impl Context {
     /// Opens a device by number.
     pub fn new(ordinal: usize) -> Result<Arc<Self>, Error> {
-        // SAFETY: only tries to open the library.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(Error::Device("there is no NVIDIA driver (libcuda)".to_owned()));
-        }
-        let version = version()?;
-        if version < OLDEST {
-            return Err(Error::Device(format!("the NVIDIA driver is for CUDA {}.{}; 12.0 is needed", version / 1000, version % 1000 / 10)));
-        }
-        cu!(cuInit(0))?;
-        let mut count = 0;
-        cu!(cuDeviceGetCount(&raw mut count))?;
-        if ordinal >= count as usize {
+        let (_, count) = open()?;
+        if ordinal >= count {
             return Err(Error::Device(format!("there is no CUDA device {ordinal}: the driver shows {count}")));
         }
         let (mut device, mut raw) = (0, null_mut());

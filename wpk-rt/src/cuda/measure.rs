@@ -1,10 +1,18 @@
 //! Single kernels on a device, for those that search: compiled in parallel, run, and timed as graphs of launches.
 
-use super::driver::{Buffer, Context, Graph, Stream};
+use super::driver::{Buffer, Context, Graph, Stream, open};
 use super::function::{Function, link};
 use crate::Error;
 use std::sync::Arc;
 use wpk_plan::{Cubin, Edge, EdgeKind, Module};
+
+/// The CUDA version that the driver is for, as 12040 for 12.4, and how many devices it shows.
+///
+/// # Errors
+/// Where there is no driver, or it is too old.
+pub fn driver() -> Result<(i32, usize), Error> {
+    open()
+}
 
 /// A device to measure on.
 pub struct Bench {
@@ -34,6 +42,14 @@ impl Bench {
     /// Where the device fails.
     pub fn name(&self) -> Result<String, Error> {
         self.context.name()
+    }
+
+    /// The device's compute capability, as 90 for 9.0.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn capability(&self) -> Result<u32, Error> {
+        self.context.capability()
     }
 
     /// Device memory with a copy of some bytes.
