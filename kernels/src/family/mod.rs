@@ -7,6 +7,7 @@ mod exact;
 mod factors;
 mod fragments;
 mod indexed;
+mod lines;
 mod math;
 mod mma;
 mod online_softmax;
@@ -25,6 +26,7 @@ mod tile;
 pub use attention::{Flash, attention};
 pub use direct::{Direct, direct};
 pub use indexed::{IndexProblem, Indexed, indexed};
+pub use lines::{LineProblem, Lines, lines};
 pub use mma::{Mma, Product, mma};
 pub use pointwise::{Pointwise, pointwise};
 pub use reduction::{Folded, Reduction, reduction};
@@ -91,6 +93,8 @@ fn preferred(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Gen
         Problem::Resample(p) => by_index(&IndexProblem::Resample(p.clone()), arch),
         Problem::GatherElements(p) => by_index(&IndexProblem::Elements(p.clone()), arch),
         Problem::GatherNd(p) => by_index(&IndexProblem::Blocks(p.clone()), arch),
+        Problem::Scan(p) => by_line(&LineProblem::Scan(p.clone()), arch),
+        Problem::ArgReduce(p) => by_line(&LineProblem::ArgReduce(p.clone()), arch),
         other => Err(Unsupported(format!("{} has no kernel family yet", other.family()))),
     }
 }
@@ -118,6 +122,10 @@ fn by_rows(p: &RowProblem, arch: &Arch) -> Result<Generated, Unsupported> {
 
 fn by_index(p: &IndexProblem, arch: &Arch) -> Result<Generated, Unsupported> {
     best(p, arch)?.make(|s| indexed(p, s, arch))
+}
+
+fn by_line(p: &LineProblem, arch: &Arch) -> Result<Generated, Unsupported> {
+    best(p, arch)?.make(|s| lines(p, s, arch))
 }
 
 /// A schedule with its estimate.

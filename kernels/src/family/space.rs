@@ -1,8 +1,8 @@
 //! What a search chooses from: every legal schedule of every family that computes a problem, and the kernel of any of them.
 
 use super::{
-    Direct, Flash, Folded, Generated, IndexProblem, Indexed, Mma, Pointwise, Product, Reduction, RowProblem, Rows, Simt, Unsupported,
-    attention, direct, indexed, mma, pointwise, reduction, rows, simt, starts_early,
+    Direct, Flash, Folded, Generated, IndexProblem, Indexed, LineProblem, Lines, Mma, Pointwise, Product, Reduction, RowProblem, Rows,
+    Simt, Unsupported, attention, direct, indexed, lines, mma, pointwise, reduction, rows, simt, starts_early,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -118,6 +118,8 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
         }
         Problem::Attention(p) => vec![space::<Flash>(p.clone(), arch, move |p, s| attention(p, s, arch))],
         Problem::Gather(p) => vec![space::<Indexed>(IndexProblem::Gather(p.clone()), arch, move |p, s| indexed(p, s, arch))],
+        Problem::Scan(p) => vec![space::<Lines>(LineProblem::Scan(p.clone()), arch, move |p, s| lines(p, s, arch))],
+        Problem::ArgReduce(p) => vec![space::<Lines>(LineProblem::ArgReduce(p.clone()), arch, move |p, s| lines(p, s, arch))],
         Problem::GatherElements(p) => vec![space::<Indexed>(IndexProblem::Elements(p.clone()), arch, move |p, s| indexed(p, s, arch))],
         Problem::GatherNd(p) => vec![space::<Indexed>(IndexProblem::Blocks(p.clone()), arch, move |p, s| indexed(p, s, arch))],
         Problem::Resample(p) => vec![space::<Indexed>(IndexProblem::Resample(p.clone()), arch, move |p, s| indexed(p, s, arch))],
