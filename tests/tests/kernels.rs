@@ -320,3 +320,30 @@ fn movement_and_indexing() {
         );
     }
 }
+
+#[test]
+fn sums_with_two_biases_and_a_residual() {
+    for seed in 0..30 {
+        let r = &mut Random(seed);
+        let (ci, co, mid, side) = (r.within(1, 40), r.within(1, 70), r.within(1, 20), r.within(1, 9));
+        // The bias of the first product reaches the end of the second beside its own.
+        check(
+            &format!(
+                "input x f32 1x{ci}x{side}x{side}
+                 const v f32 {mid}x{ci}x1x1 random
+                 const w f32 {co}x{mid}x1x1 random
+                 const b f32 {co} random
+                 const d f32 {co}x{ci}x1x1 random
+                 const e f32 {co} random
+                 a = Conv(x, v)
+                 m = Relu(a)
+                 p = Conv(m, w, b)
+                 q = Conv(x, d, e)
+                 s = Add(p, q)
+                 y = Relu(s)
+                 output y"
+            ),
+            seed,
+        );
+    }
+}

@@ -57,9 +57,9 @@ enum Activation {
 }
 
 enum Kind {
-    /// An activation of the sum plus a vector along the columns plus a tensor like the output.
+    /// An activation of the sum plus vectors along the columns plus a tensor like the output.
     Simple {
-        bias: Option<usize>,
+        biases: Vec<usize>,
         residual: Option<usize>,
         activation: Activation,
     },
@@ -93,6 +93,7 @@ impl Epilogue {
     /// Bytes of scratch for one thread.
     pub(crate) fn scratch(&self) -> usize {
         match &self.kind {
+            Kind::Simple { biases, .. } if biases.len() > 1 => STRIDE * 4,
             Kind::Simple { .. } => 0,
             Kind::General(code) => code.scratch(),
         }
@@ -116,7 +117,7 @@ impl Epilogue {
         let offsets = &self.batches[batch];
         let out = args[args.len() - 1];
         match &self.kind {
-            Kind::Simple { bias, residual, activation } => {
+            Kind::Simple { biases, residual, activation } => {
                 let base = |e: usize| {
                     args[2 + e]
                         .cast::<f32>()
@@ -127,7 +128,18 @@ impl Epilogue {
                     out.cast::<f32>().wrapping_offset((self.out.base + offsets[0]) as isize + column as isize),
                     &self.out.rows[row..row + rows],
                 );
-                let vector = bias.map_or(std::ptr::null(), base);
+                let vector = match biases[..] {
+                    [] => std::ptr::null(),
+                    [bias] => base(bias),
+                    _ => {
+                        let sum = scratch.cast::<f32>();
+                        for i in 0..columns {
+                            // SAFETY: every vector has an element for each column, the scratch for each of a tile.
+                            unsafe { sum.add(i).write(biases.iter().map(|&b| *base(b).add(i)).sum()) }
+                        }
+                        sum.cast_const()
+                    }
+                };
                 let (tensor, theirs) = residual.map_or((std::ptr::null(), own), |e| (base(e), &self.extras[e].rows[row..row + rows]));
                 unsafe { finish(tile, vector, tensor, theirs, *activation, to, own, columns) }
             }
@@ -236,9 +248,9 @@ fn simple(f: &ScalarFn, out: &Grid, extras: &[Grid]) -> Option<Kind> {
         return None;
     }
     let vector = |i: usize| extras[i].rows.iter().all(|&r| r == 0);
-    let (bias, residual): (Vec<usize>, Vec<usize>) = rest.iter().map(|i| i - 1).partition(|&i| vector(i));
-    let distinct = rest.windows(2).all(|w| w[0] != w[1]) && bias.len() <= 1 && residual.len() <= 1;
-    distinct.then(|| Kind::Simple { bias: bias.first().copied(), residual: residual.first().copied(), activation })
+    let (biases, residual): (Vec<usize>, Vec<usize>) = rest.iter().map(|i| i - 1).partition(|&i| vector(i));
+    let distinct = rest.windows(2).all(|w| w[0] != w[1]) && residual.len() <= 1;
+    distinct.then(|| Kind::Simple { biases, residual: residual.first().copied(), activation })
 }
 
 dispatch! {
