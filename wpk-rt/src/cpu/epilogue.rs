@@ -133,9 +133,12 @@ impl Epilogue {
                     [bias] => base(bias),
                     _ => {
                         let sum = scratch.cast::<f32>();
-                        for i in 0..columns {
-                            // SAFETY: every vector has an element for each column, the scratch for each of a tile.
-                            unsafe { sum.add(i).write(biases.iter().map(|&b| *base(b).add(i)).sum()) }
+                        // SAFETY: every vector has an element for each column, the scratch for each of a tile.
+                        unsafe {
+                            std::ptr::copy_nonoverlapping(base(biases[0]), sum, columns);
+                            for vector in biases[1..].iter().map(|&b| base(b)) {
+                                (0..columns).for_each(|i| *sum.add(i) += *vector.add(i));
+                            }
                         }
                         sum.cast_const()
                     }
