@@ -32,7 +32,9 @@ fn depthwise(r: &mut Random) -> Contraction {
 }
 
 fn pooling(r: &mut Random) -> Window {
-    let (b, h, w, c) = (r.within(1, 2), r.within(3, 9), r.within(3, 9), r.within(1, 20));
+    let c = if r.below(2) == 0 { 4 * r.within(1, 6) } else { r.within(1, 20) };
+    let (b, h, w) = (r.within(1, 2), r.within(3, 9), r.within(3, 9));
+    let dtype = [DType::F32, DType::F16, DType::BF16][r.below(3)];
     let (size, stride, pad) = (r.within(1, 3), r.within(1, 2), 0);
     let pad = pad + r.below(size.min(2));
     let out = |n: usize| (n + 2 * pad - size) / stride + 1;
@@ -42,8 +44,8 @@ fn pooling(r: &mut Random) -> Window {
         kind: [WindowKind::Max, WindowKind::Mean, WindowKind::Sum][r.below(3)],
         dims: vec![whole, dim, dim, whole],
         count_pad: r.below(2) == 0,
-        input: Operand::dense(DType::F32, &[b, h, w, c]),
-        output: Operand::dense(DType::F32, &[b, out(h), out(w), c]),
+        input: Operand::dense(dtype, &[b, h, w, c]),
+        output: Operand::dense(dtype, &[b, out(h), out(w), c]),
         indices: None,
     }
 }
@@ -97,6 +99,24 @@ fn random_problems_agree_with_the_evaluator() {
     for seed in 0..120 {
         let (problem, kernel) = case(seed, &ARCHES[1], Some(seed + 7));
         check(&problem, &kernel, seed);
+    }
+}
+
+#[test]
+fn neighbours_are_pooled_at_once() {
+    let mut widths = vec![];
+    for seed in 0..40 {
+        let w = pooling(&mut Random(seed));
+        let folded = Folded::window(&w).expect("a reduction");
+        let facts = Reduction::facts(&folded, &ARCHES[1]);
+        let legal: Vec<Reduction> = Reduction::space().filter(|s| s.legal(&facts)).collect();
+        let widest = legal.iter().max_by_key(|s| s.vector).expect("a schedule");
+        let kernel = reduction(&folded, widest, &ARCHES[1]).unwrap_or_else(|e| panic!("{e}"));
+        check(&Problem::Window(w), &kernel, seed);
+        widths.push(widest.vector);
+    }
+    for width in [1, 2, 4, 8] {
+        assert!(widths.contains(&width), "no case reads {width} at once: {widths:?}");
     }
 }
 

@@ -95,7 +95,7 @@ fn nothing_that_orders_can_be_left_out() {
         axes: vec![false, true],
         output: Operand::dense(DType::F32, &[4, 1]),
     };
-    let s = Reduction { results: 8, parts: 8 };
+    let s = Reduction { results: 8, parts: 8, vector: 1 };
     let kernel = reduction(&Folded::from(&reduce), &s, arch).unwrap_or_else(|e| panic!("{e}"));
     table.extend(mutate(&s.to_string(), &Problem::Reduce(reduce), &kernel));
     let dense = Operand::dense(DType::F32, &[3, 200]);

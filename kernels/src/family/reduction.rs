@@ -34,6 +34,13 @@ impl From<&Reduce> for Folded {
 }
 
 impl Folded {
+    /// Whether `n` neighbouring results lie together, as do the elements that each of their taps reads.
+    fn wide(&self, linear: &Linear, n: usize) -> bool {
+        let outer: Vec<usize> = (0..self.outer).collect();
+        let to = Linear::view(&self.output.view, &self.space);
+        n * self.dtype.bytes() <= 32 && linear.together(&outer, n) && to.together(&outer, n)
+    }
+
     /// The reduction that a pooling window is; `None` where it tells positions, or counts padding up to a bound.
     pub fn window(w: &Window) -> Option<Self> {
         let rank = w.dims.len();
@@ -72,10 +79,12 @@ impl Folded {
 schedule! {
     /// How a reduction is computed.
     Reduction(Folded => Facts) = "reduction" {
-        /// Results of a block.
+        /// Groups of results of a block.
         results: [1, 8, 16, 32, 64, 128],
         /// Threads that share the elements of a result.
         parts: [1, 2, 4, 8, 16, 32, 128],
+        /// Neighbouring results of a group, which are read and written at once.
+        vector: [1, 2, 4, 8],
     }
 }
 
@@ -86,6 +95,9 @@ pub struct Facts {
     small: bool,
     /// Whether neighbouring results read neighbouring elements.
     coalesced: bool,
+    /// Most neighbours that can be read and written at once.
+    wide: u32,
+    size: f64,
     arch: Arch,
 }
 
@@ -100,6 +112,8 @@ impl Facts {
             depth: count(&f.space[f.outer..]),
             small,
             coalesced: last.is_some_and(|l| linear.per_loop[l].abs() == 1),
+            wide: [8, 4, 2].into_iter().find(|&v| f.wide(&linear, v as usize)).unwrap_or(1),
+            size: f.dtype.bytes() as f64,
             arch: *arch,
         }
     }
@@ -108,16 +122,17 @@ impl Facts {
 impl Reduction {
     fn fits(&self, f: &Facts) -> bool {
         let threads = self.results * self.parts;
-        f.small && f.points < 1 << 31 && f.depth < 1 << 31 && threads.is_multiple_of(32) && (32..=1024).contains(&threads)
+        let neighbours = self.vector == 1 || self.parts == 1 && self.vector <= f.wide;
+        neighbours && f.small && f.points < 1 << 31 && f.depth < 1 << 31 && threads.is_multiple_of(32) && (32..=1024).contains(&threads)
     }
 
     fn estimate(&self, f: &Facts) -> f64 {
         let threads = f64::from(self.results * self.parts);
-        let blocks = (f.points as f64 / f64::from(self.results)).ceil();
+        let blocks = (f.points as f64 / f64::from(self.results * self.vector)).ceil();
         let rounds = (f.depth as f64 / f64::from(self.parts)).ceil();
         let side = if f.coalesced { self.results } else { self.parts };
-        // Lanes that do not read neighbours cost a sector each.
-        let sectors = 32.0 / f64::from(side.min(32)).max(4.0);
+        // Lanes that do not read neighbours cost a sector each, neighbours of one lane their bytes.
+        let sectors = if self.vector > 1 { 1.0 + f64::from(self.vector) * f.size / 16.0 } else { 32.0 / f64::from(side.min(32)).max(4.0) };
         let waves = (blocks * threads / f64::from(f.arch.sms) / f64::from(f.arch.threads)).ceil();
         let busy = rounds * threads * (blocks / f64::from(f.arch.sms)).ceil() * sectors / 32.0;
         let meeting = if self.parts > 1 { 60.0 + 30.0 * f64::from(self.parts) } else { 0.0 };
@@ -149,8 +164,9 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
         (part, own)
     };
     let first = k.scaled(block, i64::from(s.results));
-    let point = k.add(first, own);
-    let exists = (!points.is_multiple_of(s.results as usize)).then(|| k.below(point, points as i64));
+    let group = k.add(first, own);
+    let (v, point) = (s.vector as usize, k.scaled(group, i64::from(s.vector)));
+    let exists = (!points.is_multiple_of(s.results as usize * v)).then(|| k.below(point, points as i64));
     let start = linear.start(&mut k);
     let moved = linear.term(&mut k, point, &outer);
     let start = start.plus(&mut k, &moved);
@@ -161,7 +177,8 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
         _ => 0.0,
     };
     let (neutral, zero, one) = (k.float(neutral, ty), k.float(0.0, ty), k.float(1.0, ty));
-    let (total, count) = (k.variable(neutral), k.variable(zero));
+    let totals: Vec<Val> = (0..v).map(|_| k.variable(neutral)).collect();
+    let count = k.variable(zero);
     let counts = f.kind == ReduceKind::Mean && f.count_inside && !linear.checks.is_empty();
     let step = |k: &mut Writer, round: Val| {
         let at = k.scaled(round, i64::from(s.parts));
@@ -173,17 +190,16 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
         let valid = k.both(valid, inside);
         let valid = k.both(valid, exists);
         let take = |k: &mut Writer| {
-            let (mem, raw) = scalar::memory(f.dtype);
             let address = k.element(0, offset, f.dtype.bytes());
-            let x = k.load(mem, raw, address, 1)[0];
-            let x = scalar::widen(k, x, f.dtype);
-            let x = match f.kind {
-                ReduceKind::SumAbs => k.op(ty, Op::Abs, &[x]),
-                ReduceKind::SumSquare => k.op(ty, Op::Mul, &[x, x]),
-                _ => x,
-            };
-            let next = combine(k, f.kind, total, x);
-            k.assign(total, next);
+            for (&total, x) in totals.iter().zip(scalar::load_neighbours(k, f.dtype, address, 0, v)) {
+                let x = match f.kind {
+                    ReduceKind::SumAbs => k.op(ty, Op::Abs, &[x]),
+                    ReduceKind::SumSquare => k.op(ty, Op::Mul, &[x, x]),
+                    _ => x,
+                };
+                let next = combine(k, f.kind, total, x);
+                k.assign(total, next);
+            }
             if counts {
                 let next = k.add(count, one);
                 k.assign(count, next);
@@ -206,7 +222,7 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
     let size = if ty == Ty::F64 { 8 } else { 4 };
     let mem = if ty == Ty::F64 { MemTy::F64 } else { MemTy::F32 };
     let finish = |k: &mut Writer| {
-        let value = match f.kind {
+        let value = |k: &mut Writer, total: Val| match f.kind {
             ReduceKind::Mean if counts => k.op(ty, Op::Div, &[total, count]),
             ReduceKind::Mean => {
                 let n = k.float(depth as f64, ty);
@@ -214,13 +230,13 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
             }
             _ => total,
         };
-        let value = scalar::narrow(k, value, f.output.dtype);
+        let values: Vec<Val> = totals.iter().map(|&total| value(k, total)).collect();
         let to = Linear::view(&f.output.view, &f.space);
         let start = to.start(k);
         let moved = to.term(k, point, &outer);
         let at = k.add(start.offset, moved.offset);
         let address = k.element(1, at, f.output.dtype.bytes());
-        k.store(scalar::memory(f.output.dtype).0, address, &[value]);
+        scalar::store_neighbours(k, f.output.dtype, address, 0, &values);
     };
     let finish = |k: &mut Writer| match exists {
         Some(p) => k.when(p, finish),
@@ -230,6 +246,7 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
         finish(&mut k);
     } else {
         // Partial results by part, then by result; the first part adds them in order.
+        let total = totals[0];
         let shared = k.shared(s.results * s.parts * size * 2);
         let line = k.scaled(part, i64::from(s.results));
         let line = k.add(line, own);
@@ -258,7 +275,7 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
             finish(k);
         });
     }
-    Ok(k.finish("reduction", 2, s.results * s.parts, (points as u32).div_ceil(s.results)))
+    Ok(k.finish("reduction", 2, s.results * s.parts, (points as u32).div_ceil(s.results * s.vector)))
 }
 
 fn combine(k: &mut Writer, kind: ReduceKind, total: Val, x: Val) -> Val {
