@@ -2,8 +2,8 @@
 
 use crate::{ModelArgs, Outcome};
 use std::collections::BTreeMap;
-use wpk_build::import::{describe_input, opset};
-use wpk_build::{onnx, ops};
+use wpk_build::import::{describe_input, is_known, operator, opset};
+use wpk_build::onnx;
 
 pub fn inspect(args: &ModelArgs) -> Outcome {
     let source = onnx::load(&args.model)?;
@@ -24,10 +24,10 @@ pub fn inspect(args: &ModelArgs) -> Outcome {
     }
     let parameters: i64 = graph.initializer.iter().map(|t| t.dims.iter().product::<i64>()).sum();
     println!("parameters {parameters}");
-    let mut operators: BTreeMap<&str, usize> = BTreeMap::new();
-    graph.node.iter().for_each(|n| *operators.entry(&n.op_type).or_default() += 1);
+    let mut operators: BTreeMap<(String, bool), usize> = BTreeMap::new();
+    graph.node.iter().for_each(|n| *operators.entry((operator(n), is_known(&source.model, n))).or_default() += 1);
     let listed: Vec<String> =
-        operators.iter().map(|(op, n)| format!("{op} {n}{}", if ops::find(op).is_some() { "" } else { " (unsupported)" })).collect();
+        operators.iter().map(|((op, known), n)| format!("{op} {n}{}", if *known { "" } else { " (unsupported)" })).collect();
     println!("operators {}", listed.join(", "));
     let compiled = args.model().build_from(&source)?;
     for (_, plan) in &compiled.program.buckets {

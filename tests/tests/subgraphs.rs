@@ -107,3 +107,21 @@ fn what_has_no_end_is_refused() {
     let error = run(HEADER, forever, vec![], &inputs([0.0, 0.0], 0)).unwrap_err();
     assert!(error.contains("no constant bounds its rounds") && error.contains("constant trip count"), "{error}");
 }
+
+#[test]
+fn operators_are_known_by_their_domain() {
+    use wpk_build::import::{is_known, operator};
+    let own = function("Own", vec![node("Neg", &["a"], &["b"], vec![])]);
+    let model = wpk_build::onnx::proto::Model { functions: vec![own], ..Default::default() };
+    let cases = [
+        ("", "Relu", "Relu", true),
+        ("ai.onnx", "Relu", "Relu", true),
+        ("com.microsoft", "MatMulNBits", "com.microsoft::MatMulNBits", true),
+    ];
+    let others =
+        [("own", "Own", "own::Own", true), ("other", "Own", "other::Own", false), ("com.microsoft", "Relu", "com.microsoft::Relu", false)];
+    for (domain, op, name, known) in cases.into_iter().chain(others) {
+        let node = Node { domain: domain.to_owned(), ..node(op, &[], &[], vec![]) };
+        assert_eq!((operator(&node).as_str(), is_known(&model, &node)), (name, known));
+    }
+}

@@ -226,11 +226,10 @@ impl Importer<'_, '_> {
 
     /// The outputs of a node, or what is wrong with it where that is not reported already.
     fn results(&mut self, index: usize, node: &proto::Node, wanted: Vec<bool>) -> Result<Vec<ValueId>, Option<Diag>> {
-        let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
         let origin = Origin::node(&node.name, &node.op_type, index);
-        let name = if domain.is_empty() { node.op_type.clone() } else { format!("{domain}::{}", node.op_type) };
+        let name = operator(node);
         let source = self.source;
-        let function = source.model.functions.iter().find(|f| f.name == node.op_type && f.domain == node.domain);
+        let function = function_of(&source.model, node);
         let op = ops::find(&name);
         if op.is_none() && function.is_none() {
             self.state.unsupported.entry(name).or_default().push(origin.to_string());
@@ -277,6 +276,24 @@ impl Importer<'_, '_> {
         }
         diag
     }
+}
+
+/// The name of a node's operator, behind `domain::` where that is not the default.
+pub fn operator(node: &proto::Node) -> String {
+    match node.domain.as_str() {
+        "" | "ai.onnx" => node.op_type.clone(),
+        domain => format!("{domain}::{}", node.op_type),
+    }
+}
+
+/// The function of the model that a node calls.
+fn function_of<'a>(model: &'a proto::Model, node: &proto::Node) -> Option<&'a proto::Function> {
+    model.functions.iter().find(|f| f.name == node.op_type && f.domain == node.domain)
+}
+
+/// Whether a node's operator is supported, or a function that the model defines.
+pub fn is_known(model: &proto::Model, node: &proto::Node) -> bool {
+    ops::find(&operator(node)).is_some() || function_of(model, node).is_some()
 }
 
 /// The extent of a dimension of an input.
