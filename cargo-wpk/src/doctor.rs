@@ -4,12 +4,13 @@ use crate::Outcome;
 use std::path::Path;
 use wpk_build::records::{Records, places, user_folder};
 use wpk_kernels::arch::ARCHES;
-use wpk_rt::measure::{Bench, driver};
+use wpk_rt::measure::{Bench, driver, runs};
+use wpk_rt::trace::instruction_set;
 
 pub fn doctor() -> Outcome {
     println!("wpk          {}, plans of version {}", env!("CARGO_PKG_VERSION"), wpk_plan::VERSION);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("processor    {threads} threads, {}", instructions().join(" "));
+    println!("processor    {threads} threads, {} kernels", instruction_set());
     match driver() {
         Err(e) => println!("GPU          none: {e}; models run on the CPU, and kernels cannot be tuned here"),
         Ok((version, count)) => {
@@ -33,27 +34,12 @@ pub fn doctor() -> Outcome {
     Ok(())
 }
 
-/// The instruction sets that CPU kernels are chosen by.
-fn instructions() -> Vec<&'static str> {
-    #[cfg(target_arch = "x86_64")]
-    let known = [
-        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
-        ("fma", std::arch::is_x86_feature_detected!("fma")),
-        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
-    ];
-    #[cfg(not(target_arch = "x86_64"))]
-    let known = [(std::env::consts::ARCH, true)];
-    known.into_iter().filter(|k| k.1).map(|k| k.0).collect()
-}
-
 /// A device's name, and the architecture to make plans for it.
 fn device(ordinal: usize) -> Result<String, wpk_rt::Error> {
     let bench = Bench::new(ordinal)?;
     let (name, capability) = (bench.name()?, bench.capability()?);
-    // An architecture that ends in a letter serves that capability alone, others all from theirs on.
-    let number = |target: &str| target.trim_start_matches("sm_").trim_end_matches('a').parse::<u32>().unwrap_or(u32::MAX);
-    let serves = |target: &str| number(target) == capability || !target.ends_with('a') && number(target) <= capability;
-    let best = ARCHES.iter().map(|a| a.target).filter(|t| serves(t)).max_by_key(|t| number(t));
+    // The table of architectures goes from old to new.
+    let best = ARCHES.iter().map(|a| a.target).rfind(|target| runs(target, capability));
     Ok(match best {
         Some(target) => format!("{name}, compute capability {}.{}: --gpu {target}", capability / 10, capability % 10),
         None => format!("{name}, compute capability {}.{}: older than wpk makes kernels for", capability / 10, capability % 10),

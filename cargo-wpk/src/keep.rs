@@ -1,12 +1,12 @@
 //! `cargo wpk keep`: which nodes must stay in single precision for a model to be accurate enough on a GPU.
 
-use crate::run::{beside, inputs, load, relative_error};
+use crate::run::{inputs, load, relative_error};
+use crate::verify::expected;
 use crate::{ModelArgs, Outcome};
 use clap::Args;
 use std::collections::BTreeSet;
 use std::error::Error;
-use wpk_build::graph::evaluate;
-use wpk_kernels::{Rounding, Tensor};
+use wpk_kernels::Tensor;
 
 #[derive(Args)]
 pub struct KeepArgs {
@@ -24,10 +24,8 @@ pub fn keep(args: &KeepArgs) -> Outcome {
     }
     let compiled = args.model.model().build()?;
     let given = inputs(&args.model.model, &compiled.program.buckets[0].1.inputs)?;
-    let stored = beside(&args.model.model, "out64");
-    let graph = &compiled.graphs[0].0;
-    let expected = if stored.exists() { vec![crate::npy::read(&stored)?] } else { evaluate(graph, &given, Rounding::Never) };
-    let names: Vec<String> = graph.nodes.iter().flat_map(|n| n.origin.nodes.clone()).collect();
+    let expected = expected(&args.model.model, &compiled, &given)?;
+    let names: Vec<String> = compiled.graphs[0].0.nodes.iter().flat_map(|n| n.origin.nodes.clone()).collect();
     let error = |kept: usize| -> Result<f64, Box<dyn Error>> {
         let mut model = args.model.clone();
         model.keep_fp32.extend(patterns(&names, kept));

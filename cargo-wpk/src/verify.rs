@@ -71,10 +71,15 @@ pub fn same_bits(model: &wpk_rt::Model, inputs: &[&[u8]], first: &[&mut [u8]], r
     Ok(())
 }
 
+/// What the results of a model should be: `MODEL.out64.npy`, or what the float64 evaluator gives.
+pub fn expected(path: &Path, compiled: &Compiled, given: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    let stored = beside(path, "out64");
+    if stored.exists() { Ok(vec![crate::npy::read(&stored)?]) } else { Ok(evaluate(&compiled.graphs[0].0, given, Rounding::Never)) }
+}
+
 /// Prints the relative error of every result against `MODEL.out64.npy`, or the float64 evaluator; the largest.
 pub fn errors(path: &Path, compiled: &Compiled, given: &[Tensor], results: &[Vec<u8>]) -> Result<f64, Box<dyn std::error::Error>> {
-    let stored = beside(path, "out64");
-    let expected = if stored.exists() { vec![crate::npy::read(&stored)?] } else { evaluate(&compiled.graphs[0].0, given, Rounding::Never) };
+    let expected = expected(path, compiled, given)?;
     let mut worst: f64 = 0.0;
     for ((port, bytes), expected) in compiled.program.buckets[0].1.outputs.iter().zip(results).zip(&expected) {
         let error = relative_error(&Tensor::from_bytes(port.dtype, bytes), expected);
@@ -106,11 +111,14 @@ impl<'a> Reference<'a> {
         let count = problem.inputs().len();
         let mut operands: Vec<Tensor> = vec![];
         for arg in &step.args[..count] {
-            operands.push(match arg.place {
+            let operand = match arg.place {
                 Place::Weight(i) => self.weights[i as usize].clone(),
                 Place::Input(i) => self.inputs[i as usize].clone(),
                 place => self.memory.get(&place).cloned().unwrap_or_else(|| Tensor::zeros(arg.dtype, arg.bytes / arg.dtype.bytes())),
-            });
+            };
+            // A step may read bits as another type than they were written in.
+            let same = operand.dtype == arg.dtype || operand.dtype.bytes() != arg.dtype.bytes();
+            operands.push(if same { operand } else { Tensor::from_bytes(arg.dtype, &operand.to_bytes()) });
         }
         let mut problem = problem.clone();
         if let (wpk_plan::Problem::Contraction(c), wpk_plan::WeightLayout::Panels16) = (&mut problem, layout) {

@@ -157,3 +157,18 @@ fn images_of_bytes() {
     let error = built(Model::new("m.onnx").image("x", &[0.5], &[0.2])).err().expect("an error").to_string();
     assert!(error.contains("input \"x\": f32[1, 3, 6, 6] does not take images of 1 channels"), "{error}");
 }
+
+#[test]
+fn numbers_of_8_bits_within_a_function_are_refused() {
+    let model = "opset 20
+        input x f32 16
+        const s f32 1 = 0.5
+        const z u8 1 = 0
+        q = QuantizeLinear(x, s) output_dtype=17
+        y = DequantizeLinear(q, s)
+        output y";
+    let source = parse(text::bytes(model)).expect("the model is read");
+    let compiled = Model::new("m.onnx").gpu("sm_80").build_from(&source).unwrap_or_else(|d| panic!("{d}"));
+    assert!(compiled.program.gpus.is_empty(), "{}", compiled.program);
+    assert!(compiled.refused[0].1[0].contains("f8e4m3"), "{:?}", compiled.refused);
+}

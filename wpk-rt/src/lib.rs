@@ -37,6 +37,7 @@ pub use cuda::measure;
 
 /// Times and intermediate results of single steps, for the command line.
 pub mod trace {
+    pub use crate::cpu::instruction_set;
     pub use crate::execute::Trace;
     pub use crate::profile::table;
 }

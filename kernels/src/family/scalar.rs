@@ -3,6 +3,7 @@
 use super::{Unsupported, math};
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Half, MemTy, Op, Ty};
+use wpk_plan::minifloat::Format;
 use wpk_plan::{Binary, DType, Expr, ScalarFn, Unary};
 
 /// The register type that computes values of an element type.
@@ -154,6 +155,9 @@ pub fn emit(
     coordinate: &mut dyn FnMut(&mut Writer, usize) -> Val,
 ) -> Result<Vec<Val>, Unsupported> {
     let mut values: Vec<Val> = vec![];
+    if let Some(inst) = f.insts.iter().find(|i| Format::of(i.dtype).is_some()) {
+        return Err(Unsupported(format!("conversions to {}", inst.dtype)));
+    }
     for inst in &f.insts {
         let v = |x: u16| values[usize::from(x)];
         let of = |x: u16| f.dtype(x);

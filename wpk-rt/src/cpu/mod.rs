@@ -25,6 +25,11 @@ mod window;
 use crate::pool::Pool;
 use wpk_plan::{Kernel, Problem};
 
+/// The instruction set that kernels are chosen for on this machine.
+pub fn instruction_set() -> String {
+    format!("{:?}", isa::isa()).to_lowercase()
+}
+
 /// What a kernel may use while it runs.
 pub(crate) struct Cx<'a> {
     /// The threads.

@@ -14,6 +14,8 @@ pub fn driver() -> Result<(i32, usize), Error> {
     open()
 }
 
+pub use super::runs;
+
 /// A device to measure on.
 pub struct Bench {
     context: Arc<Context>,

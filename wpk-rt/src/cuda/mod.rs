@@ -123,8 +123,8 @@ fn number(arch: &str) -> Option<(u32, bool)> {
     Some((digits.trim_end_matches('a').parse().ok()?, digits.ends_with('a')))
 }
 
-/// Whether a plan for an architecture runs on a compute capability.
-fn runs(arch: &str, capability: u32) -> bool {
+/// Whether a plan for an architecture runs on a compute capability, as 90 for 9.0.
+pub fn runs(arch: &str, capability: u32) -> bool {
     number(arch).is_some_and(|(n, alone)| n == capability || !alone && n < capability)
 }
 
