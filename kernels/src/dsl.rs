@@ -38,6 +38,8 @@ pub struct Writer {
     /// Most blocks of a kernel that does.
     early: u32,
     constant: Vec<u32>,
+    /// Parameters that were read, with their registers.
+    params: Vec<(u32, Reg)>,
     /// Whether results are rounded to half precision, so that elementary functions need not be exact in `f32`.
     pub fast: bool,
 }
@@ -60,7 +62,9 @@ impl Writer {
 
     /// Ends the kernel.
     pub fn finish(mut self, name: &str, params: u32, threads: u32, blocks: u32) -> Kernel {
-        let mut body = self.blocks.pop().unwrap_or_default();
+        let read = |&(n, to): &(u32, Reg)| Stmt::Op { to, op: Op::Param(n), args: vec![] };
+        let mut body: Vec<Stmt> = self.params.iter().map(read).collect();
+        body.extend(self.blocks.pop().unwrap_or_default());
         if self.dependents {
             dependents::arrange(&mut body, self.waits);
         }
@@ -125,6 +129,18 @@ impl Writer {
             _ if Self::is(b, 0) => a,
             _ => self.op(a.ty, Op::Sub, &[a, b]),
         }
+    }
+
+    /// The larger or the smaller; where either is not a number, that.
+    pub fn extreme(&mut self, larger: bool, a: Val, b: Val) -> Val {
+        // From sm_80 on one instruction, as packing is.
+        if a.ty == Ty::F32 && self.packs || !matches!(a.ty, Ty::F32 | Ty::F64) {
+            return self.op(a.ty, if larger { Op::Max } else { Op::Min }, &[a, b]);
+        }
+        let less = if larger { self.compare(Cmp::Lt, a, b) } else { self.compare(Cmp::Lt, b, a) };
+        let nan = self.compare(Cmp::Nan, b, b);
+        let take = self.op(Ty::Pred, Op::Or, &[less, nan]);
+        self.select(take, b, a)
     }
 
     /// `a * b`
@@ -194,9 +210,19 @@ impl Writer {
         Val { ty: Ty::U64, ..wide }
     }
 
+    /// A parameter, which the kernel reads once, before all else.
+    fn parameter(&mut self, param: u32) -> Val {
+        let known = self.params.iter().find(|p| p.0 == param).map(|p| p.1);
+        let reg = known.unwrap_or_else(|| self.fresh(Ty::U64));
+        if known.is_none() {
+            self.params.push((param, reg));
+        }
+        Val { ty: Ty::U64, operand: Operand::Reg(reg) }
+    }
+
     /// The address of element `index` (signed) of `size` bytes behind a pointer parameter.
     pub fn element(&mut self, param: u32, index: Val, size: usize) -> Val {
-        let base = self.op(Ty::U64, Op::Param(param), &[]);
+        let base = self.parameter(param);
         let bytes = self.bytes(index, size);
         self.add(base, bytes)
     }
@@ -336,6 +362,13 @@ impl Writer {
     pub fn assign(&mut self, variable: Val, value: Val) {
         if let Operand::Reg(to) = variable.operand {
             self.say(Stmt::Op { to, op: Op::Set, args: vec![value.operand] });
+        }
+    }
+
+    /// Gives a variable what an operation yields.
+    pub fn update(&mut self, variable: Val, op: Op, args: &[Val]) {
+        if let Operand::Reg(to) = variable.operand {
+            self.say(Stmt::Op { to, op, args: args.iter().map(|v| v.operand).collect() });
         }
     }
 

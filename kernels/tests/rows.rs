@@ -46,7 +46,7 @@ fn generated(p: &RowProblem, arch: &Arch, seed: Option<u64>) -> Kernel {
 fn random_rows_agree_with_the_evaluator() {
     for seed in 0..60 {
         let (problem, p) = random(seed);
-        check(&problem, &generated(&p, &ARCHES[1], Some(seed + 3)), seed);
+        check(&problem, &generated(&p, &ARCHES[seed as usize % 2], Some(seed + 3)), seed);
     }
 }
 

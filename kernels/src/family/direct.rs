@@ -4,7 +4,7 @@ use super::affine::{Linear, small, split, weighted};
 use super::{Unsupported, scalar};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Kernel, Ty};
+use crate::ptx::{Kernel, Op, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::problem::Contraction;
 
@@ -111,8 +111,7 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
                 lanes.push(load(k, c, *param, linear, &term, &outer, (point, n)));
             }
             for (j, &sum) in sums.iter().enumerate() {
-                let next = k.fma(lanes[0][j], lanes[1][j], sum);
-                k.assign(sum, next);
+                k.update(sum, Op::Fma, &[lanes[0][j], lanes[1][j], sum]);
             }
         };
         if depth <= UNROLLED {
@@ -222,7 +221,7 @@ fn store(k: &mut Writer, c: &Contraction, outer: &[usize], (point, n): (Val, usi
             split(k, at, outer, &c.space, &mut coordinates);
             coordinates[d]
         };
-        values.push(scalar::emit(k, &c.epilogue, &inputs, &mut coordinate)?[0]);
+        values.push(scalar::emit_stored(k, &c.epilogue, &inputs, &mut coordinate)?[0]);
     }
     let param = 2 + c.extras.len() as u32;
     let (address, wide) = operand(k, &c.out, param, 0);

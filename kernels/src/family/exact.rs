@@ -3,7 +3,7 @@
 
 use super::tile::Source;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Cmp, MemTy, Ty};
+use crate::ptx::{Cmp, MemTy, Op, Ty};
 
 /// A warp's tile of sums: four for 16 rows and 8 columns, as tensor cores hold them.
 pub struct Tile<'a> {
@@ -81,8 +81,7 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
                 });
                 x
             });
-            let next = k.fma(factors[0], factors[1], sum);
-            k.assign(sum, next);
+            k.update(sum, Op::Fma, &[factors[0], factors[1], sum]);
         });
         let moved = k.scaled(i, i64::from(4 * threads));
         let to = k.add(start, moved);

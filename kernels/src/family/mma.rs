@@ -256,8 +256,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
                 multiply(k, mode, &rows, &columns, (block, across), into);
             }
             for (&sum, &part) in sums.iter().zip(&parts) {
-                let next = k.add(sum, part);
-                k.assign(sum, next);
+                k.update(sum, Op::Add, &[sum, part]);
             }
         }
     };

@@ -27,8 +27,7 @@ fn across_row(k: &mut Writer, x: Val, combine: impl Fn(&mut Writer, Val, Val) ->
 }
 
 fn larger(k: &mut Writer, a: Val, b: Val) -> Val {
-    let less = k.compare(Cmp::Lt, a, b);
-    k.select(less, b, a)
+    k.extreme(true, a, b)
 }
 
 impl State {
@@ -62,11 +61,9 @@ impl State {
             let shift = k.sub(self.largest[half], reference);
             let factor = k.op(Ty::F32, Op::Exp2, &[shift]);
             k.assign(self.largest[half], most);
-            let sum = k.op(Ty::F32, Op::Mul, &[self.sums[half], factor]);
-            k.assign(self.sums[half], sum);
+            k.update(self.sums[half], Op::Mul, &[self.sums[half], factor]);
             for &r in self.results.iter().enumerate().filter(|(i, _)| i % 4 / 2 == half).map(|r| r.1) {
-                let scaled = k.op(Ty::F32, Op::Mul, &[r, factor]);
-                k.assign(r, scaled);
+                k.update(r, Op::Mul, &[r, factor]);
             }
             references.push(reference);
         }
@@ -75,8 +72,7 @@ impl State {
             let half = i % 4 / 2;
             let shifted = k.sub(x, references[half]);
             let weight = k.op(Ty::F32, Op::Exp2, &[shifted]);
-            let sum = k.add(self.sums[half], weight);
-            k.assign(self.sums[half], sum);
+            k.update(self.sums[half], Op::Add, &[self.sums[half], weight]);
             weights.push(weight);
         }
         weights

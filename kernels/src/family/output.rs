@@ -56,7 +56,7 @@ pub fn store(k: &mut Writer, c: &Contraction, roles: &Roles, r: &Rectangle, sums
                                 split(k, at, &roles.n, &c.space, &mut point);
                                 point[d]
                             };
-                            match scalar::emit(k, &c.epilogue, &inputs, &mut coordinate) {
+                            match scalar::emit_stored(k, &c.epilogue, &inputs, &mut coordinate) {
                                 Ok(v) => values.push(v[0]),
                                 Err(e) => result = Err(e),
                             }

@@ -2,7 +2,7 @@
 
 use super::Unsupported;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Cmp, Kernel, MemTy, Ty};
+use crate::ptx::{Cmp, Kernel, MemTy, Op, Ty};
 
 /// Partial sums of the blocks that share a tile, in memory of the kernel's own.
 pub struct Partial {
@@ -83,8 +83,7 @@ impl Partial {
             for (i, group) in sums.chunks(width).enumerate() {
                 let loaded = k.load_at(MemTy::F32, Ty::F32, from, (i as u32 * self.threads * 16) as i32, width);
                 for (&sum, x) in group.iter().zip(loaded) {
-                    let next = k.add(sum, x);
-                    k.assign(sum, next);
+                    k.update(sum, Op::Add, &[sum, x]);
                 }
             }
         });

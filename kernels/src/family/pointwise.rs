@@ -136,7 +136,7 @@ fn body(k: &mut Writer, p: &Map, walk: &Walk, thread: Val, n: usize) -> Result<(
             let j = k.int(if d + 1 == rank { j as i64 } else { 0 }, Ty::U32);
             k.add(coordinates[d], j)
         };
-        results.push(scalar::emit(k, &p.function, inputs, &mut coordinate)?);
+        results.push(scalar::emit_stored(k, &p.function, inputs, &mut coordinate)?);
     }
     for (o, output) in p.outputs.iter().enumerate() {
         let (operand, size) = (p.inputs.len() + o, output.dtype.bytes());

@@ -280,13 +280,7 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
 
 fn combine(k: &mut Writer, kind: ReduceKind, total: Val, x: Val) -> Val {
     match kind {
-        ReduceKind::Max | ReduceKind::Min => {
-            // What is not a number stays so.
-            let better = if kind == ReduceKind::Max { k.compare(Cmp::Lt, total, x) } else { k.compare(Cmp::Lt, x, total) };
-            let nan = k.compare(Cmp::Nan, x, x);
-            let take = k.op(Ty::Pred, Op::Or, &[better, nan]);
-            k.select(take, x, total)
-        }
+        ReduceKind::Max | ReduceKind::Min => k.extreme(kind == ReduceKind::Max, total, x),
         ReduceKind::Prod => k.mul(total, x),
         _ => k.add(total, x),
     }

@@ -122,11 +122,7 @@ pub fn rows(p: &RowProblem, s: &Rows, arch: &Arch) -> Result<Kernel, Unsupported
 
 fn softmax(k: &mut Writer, b: &Block, p: &Softmax) -> u32 {
     let x = b.load(k, 0, &p.input, f64::NEG_INFINITY);
-    let largest = b.reduce(k, &x, |k, a, b| {
-        let (less, nan) = (k.compare(Cmp::Lt, a, b), k.compare(Cmp::Nan, b, b));
-        let take = k.op(Ty::Pred, Op::Or, &[less, nan]);
-        k.select(take, b, a)
-    });
+    let largest = b.reduce(k, &x, |k, a, b| k.extreme(true, a, b));
     let shifted: Vec<Val> = x.iter().map(|&x| k.sub(x, largest)).collect();
     let powers: Vec<Val> = shifted.iter().map(|&x| math::exp(k, x)).collect();
     let powers = b.only_inside(k, &powers);

@@ -75,7 +75,6 @@ pub fn cost(f: &ScalarFn) -> f64 {
         Expr::Unary(Unary::Gelu | Unary::GeluTanh | Unary::Erf | Unary::Tanh, _) => 22.0,
         Expr::Unary(..) => 10.0,
         Expr::Binary(Binary::Div, ..) => 4.0,
-        Expr::Binary(Binary::Max | Binary::Min, ..) => 2.0,
         _ => 1.0,
     };
     f.insts.iter().map(|i| of(&i.expr)).sum()
@@ -135,9 +134,8 @@ pub fn store_neighbours(k: &mut Writer, t: DType, address: Val, offset: i32, val
 fn halves(k: &mut Writer, word: Val, t: DType) -> [Val; 2] {
     let sixteen = k.int(16, Ty::U32);
     if t == DType::F16 {
-        let high = k.op(Ty::U32, Op::Shr, &[word, sixteen]);
-        return [word, high].map(|w| {
-            let h = k.op(Ty::B16, Op::LowHalf, &[w]);
+        return [Op::LowHalf, Op::HighHalf].map(|half| {
+            let h = k.op(Ty::B16, half, &[word]);
             k.op(Ty::F32, Op::FromHalf, &[h])
         });
     }
@@ -145,6 +143,25 @@ fn halves(k: &mut Writer, word: Val, t: DType) -> [Val; 2] {
     let low = k.op(Ty::U32, Op::Shl, &[word, sixteen]);
     let high = k.op(Ty::U32, Op::And, &[word, mask]);
     [low, high].map(|w| k.op(Ty::F32, Op::Bits(Ty::U32), &[w]))
+}
+
+/// Results on the way to memory: [`emit`], where storing rounds what the function only rounds as its last step.
+pub fn emit_stored(
+    k: &mut Writer,
+    f: &ScalarFn,
+    inputs: &[Val],
+    coordinate: &mut dyn FnMut(&mut Writer, usize) -> Val,
+) -> Result<Vec<Val>, Unsupported> {
+    let mut short = f.clone();
+    for o in &mut short.outputs {
+        if let (Expr::Cast(x), Some(_)) = (f.insts[usize::from(*o)].expr, half(f.dtype(*o)))
+            && f.dtype(x) == DType::F32
+        {
+            *o = x;
+        }
+    }
+    short.prune();
+    emit(k, &short, inputs, coordinate)
 }
 
 /// Writes a function of inputs and coordinates; returns its results.
@@ -173,24 +190,15 @@ pub fn emit(
             Expr::Unary(u, x) => unary(k, u, v(x), of(x))?,
             Expr::Binary(b, x, y) => binary(k, b, v(x), v(y), of(x))?,
             Expr::Select(c, x, y) => {
-                let p = truth(k, v(c));
-                k.select(p, v(x), v(y))
+                let zero = k.int(0, v(c).ty);
+                let not = k.compare(Cmp::Eq, v(c), zero);
+                k.select(not, v(y), v(x))
             }
             Expr::Cast(x) => cast(k, v(x), of(x), inst.dtype),
         };
         values.push(value);
     }
     Ok(f.outputs.iter().map(|&o| values[usize::from(o)]).collect())
-}
-
-/// Whether an integer is not zero.
-fn truth(k: &mut Writer, v: Val) -> Val {
-    let zero = k.int(0, v.ty);
-    let equal = k.compare(Cmp::Eq, v, zero);
-    let (no, yes) = (k.int(0, Ty::S32), k.int(1, Ty::S32));
-    let flag = k.select(equal, no, yes);
-    let one = k.int(1, Ty::S32);
-    k.compare(Cmp::Eq, flag, one)
 }
 
 /// A predicate as 0 or 1.
@@ -342,15 +350,7 @@ fn binary(k: &mut Writer, b: Binary, x: Val, y: Val, t: DType) -> Result<Val, Un
         Binary::Mul => k.mul(x, y),
         Binary::Div if x.ty == Ty::F32 => math::divide(k, x, y),
         Binary::Div if float => k.op(x.ty, Op::Div, &[x, y]),
-        Binary::Max | Binary::Min => {
-            let p = if b == Binary::Max { k.compare(Cmp::Lt, y, x) } else { k.compare(Cmp::Lt, x, y) };
-            let chosen = k.select(p, x, y);
-            if !float {
-                return Ok(chosen);
-            }
-            let nan = k.compare(Cmp::Nan, x, x);
-            return Ok(k.select(nan, x, chosen));
-        }
+        Binary::Max | Binary::Min => return Ok(k.extreme(b == Binary::Max, x, y)),
         Binary::And if !float => k.op(x.ty, Op::And, &[x, y]),
         Binary::Or if !float => k.op(x.ty, Op::Or, &[x, y]),
         Binary::Xor if !float => k.op(x.ty, Op::Xor, &[x, y]),

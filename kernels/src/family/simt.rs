@@ -176,8 +176,7 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
             let b = layouts[1].read(k, stage[1], depth, s.tn);
             for (a, b) in a.iter().zip(&b) {
                 for (i, &sum) in sums.iter().enumerate() {
-                    let next = k.fma(a[i / s.tn as usize], b[i % s.tn as usize], sum);
-                    k.assign(sum, next);
+                    k.update(sum, Op::Fma, &[a[i / s.tn as usize], b[i % s.tn as usize], sum]);
                 }
             }
         }

@@ -21,7 +21,7 @@ pub enum Ty {
     F64,
 }
 
-/// A virtual register, assigned once except by [`Op::Set`].
+/// A virtual register, assigned once; a variable, which begins by [`Op::Set`], any number of times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reg {
     /// Its type.
@@ -101,7 +101,7 @@ pub enum Special {
 /// An operation from operands to one register.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Op {
-    /// Copies a value into a register that may be assigned again.
+    /// Copies a value into a variable.
     Set,
     /// Copies a value.
     Mov,
@@ -123,6 +123,10 @@ pub enum Op {
     Fma,
     /// `a / b`, rounded to nearest.
     Div,
+    /// The larger; where either is not a number, that. `F32` from sm_80 on, and integers.
+    Max,
+    /// The smaller, likewise.
+    Min,
     /// Square root, rounded to nearest.
     Sqrt,
     /// Absolute value.
@@ -153,6 +157,8 @@ pub enum Op {
     Pack(Half),
     /// The lower half of a `U32` as a `B16`.
     LowHalf,
+    /// The upper half.
+    HighHalf,
     /// An `F32` rounded to the 11 significant bits that tensor cores read, to nearest with ties away from zero, in a `U32`.
     ToTf32,
     /// `2^a` to two units in the last place; results below 2^-126 are zero.

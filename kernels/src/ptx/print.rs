@@ -230,6 +230,8 @@ impl Printer {
             Op::MulWide => ("mul.wide.u32".to_owned(), Ty::U32),
             Op::Fma => (format!("fma.rn.{t}"), to.ty),
             Op::Div => (format!("div{}.{t}", if float { ".rn" } else { "" }), to.ty),
+            Op::Max => (format!("max{}.{t}", if float { ".NaN" } else { "" }), to.ty),
+            Op::Min => (format!("min{}.{t}", if float { ".NaN" } else { "" }), to.ty),
             Op::Sqrt => (format!("sqrt.rn.{t}"), to.ty),
             Op::Abs => (format!("abs.{t}"), to.ty),
             Op::Neg => (format!("neg.{t}"), to.ty),
@@ -272,6 +274,10 @@ impl Printer {
                 return format!("vote.sync.ballot.b32 {}, {p}, 0xffffffff;", self.reg(to));
             }
             Op::Pack(h) => (format!("cvt.rn.{}x2.f32", half(h)), Ty::F32),
+            Op::HighHalf => {
+                let x = self.operand(args[0], Ty::U32);
+                return format!("{{ .reg .b16 low; mov.b32 {{low, {}}}, {x}; }}", self.reg(to));
+            }
             Op::LowHalf => ("cvt.u16.u32".to_owned(), Ty::U32),
             Op::ToTf32 => ("cvt.rna.tf32.f32".to_owned(), Ty::F32),
             Op::Exp2 => ("ex2.approx.ftz.f32".to_owned(), Ty::F32),

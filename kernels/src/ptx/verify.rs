@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 impl Kernel {
     /// Every fault.
     pub fn verify(&self) -> Vec<String> {
-        let mut check = Check { kernel: self, defined: BTreeSet::new(), faults: vec![], divergent: 0 };
+        let mut check = Check { kernel: self, defined: BTreeSet::new(), variables: BTreeSet::new(), faults: vec![], divergent: 0 };
         if !self.threads.is_multiple_of(32) || !(32..=1024).contains(&self.threads) {
             check.faults.push(format!("{} threads are no whole warps of a block", self.threads));
         }
@@ -19,6 +19,8 @@ impl Kernel {
 struct Check<'a> {
     kernel: &'a Kernel,
     defined: BTreeSet<Reg>,
+    /// Registers whose first assignment is [`Op::Set`].
+    variables: BTreeSet<Reg>,
     faults: Vec<String>,
     /// Conditions around the current statement.
     divergent: u32,
@@ -175,7 +177,7 @@ impl Check<'_> {
         let expected: Vec<Ty> = match op {
             Op::Special(_) | Op::Param(_) => vec![],
             Op::Set | Op::Mov | Op::Sqrt | Op::Abs | Op::Neg | Op::Round | Op::Floor | Op::Ceil => vec![t],
-            Op::Add | Op::Sub | Op::Mul | Op::Div | Op::And | Op::Or | Op::Xor => vec![t, t],
+            Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Max | Op::Min | Op::And | Op::Or | Op::Xor => vec![t, t],
             Op::Shl | Op::Shr => vec![t, Ty::U32],
             Op::MulHi | Op::MulWide => vec![Ty::U32, Ty::U32],
             Op::Fma => vec![t, t, t],
@@ -186,12 +188,12 @@ impl Check<'_> {
             Op::FromHalf => vec![Ty::B16],
             Op::ToHalf | Op::ToTf32 | Op::Exp2 | Op::Recip => vec![Ty::F32],
             Op::Pack(_) => vec![Ty::F32, Ty::F32],
-            Op::LowHalf => vec![Ty::U32],
+            Op::LowHalf | Op::HighHalf => vec![Ty::U32],
             Op::Ballot => vec![Ty::Pred],
         };
         let result = match op {
             Op::Compare(..) => t == Ty::Pred,
-            Op::ToHalf | Op::LowHalf => t == Ty::B16,
+            Op::ToHalf | Op::LowHalf | Op::HighHalf => t == Ty::B16,
             Op::Ballot => t == Ty::U32 && self.divergent == 0,
             Op::Pack(_) | Op::ToTf32 => t == Ty::U32,
             Op::Exp2 | Op::Recip => t == Ty::F32,
@@ -199,6 +201,7 @@ impl Check<'_> {
             Op::ShuffleXor(mask) => matches!(t, Ty::F32 | Ty::S32 | Ty::U32) && (1..32).contains(&mask) && self.divergent == 0,
             Op::Param(_) => t == Ty::U64,
             Op::MulWide => matches!(t, Ty::U64 | Ty::S64),
+            Op::Max | Op::Min => matches!(t, Ty::F32 | Ty::S32 | Ty::U32 | Ty::S64 | Ty::U64),
             Op::Sqrt | Op::Fma | Op::Round | Op::Floor | Op::Ceil | Op::FromHalf => matches!(t, Ty::F32 | Ty::F64),
             _ => true,
         };
@@ -213,6 +216,9 @@ impl Check<'_> {
         {
             self.faults.push(format!("there is no parameter {n}"));
         }
-        self.define(to, op == Op::Set);
+        if op == Op::Set {
+            self.variables.insert(to);
+        }
+        self.define(to, self.variables.contains(&to));
     }
 }

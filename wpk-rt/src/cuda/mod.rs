@@ -9,7 +9,9 @@ use crate::sessions::{Options, Sessions, Taken};
 pub use driver::Buffer;
 use driver::{Context, Graph, Pinned, Stream};
 use function::Function;
+use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use wpk_plan::{Block, GpuPlans, Kernel, Place, Plan, Program, Step};
 
 /// The GPU side of a model.
@@ -285,18 +287,21 @@ impl Gpu {
     }
 }
 
-/// Loads every module, several at a time: the driver compiles each by itself.
+/// Loads every module, several at a time, the longest texts first: the driver compiles each by itself.
 fn functions(context: &Arc<Context>, plans: &GpuPlans) -> Result<Vec<Function>, Error> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(16);
-    let size = plans.modules.len().div_ceil(threads).max(1);
-    let load = |part: &[wpk_plan::Module]| part.iter().map(|m| Function::load(context, m)).collect::<Result<Vec<_>, _>>();
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = plans.modules.chunks(size).map(|part| scope.spawn(move || load(part))).collect();
-        let mut all = vec![];
-        for part in parts {
-            let loaded = part.join().unwrap_or_else(|_| Err(Error::Device("a thread that loads kernels ended".to_owned())));
-            all.extend(loaded?);
-        }
-        Ok(all)
-    })
+    let mut order: Vec<usize> = (0..plans.modules.len()).collect();
+    order.sort_by_key(|&i| Reverse(plans.modules[i].text.len()));
+    let next = AtomicUsize::new(0);
+    let load = || -> Result<Vec<(usize, Function)>, Error> {
+        let turn = || order.get(next.fetch_add(1, Ordering::Relaxed));
+        std::iter::from_fn(turn).map(|&i| Ok((i, Function::load(context, &plans.modules[i])?))).collect()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(16).min(order.len());
+    let loaded: Result<Vec<_>, Error> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(load)).collect();
+        all.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(Error::Device("a thread that loads kernels ended".to_owned())))).collect()
+    });
+    let mut loaded: Vec<_> = loaded?.into_iter().flatten().collect();
+    loaded.sort_by_key(|(i, _)| *i);
+    Ok(loaded.into_iter().map(|(_, f)| f).collect())
 }
