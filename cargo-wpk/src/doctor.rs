@@ -1,35 +1,69 @@
 //! `cargo wpk doctor`: what this machine has that plans and tuning use, and what to do where something is missing.
 
 use crate::Outcome;
+use crate::compile::ptxas;
+use clap::Args;
+use serde_json::json;
 use std::path::Path;
 use wpk_build::records::{Records, places, user_folder};
 use wpk_kernels::arch::ARCHES;
 use wpk_rt::measure::{Bench, driver, runs};
 use wpk_rt::trace::instruction_set;
 
-pub fn doctor() -> Outcome {
-    println!("wpk          {}, plans of version {}", env!("CARGO_PKG_VERSION"), wpk_plan::VERSION);
+#[derive(Args)]
+pub struct DoctorArgs {
+    /// Prints one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn doctor(args: &DoctorArgs) -> Outcome {
+    let mut rows: Vec<(String, String)> = vec![];
+    let mut say = |topic: &str, text: String| rows.push((topic.to_owned(), text));
+    say("wpk", format!("{}, plans of version {}", env!("CARGO_PKG_VERSION"), wpk_plan::VERSION));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("processor    {threads} threads, {} kernels", instruction_set());
+    say("processor", format!("{threads} threads, {} kernels", instruction_set()));
     match driver() {
-        Err(e) => println!("GPU          none: {e}; models run on the CPU, and kernels cannot be tuned here"),
+        Err(e) => say("GPU", format!("none: {e}; models run on the CPU, and kernels cannot be tuned here")),
         Ok((version, count)) => {
-            println!("driver       for CUDA {}.{}, {count} devices", version / 1000, version % 1000 / 10);
+            say("driver", format!("for CUDA {}.{}, {count} devices", version / 1000, version % 1000 / 10));
             for ordinal in 0..count {
-                match device(ordinal) {
-                    Ok(text) => println!("device {ordinal}     {text}"),
-                    Err(e) => println!("device {ordinal}     not usable: {e}"),
-                }
+                say(&format!("device {ordinal}"), device(ordinal).unwrap_or_else(|e| format!("not usable: {e}")));
+            }
+            for (library, found) in Bench::new(0).map(|b| b.libraries()).unwrap_or_default() {
+                let text = match found {
+                    Ok((version, path)) => format!("{version} in {path}"),
+                    Err(e) => format!("not used: {e}; WPK_LIBRARIES may name its folder"),
+                };
+                say(&library.to_string(), text);
             }
         }
     }
+    let assembler = ptxas()
+        .map_or("none: the driver compiles kernels one after the other; WPK_PTXAS may name one".to_owned(), |p| p.display().to_string());
+    say("ptxas", assembler);
     let user = user_folder(|name| std::env::var(name).ok());
     for folder in places(&std::env::current_dir()?, user) {
-        println!("records      {}", counted(&folder));
+        say("records", counted(&folder));
     }
-    let set = ["WPK_TUNE", "WPK_CACHE_DIR", "WPK_WEIGHTS_DIR", "WPK_PROFILE", "WPK_ISA"];
+    let set = [
+        "WPK_TUNE",
+        "WPK_TUNE_BUDGET",
+        "WPK_TUNER",
+        "WPK_CACHE_DIR",
+        "WPK_LIBRARIES",
+        "WPK_PTXAS",
+        "WPK_WEIGHTS_DIR",
+        "WPK_PROFILE",
+        "WPK_ISA",
+    ];
     for (name, value) in set.iter().filter_map(|n| std::env::var(n).ok().map(|v| (n, v))) {
-        println!("environment  {name}={value}");
+        say("environment", format!("{name}={value}"));
+    }
+    if args.json {
+        println!("{}", json!(rows.iter().map(|(topic, text)| json!({"topic": topic, "text": text})).collect::<Vec<_>>()));
+    } else {
+        rows.iter().for_each(|(topic, text)| println!("{topic:12} {text}"));
     }
     Ok(())
 }

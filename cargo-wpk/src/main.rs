@@ -2,18 +2,22 @@
 
 mod assembled;
 mod bench;
+mod compile;
 mod db;
 mod doctor;
 mod explain;
 mod inspect;
 mod keep;
 mod landscape;
+mod log;
 mod measure;
 mod npy;
 mod run;
 mod search;
 mod tune;
 mod verify;
+mod whole;
+mod worker;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -39,13 +43,18 @@ enum Command {
     /// Finds the nodes that must stay in single precision for a model to be accurate enough on a GPU
     Keep(keep::KeepArgs),
     /// Tells what this machine has that plans and tuning use
-    Doctor,
+    Doctor(doctor::DoctorArgs),
     /// Lists and merges tuning records
     Db(db::DbArgs),
     /// Records the times of many schedules of single problems, or compares a record with the estimate
     Landscape(landscape::LandscapeArgs),
+    /// Times single convolutions, searched and by libraries, as benchmarks of peers print them
+    Convs(landscape::ConvsArgs),
     /// Times the plan
     Bench(bench::BenchArgs),
+    /// Measures what it is asked to on its input, for `tune`
+    #[command(hide = true)]
+    Worker(worker::WorkerArgs),
 }
 
 /// A model and the sizes it is compiled for.
@@ -71,6 +80,9 @@ struct ModelArgs {
     /// The number of the CUDA device to run on; without it the CPU runs
     #[arg(long, requires = "gpu")]
     device: Option<usize>,
+    /// Prints one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 fn dim(text: &str) -> Result<(String, usize), String> {
@@ -109,16 +121,24 @@ fn main() -> ExitCode {
     if args.get(1).is_some_and(|a| a == "wpk") {
         args.remove(1);
     }
+    // Who reads no further, as `head`, is no failure.
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| match info.payload().downcast_ref::<String>() {
+        Some(text) if text.starts_with("failed printing to stdout") => std::process::exit(0),
+        _ => told(info),
+    }));
     let outcome = match Cli::parse_from(args).command {
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Tune(args) => tune::tune(&args),
         Command::Keep(args) => keep::keep(&args),
-        Command::Doctor => doctor::doctor(),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Db(args) => db::db(&args),
         Command::Landscape(args) => landscape::landscape(&args),
+        Command::Convs(args) => landscape::convs(&args),
         Command::Bench(args) => bench::bench(&args),
+        Command::Worker(args) => worker::serve(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

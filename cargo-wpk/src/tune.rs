@@ -1,24 +1,26 @@
-//! `cargo wpk tune`: searches for the fastest schedules of a model's problems on a GPU, and writes records.
+//! `cargo wpk tune`: searches for the fastest schedules and calls of a model's problems on a GPU, and writes records.
 
-use crate::measure::Measurer;
+use crate::log::Log;
 use crate::search::space::FamilySpace;
-use crate::search::{self, History, Searcher, Space, Values, first};
+use crate::search::{self, History, Rng, Space, Values, first};
+use crate::whole;
+use crate::worker::{Limits, Worker};
 use crate::{ModelArgs, Outcome};
 use clap::Args;
-use std::path::PathBuf;
+use serde_json::json;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use wpk_build::records::{FOLDER, Key, Record};
-use wpk_build::{Compiled, Untuned, hash};
+use wpk_build::records::{FOLDER, Key, Record, Records, Timed, user_folder};
+use wpk_build::{Compiled, Untuned};
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::spaces;
 use wpk_plan::WeightLayout;
 use wpk_plan::problem::Problem;
-use wpk_rt::measure::Bench;
 
 #[derive(Args)]
 pub struct TuneArgs {
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
     /// Fails where the model has problems without a record, and names them; needs no GPU
     #[arg(long)]
     check: bool,
@@ -36,7 +38,22 @@ pub struct TuneArgs {
     shard: Option<(usize, usize)>,
     /// Where records go
     #[arg(long, default_value = FOLDER)]
-    out: PathBuf,
+    pub out: PathBuf,
+    /// Goes on from what an interrupted search measured
+    #[arg(long)]
+    resume: bool,
+    /// Generated kernels alone: no calls of cuDNN and cuBLASLt
+    #[arg(long)]
+    no_libraries: bool,
+    /// For tests: no device, times made of estimates; one candidate in so many fails, none for 0
+    #[arg(long, hide = true)]
+    simulate: Option<u64>,
+    /// For tests: on the device, one candidate in so many crashes, hangs or writes where it must not
+    #[arg(long, hide = true)]
+    plant: Option<u64>,
+    /// Seconds within which a candidate must be measured
+    #[arg(long, hide = true, default_value_t = 10.0)]
+    limit: f64,
 }
 
 fn shard(text: &str) -> Result<(usize, usize), String> {
@@ -52,6 +69,8 @@ const BATCH: usize = 16;
 const PATIENCE: usize = 2;
 /// Rounds of compiling and tuning: a measured plan may prefer another cover, with problems of its own.
 const ROUNDS: usize = 3;
+/// The fastest that are measured again, in another order and for longer.
+const FINALISTS: usize = 5;
 
 pub fn tune(args: &TuneArgs) -> Outcome {
     let model = if args.check { args.model.model() } else { args.model.model().records(&args.out) };
@@ -60,82 +79,228 @@ pub fn tune(args: &TuneArgs) -> Outcome {
         return Err(format!("no plan for {arch}:\n  {}", steps.join("\n  ")).into());
     }
     if args.check {
-        return check(&compiled);
+        return check(args, &compiled);
     }
-    let Some(device) = args.model.device else {
+    if args.model.device.is_none() && args.simulate.is_none() {
         return Err("name the GPU to measure on: `--gpu sm_90a --device 0`; without one, `--check` tells what is missing".into());
-    };
+    }
     search::by_name(&args.search, args.seed).ok_or_else(|| format!("there is no search {:?}: ga, rl, random or auto", args.search))?;
-    let lock = lock(device)?;
-    let bench = Bench::new(device)?;
-    let end = Instant::now() + Duration::from_secs_f64(args.budget);
+    let mut tuner = Tuner::new(args)?;
     let mut compiled = compiled;
     for _ in 0..ROUNDS {
         let mine = |i: usize| args.shard.is_none_or(|(first, n)| i % n == first);
         let untuned: Vec<&Untuned> = compiled.untuned.iter().enumerate().filter(|(i, _)| mine(*i)).map(|u| u.1).collect();
-        if untuned.is_empty() || Instant::now() >= end {
+        if untuned.is_empty() || Instant::now() >= tuner.end {
             break;
         }
+        tuner.cold = cold(&compiled);
         for (i, (arch, (problem, layout, _))) in untuned.iter().enumerate() {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = tuner.end.saturating_duration_since(Instant::now());
             let share = left / (untuned.len() - i) as u32;
-            let place = format!("[{}/{}]", i + 1, untuned.len());
-            one(args, &bench, (problem, *layout, arch), share, &place)?;
+            tuner.one((problem, *layout, arch), share, &format!("[{}/{}]", i + 1, untuned.len()))?;
         }
         compiled = model.build()?;
     }
-    drop(lock);
-    println!("{} records in {}; {} problems have none", compiled.records.iter().count(), args.out.display(), compiled.untuned.len());
+    for note in &tuner.worker.notes {
+        eprintln!("a library was not used: {note}");
+    }
+    let totals = whole::decide(args, &mut tuner, &mut compiled)?;
+    let (records, untuned) = (compiled.records.iter().count(), compiled.untuned.len());
+    if args.model.json {
+        let (heuristic, tuned) = totals.unwrap_or_default();
+        println!("{}", json!({"records": records, "folder": args.out, "untuned": untuned, "heuristic_ns": heuristic, "tuned_ns": tuned}));
+        return Ok(());
+    }
+    println!("{records} records in {}; {untuned} problems have none", args.out.display());
+    if let Some((heuristic, tuned)) = totals {
+        println!("the whole plan takes {:.4} ms, {:.4} ms without records", tuned / 1e6, heuristic / 1e6);
+    }
     Ok(())
 }
 
-/// Tunes one problem within some time and writes its record.
-fn one(args: &TuneArgs, bench: &Bench, (problem, layout, arch): (&Problem, WeightLayout, &Arch), time: Duration, place: &str) -> Outcome {
-    let end = Instant::now() + time;
-    let mut measurer = Measurer::new(bench, problem, layout, arch)?;
-    let mut found: Option<(Record, f64)> = None;
-    let families = promising(problem, layout, arch);
-    let mut measured = 0;
-    for space in &families {
-        let mut searcher = search::by_name(&args.search, args.seed).ok_or("no such search")?;
+/// Whether a model's weights are so large that they are read from memory in every run: more than 60 % of the second cache.
+fn cold(compiled: &Compiled) -> bool {
+    let used = |g: &wpk_plan::GpuPlans| {
+        let arch = Arch::named(&g.arch)?;
+        let places = g.plans.iter().flat_map(|p| p.body.steps()).flat_map(|s| &s.args);
+        let mut sections: Vec<u32> = places.filter_map(|a| if let wpk_plan::Place::Weight(i) = a.place { Some(i) } else { None }).collect();
+        sections.sort_unstable();
+        sections.dedup();
+        let bytes: usize = sections.iter().map(|&i| compiled.program.sections[i as usize].bytes).sum();
+        Some(bytes as f64 > 0.6 * arch.cache as f64)
+    };
+    compiled.program.gpus.iter().filter_map(used).any(|c| c)
+}
+
+/// A search under way.
+pub struct Tuner<'a> {
+    args: &'a TuneArgs,
+    /// The process that measures.
+    pub worker: Worker,
+    /// The device's name.
+    pub device: String,
+    /// When time is up.
+    pub end: Instant,
+    cold: bool,
+    logs: Option<PathBuf>,
+}
+
+impl<'a> Tuner<'a> {
+    fn new(args: &'a TuneArgs) -> Result<Self, String> {
+        let mut arguments = vec!["--device".to_owned(), args.model.device.unwrap_or(0).to_string()];
+        arguments.extend(args.simulate.into_iter().flat_map(|n| ["--simulate".to_owned(), n.to_string()]));
+        arguments.extend(args.plant.into_iter().flat_map(|n| ["--plant".to_owned(), n.to_string()]));
+        let limits = Limits { candidate: Duration::from_secs_f64(args.limit), ..Limits::default() };
+        let mut worker = Worker::new(arguments, limits);
+        let device = worker.device()?;
+        let logs = user_folder(|name| std::env::var(name).ok()).map(|f| f.with_file_name("log"));
+        let end = Instant::now() + Duration::from_secs_f64(args.budget);
+        Ok(Self { args, worker, device, end, cold: false, logs })
+    }
+
+    /// Keeps other measurements off the GPU until it is dropped.
+    pub fn lock(&self) -> Result<std::fs::File, String> {
+        let path = std::env::temp_dir().join(format!("wpk-gpu-{}.lock", self.args.model.device.unwrap_or(0)));
+        let told = |e: std::io::Error| format!("{}: {e}", path.display());
+        let file = std::fs::File::options().create(true).append(true).open(&path).map_err(told)?;
+        if file.try_lock().is_err() {
+            eprintln!("waiting for another measurement on this device to end ({})", path.display());
+            file.lock().map_err(told)?;
+        }
+        Ok(file)
+    }
+
+    /// Tunes one problem within some time and writes its record.
+    fn one(&mut self, (problem, layout, arch): (&Problem, WeightLayout, &Arch), time: Duration, place: &str) -> Outcome {
+        let lock = self.lock()?;
+        let key = Key::new(problem, layout, arch);
+        let name = format!("{} {}", problem.family(), problem.describe());
+        let records = Records::open(std::slice::from_ref(&self.args.out));
+        // Another search may have been here while this one waited.
+        if records.get(&key).is_some_and(|r| r.generate(problem, layout, arch).is_ok()) {
+            return Ok(());
+        }
+        let end = Instant::now() + time;
+        if let Err(reason) = self.worker.begin(&key.hex(), self.cold) {
+            eprintln!("{place} {name}: {reason}");
+            return Ok(());
+        }
+        let blank = Record::new(&key, problem, (&self.device, arch), vec![Timed { family: String::new(), schedule: [].into(), ns: 0.0 }]);
+        let file = blank.map(|r| r.file()).unwrap_or_default();
+        let mut log = Log::open(self.logs.as_deref(), &file, self.args.resume);
+        let mut measured: Vec<(Timed, crate::measure::Outcome)> = std::mem::take(&mut log.before);
+        let mut finder = String::new();
+        for space in &promising(problem, layout, arch) {
+            let similar = records.similar(problem, layout, arch);
+            let similar: Vec<Values> =
+                similar.iter().filter(|s| s.1.family == space.family.family).filter_map(|s| s.1.values(space.params())).collect();
+            finder = self.search(space, &similar, end, &mut measured, &mut log)?;
+        }
+        if !self.args.no_libraries {
+            let known = |c: &Timed| measured.iter().any(|m| m.0.family == c.family && m.0.schedule == c.schedule);
+            let calls: Vec<Timed> = self.worker.calls().unwrap_or_default().into_iter().filter(|c| !known(c)).collect();
+            self.measure(&calls, 5, &mut measured, &mut log)?;
+        }
+        let count = measured.len();
+        let best = self.finals(measured)?;
+        drop(lock);
+        let Some(mut record) = Record::new(&key, problem, (&self.device, arch), best) else {
+            eprintln!("{place} {name}: nothing of {count} gave right results");
+            return Ok(());
+        };
+        record.search = (finder, count as u64);
+        record.seal(problem, layout, arch)?;
+        record.write(&self.args.out)?;
+        if let Some(schedule) = record.schedule() {
+            let (capability, image) = self.worker.cubin(schedule)?;
+            let image = wpk_plan::Bytes(image);
+            record.write_cubin(&self.args.out, &wpk_plan::Cubin { capability, image })?;
+        }
+        let left = self.end.saturating_duration_since(Instant::now()).as_secs();
+        eprintln!("{place} {name}: {:.2} us by {} after {count}; {left} s left", record.best[0].ns / 1e3, record.best[0].family);
+        Ok(())
+    }
+
+    /// Searches a family's schedules; returns the search's name.
+    fn search(
+        &mut self,
+        space: &FamilySpace<'_>,
+        similar: &[Values],
+        end: Instant,
+        measured: &mut Vec<(Timed, crate::measure::Outcome)>,
+        log: &mut Log,
+    ) -> Result<String, Box<dyn std::error::Error>> {
+        let policy = policy_file(&self.args.out, &self.device, space.family.family);
+        let mut searcher = search::trained(&self.args.search, self.args.seed, &policy).ok_or("no such search")?;
         let mut history = History::default();
-        let mut best = f64::INFINITY;
-        let mut idle = 0;
+        for (timed, outcome) in measured.iter().filter(|m| m.0.family == space.family.family) {
+            if let Some(values) = timed.values(space.params()) {
+                history.tell(values, outcome.as_ref().ok().copied());
+            }
+        }
+        let (mut best, mut idle) = (f64::INFINITY, 0);
         while idle < PATIENCE && (history.trials.is_empty() || Instant::now() < end) {
-            let proposals = if history.trials.is_empty() { first(space, &[], BATCH) } else { searcher.propose(space, &history, BATCH) };
+            let proposals = if history.trials.is_empty() { first(space, similar, BATCH) } else { searcher.propose(space, &history, BATCH) };
             if proposals.is_empty() {
                 break;
             }
-            measure(&mut measurer, space, &mut history, proposals, searcher.as_mut())?;
+            let named: Vec<Timed> = proposals.iter().map(|v| Timed::schedule(space.family.family, space.params(), v, 0.0)).collect();
+            let from = measured.len();
+            self.measure(&named, 5, measured, log)?;
+            let new = proposals.len();
+            for (values, (_, outcome)) in proposals.into_iter().zip(&measured[from..]) {
+                history.tell(values, outcome.as_ref().ok().copied());
+            }
+            searcher.learn(space, &history, new);
             let now = history.best(1).first().map_or(f64::INFINITY, |b| b.1);
             idle = if now < 0.995 * best { 0 } else { idle + 1 };
             best = best.min(now);
         }
-        measured += history.trials.len();
-        if found.as_ref().is_some_and(|f| f.1 <= best) || !best.is_finite() {
-            continue;
-        }
-        let fastest: Vec<(Values, f64)> = history.best(8).into_iter().map(|(v, ns)| (v.clone(), ns)).collect();
-        let key = Key::new(problem, layout, arch);
-        let (family, params) = (space.family.family, space.family.params);
-        let mut record = Record::new(&key, problem, (&bench.name()?, arch), family, params, &fastest);
-        let made = space.family.generate(&fastest[0].0)?;
-        record.ptx = hash::hex(made.kernel.text(arch).as_bytes());
-        record.search = (searcher.name().to_owned(), 0);
-        found = Some((record, best));
+        search::keep(searcher.as_ref(), &policy)?;
+        Ok(searcher.name().to_owned())
     }
-    let name = format!("{} {}", problem.family(), problem.describe());
-    match found {
-        Some((mut record, best)) => {
-            record.search.1 = measured as u64;
-            record.write(&args.out)?;
-            let made = record.generate(problem, layout, arch)?;
-            record.write_cubin(&args.out, &bench.cubin(&made.kernel.module(arch))?)?;
-            eprintln!("{place} {name}: {:.2} us by {} after {measured}", best / 1e3, record.family);
-        }
-        None => eprintln!("{place} {name}: no schedule of {measured} gave right results"),
+
+    /// Measures candidates, and keeps what came of them.
+    fn measure(
+        &mut self,
+        candidates: &[Timed],
+        rounds: usize,
+        measured: &mut Vec<(Timed, crate::measure::Outcome)>,
+        log: &mut Log,
+    ) -> Result<(), String> {
+        let outcomes = self.worker.time(candidates, rounds)?;
+        let from = measured.len();
+        measured.extend(candidates.iter().cloned().zip(outcomes).map(|(timed, outcome)| {
+            let ns = *outcome.as_ref().unwrap_or(&0.0);
+            (Timed { ns, ..timed }, outcome)
+        }));
+        log.add(&measured[from..]);
+        Ok(())
     }
-    Ok(())
+
+    /// The fastest once more, for longer and in another order; then everything that gave right results.
+    fn finals(&mut self, measured: Vec<(Timed, crate::measure::Outcome)>) -> Result<Vec<Timed>, String> {
+        let mut right: Vec<Timed> = measured.into_iter().filter(|m| m.1.is_ok()).map(|m| m.0).collect();
+        right.sort_by(|a, b| a.ns.total_cmp(&b.ns));
+        let rest = right.split_off(right.len().min(FINALISTS));
+        let mut rng = Rng::new(self.args.seed);
+        let mut order: Vec<Timed> = vec![];
+        while !right.is_empty() {
+            order.push(right.swap_remove(rng.below(right.len())));
+        }
+        let again = self.worker.time(&order, 15)?;
+        let again = order.into_iter().zip(again).filter_map(|(timed, outcome)| Some(Timed { ns: outcome.ok()?.round(), ..timed }));
+        let mut all: Vec<Timed> = again.collect();
+        // What was not measured again is not faster than what was.
+        let last = all.iter().map(|t| t.ns).fold(0.0, f64::max);
+        all.extend(rest.into_iter().map(|t| Timed { ns: t.ns.max(last).round(), ..t }));
+        Ok(all)
+    }
+}
+
+/// Where the weights of a family's policy are kept.
+fn policy_file(out: &Path, device: &str, family: &str) -> PathBuf {
+    out.join(wpk_build::records::slug(device)).join(format!("policy-{family}.weights"))
 }
 
 /// The families whose best estimate is not far from the best of all.
@@ -152,49 +317,26 @@ fn promising<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec
     all.into_iter().filter(|a| a.0 <= limit).map(|a| a.1).collect()
 }
 
-/// Measures proposals, tells the history, and lets the searcher learn.
-fn measure(
-    measurer: &mut Measurer<'_>,
-    space: &FamilySpace<'_>,
-    history: &mut History,
-    proposals: Vec<Values>,
-    searcher: &mut dyn Searcher,
-) -> Outcome {
-    let made: Vec<_> = proposals.iter().map(|v| space.family.generate(v)).collect();
-    let (legal, kernels): (Vec<&Values>, Vec<_>) = proposals.iter().zip(made).filter_map(|(v, m)| Some((v, m.ok()?))).unzip();
-    let times = measurer.times(&kernels)?;
-    let new = proposals.len();
-    for values in &proposals {
-        let at = legal.iter().position(|l| *l == values);
-        history.tell(values.clone(), at.and_then(|i| times.get(i).copied().flatten()));
-    }
-    searcher.learn(space, history, new);
-    Ok(())
-}
-
 /// Names the problems without a record.
-fn check(compiled: &Compiled) -> Outcome {
-    for (path, reason) in &compiled.records.unread {
-        println!("not a record: {}: {reason}", path.display());
+fn check(args: &TuneArgs, compiled: &Compiled) -> Outcome {
+    if args.model.json {
+        let problem = |(arch, (p, _, reason)): &Untuned| json!({"arch": arch.target, "problem": format!("{} {}", p.family(), p.describe()), "reason": reason});
+        let unread: Vec<_> = compiled.records.unread.iter().map(|(path, reason)| json!({"path": path, "reason": reason})).collect();
+        println!("{}", json!({"untuned": compiled.untuned.iter().map(problem).collect::<Vec<_>>(), "unread": unread}));
+    } else {
+        for (path, reason) in &compiled.records.unread {
+            println!("not a record: {}: {reason}", path.display());
+        }
+        for (arch, (problem, _, reason)) in &compiled.untuned {
+            println!("{}: {} {}: {reason}", arch.target, problem.family(), problem.describe());
+        }
     }
     if compiled.untuned.is_empty() {
-        println!("every problem has a record");
+        if !args.model.json {
+            println!("every problem has a record");
+        }
         return Ok(());
-    }
-    for (arch, (problem, _, reason)) in &compiled.untuned {
-        println!("{}: {} {}: {reason}", arch.target, problem.family(), problem.describe());
     }
     Err(format!("{} problems have no record: run `cargo wpk tune` with the same options on a machine with the GPU", compiled.untuned.len())
         .into())
-}
-
-/// Keeps other measurements off the GPU until it is dropped.
-fn lock(device: usize) -> Result<std::fs::File, Box<dyn std::error::Error>> {
-    let path = std::env::temp_dir().join(format!("wpk-gpu-{device}.lock"));
-    let file = std::fs::File::options().create(true).append(true).open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    if file.try_lock().is_err() {
-        eprintln!("waiting for another measurement on device {device} to end ({})", path.display());
-        file.lock().map_err(|e| format!("{}: {e}", path.display()))?;
-    }
-    Ok(file)
 }

@@ -14,6 +14,7 @@ pub mod emulate;
 mod eval;
 pub mod family;
 pub mod layout;
+pub mod library;
 pub mod ptx;
 pub mod schedule;
 

@@ -51,12 +51,14 @@ pub fn run(compiled: &Compiled, inputs: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Stri
     for step in plan.body.steps() {
         let Kernel::Gpu(problem, layout, module) = &step.kernel else { return Err(format!("{step} is no launch")) };
         let made = heuristic(problem, *layout, arch).map_err(|e| e.to_string())?.kernel;
-        if made.text(arch) != gpu.modules[*module as usize].text {
+        let module = &gpu.modules[*module as usize];
+        if made.text(arch) != module.text {
             return Err(format!("{step}: the plan holds another kernel"));
         }
-        let mut buffers = step.args.iter().map(|a| memory.bytes(a).map(|b| b.to_vec())).collect::<Result<Vec<_>, _>>()?;
+        let arguments = step.arguments(module);
+        let mut buffers = arguments.iter().map(|a| memory.bytes(a).map(|b| b.to_vec())).collect::<Result<Vec<_>, _>>()?;
         emulate::run(&made, &mut buffers).map_err(|e| format!("{step}: {e}"))?;
-        for (arg, bytes) in step.args.iter().zip(&buffers).skip(problem.inputs().len()) {
+        for (arg, bytes) in arguments.iter().zip(&buffers).skip(problem.inputs().len()) {
             memory.bytes(arg)?.copy_from_slice(bytes);
         }
     }

@@ -1,9 +1,8 @@
 //! Tuning records: written, read, used in builds, and not used where they do not serve.
 
 use std::path::Path;
-use wpk_build::hash;
 use wpk_build::onnx::parse;
-use wpk_build::records::{Key, Record, Records};
+use wpk_build::records::{Key, PlanFile, Record, Records, Timed};
 use wpk_build::{Compiled, Model, Precision};
 use wpk_kernels::family::spaces;
 use wpk_tests::text;
@@ -16,20 +15,27 @@ fn compile(records: &Path) -> Compiled {
     model.build_from(&source).unwrap_or_else(|d| panic!("{d}"))
 }
 
-/// A record of the product with another schedule than the estimate's choice.
-fn record(compiled: &Compiled) -> Record {
-    let is_product = |u: &&wpk_build::Untuned| u.1.0.family() == "contraction";
-    let (arch, (problem, layout, _)) = compiled.untuned.iter().find(is_product).expect("an untuned product");
+/// The untuned product of a model.
+fn product(compiled: &Compiled) -> &wpk_build::Untuned {
+    compiled.untuned.iter().find(|u| u.1.0.family() == "contraction").expect("an untuned product")
+}
+
+/// A record of the product with another schedule than the estimate's choice, and what is said beside it.
+fn record_with(compiled: &Compiled, more: Vec<Timed>) -> Record {
+    let (arch, (problem, layout, _)) = product(compiled);
     let all = spaces(problem, *layout, arch);
     let mut candidates = all[0].all();
     candidates.sort_by(|a, b| b.cost.total_cmp(&a.cost));
-    let best: Vec<(Vec<u32>, f64)> = candidates.iter().take(20).map(|c| (c.values.clone(), 1234.0)).collect();
-    let key = Key::new(problem, *layout, arch);
-    let mut record = Record::new(&key, problem, ("Test GPU 1", arch), all[0].family, all[0].params, &best);
-    let made = all[0].generate(&best[0].0).expect("a kernel");
-    record.ptx = hash::hex(made.kernel.text(arch).as_bytes());
+    let timed = (0..).zip(&candidates).map(|(i, c)| Timed::schedule(all[0].family, all[0].params, &c.values, f64::from(1234 + i)));
+    let measured = timed.take(20).chain(more).collect();
+    let mut record = Record::new(&Key::new(problem, *layout, arch), problem, ("Test GPU 1", arch), measured).expect("a schedule");
+    record.seal(problem, *layout, arch).expect("a kernel");
     record.search = ("ga".to_owned(), 64);
     record
+}
+
+fn record(compiled: &Compiled) -> Record {
+    record_with(compiled, vec![])
 }
 
 /// Why the product's kernel is what it is.
@@ -94,9 +100,9 @@ fn what_does_not_serve_is_a_miss_with_a_reason() {
         untuned.1.2.clone()
     };
     assert_eq!(reason(&|r| r.ptx = "0".to_owned()), "another version of the generator made it");
-    assert_eq!(reason(&|r| r.family = "gone".to_owned()), "there is no family gone");
-    assert_eq!(reason(&|r| r.best[0].0.clear()), "its schedule has other parameters");
-    let illegal = reason(&|r| r.best[0].0.values_mut().for_each(|v| *v = 3));
+    assert_eq!(reason(&|r| r.best[0].family = "gone".to_owned()), "there is no family gone");
+    assert_eq!(reason(&|r| r.best[0].schedule.clear()), "its schedule has other parameters");
+    let illegal = reason(&|r| r.best[0].schedule.values_mut().for_each(|v| *v = 3));
     assert!(illegal.contains("is not legal"), "{illegal}");
 }
 
@@ -115,7 +121,76 @@ fn half_written_and_foreign_files_do_no_harm() {
     // Of two records of one problem the faster serves.
     let mut slower = record.clone();
     slower.device = "Another".to_owned();
-    slower.best[0].1 *= 2.0;
+    slower.best[0].ns *= 2.0;
     slower.write(folder.path()).expect("it is written");
     assert_eq!(Records::open(&[folder.path().to_owned()]).iter().map(|r| r.device.clone()).collect::<Vec<_>>(), ["Test GPU 1"]);
+}
+
+/// A call of a library that was the fastest.
+fn call() -> Timed {
+    let knobs = [("engine", 66), ("version", 130_100), ("workspace", 4096), ("knob 01", 12), ("knob 06", 35)];
+    Timed { family: "cublaslt".to_owned(), schedule: knobs.map(|(k, v)| (k.to_owned(), v)).into(), ns: 700.0 }
+}
+
+#[test]
+fn a_call_that_was_faster_stands_before_the_kernel() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let before = compile(folder.path());
+    record_with(&before, vec![call()]).write(folder.path()).expect("it is written");
+    let after = compile(folder.path());
+    assert!(why(&after).ends_with("(tuned on Test GPU 1: 0.70 us by cublaslt engine 66, ga of 64)"), "{}", why(&after));
+    let modules = &after.program.gpus[0].modules;
+    let called: Vec<_> = modules.iter().filter_map(|m| m.call.as_ref()).collect();
+    assert_eq!(
+        called.iter().map(|c| (c.engine, c.version, c.workspace, c.knobs.clone())).collect::<Vec<_>>(),
+        [(66, 130_100, 4096, vec![(1, 12), (6, 35)])]
+    );
+    // It carries a kernel for where the library is not, and room for both.
+    let module = modules.iter().find(|m| m.call.is_some()).expect("a module");
+    assert!(module.text.contains(".entry") && !module.overlaps);
+    let steps = after.program.gpus[0].plans[0].body.steps();
+    let step = steps.iter().find(|s| s.workspace(module).is_some()).expect("a step with a workspace");
+    assert_eq!((step.args.len() - step.arguments(module).len(), after.program.verify()), (1, vec![]));
+    let never = Model::new("m.onnx").gpu("sm_80").precision(Precision::Fp16).records(folder.path()).libraries(false);
+    let never = never.build_from(&parse(text::bytes(MODEL)).expect("the model is read")).unwrap_or_else(|d| panic!("{d}"));
+    assert!(never.program.gpus[0].modules.iter().all(|m| m.call.is_none()));
+}
+
+#[test]
+fn a_problem_without_a_record_takes_the_schedule_of_one_like_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let before = compile(folder.path());
+    // The estimate's own choice for one problem is legal, and as good, for another of nearly the same extents.
+    let (arch, (problem, layout, _)) = product(&before);
+    let all = spaces(problem, *layout, arch);
+    let best = all.iter().flat_map(|s| s.all()).min_by(|a, b| a.cost.total_cmp(&b.cost)).expect("a schedule");
+    let space = all.iter().find(|s| s.family == best.family).expect("its family");
+    let timed = Timed::schedule(best.family, space.params, &best.values, 1000.0);
+    let mut record = Record::new(&Key::new(problem, *layout, arch), problem, ("Test GPU 1", arch), vec![timed]).expect("a schedule");
+    record.seal(problem, *layout, arch).expect("a kernel");
+    record.write(folder.path()).expect("it is written");
+    let like = text::bytes(&MODEL.replace("4x64", "6x64"));
+    let model = Model::new("m.onnx").gpu("sm_80").precision(Precision::Fp16).records(folder.path());
+    let after = model.build_from(&parse(like).expect("the model is read")).unwrap_or_else(|d| panic!("{d}"));
+    assert!(why(&after).ends_with("us estimated, as contraction [4, 96] over [64] on Test GPU 1)"), "{}", why(&after));
+    assert_eq!(product(&after).1.2, "there is no record");
+}
+
+#[test]
+fn a_plan_file_chooses_the_cover() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let records = folder.path().join("tune");
+    std::fs::create_dir_all(&records).expect("a folder");
+    let before = compile(&records);
+    let chosen = |c: &Compiled| c.choices[1].iter().find(|c| c.chosen).map(|c| c.name);
+    let other = "bias, residual and activation beside the product";
+    let name = before.plan_names.first().expect("a name");
+    assert!(name.starts_with("m-") && name.ends_with("-fp16-static.json"), "{name}");
+    let file =
+        |cover: &str| PlanFile { device: "Test GPU 1".to_owned(), cover: cover.to_owned(), records: vec![], ns: 1.0, heuristic: 2.0 };
+    file(other).write(&records, name).expect("it is written");
+    assert_eq!((chosen(&before) == Some(other), chosen(&compile(&records))), (false, Some(other)));
+    // A cover of another version chooses nothing.
+    file("gone").write(&records, name).expect("it is written");
+    assert_eq!(chosen(&compile(&records)), chosen(&before));
 }

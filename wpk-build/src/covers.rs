@@ -74,6 +74,8 @@ pub struct Target<'a> {
     pub precision: Precision,
     /// ONNX nodes that stay in single precision.
     pub keep_fp32: &'a [String],
+    /// The cover that a measurement chose, by name.
+    pub cover: Option<&'a str>,
 }
 
 /// Passes that GPU plans do without: their kernels check bounds as they copy.
@@ -93,7 +95,11 @@ pub fn choose_gpu(common: &Optimized, weights: &mut Weights, modules: &mut Modul
     let kernels = lower::Target::Gpu { tf32: target.precision == Precision::Tf32, keep_fp32: target.keep_fp32 };
     let mut best: Option<(Graph, usize)> = None;
     let (mut choices, mut known, mut refused): (Vec<Choice>, Vec<String>, Option<Vec<String>>) = (vec![], vec![], None);
-    for cover in COVERS {
+    let named = |c: &&Cover| target.cover.is_none_or(|name| name == c.name);
+    let all: Vec<&Cover> = COVERS.iter().filter(named).collect();
+    // A name of another version chooses nothing.
+    let all = if all.is_empty() { COVERS.iter().collect() } else { all };
+    for cover in all {
         let optimized = for_gpu(common, cover, target)?;
         let text = optimized.to_string();
         if known.contains(&text) {

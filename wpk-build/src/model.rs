@@ -8,7 +8,7 @@ use crate::import::{self, Options};
 use crate::lower::{self, Blob, Modules, Weights};
 use crate::onnx::{self, Source};
 use crate::passes::{self, Remark};
-use crate::records::{self, Records};
+use crate::records::{self, PlanFile, Records};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use wpk_kernels::arch::{ARCHES, Arch};
@@ -54,6 +54,8 @@ pub struct Model {
     pub(crate) precision: Precision,
     pub(crate) keep_fp32: Vec<String>,
     pub(crate) record_folders: Option<Vec<PathBuf>>,
+    pub(crate) cover: Option<String>,
+    pub(crate) libraries: bool,
     pub(crate) gpus: Vec<&'static Arch>,
     pub(crate) unknown: Vec<String>,
     pub(crate) weights: WeightPlace,
@@ -76,6 +78,8 @@ pub struct Compiled {
     pub refused: Vec<(&'static str, Vec<String>)>,
     /// Problems of the GPU plans without a tuning record that serves, with the reason.
     pub untuned: Vec<Untuned>,
+    /// The names of plan files, by architecture and bucket.
+    pub plan_names: Vec<String>,
     /// The tuning records there were.
     pub records: Records,
     /// Files that were read.
@@ -97,6 +101,8 @@ impl Model {
             precision: Precision::default(),
             keep_fp32: vec![],
             record_folders: None,
+            cover: None,
+            libraries: true,
             gpus: vec![],
             unknown: vec![],
             weights: WeightPlace::default(),
@@ -161,6 +167,19 @@ impl Model {
     /// Where tuning records are, instead of the nearest `.wpk/tune` at or above the package, and the user's.
     pub fn records(mut self, folder: impl AsRef<Path>) -> Self {
         self.record_folders = Some(vec![folder.as_ref().to_owned()]);
+        self
+    }
+
+    /// The cover of GPU plans, by its name in `cargo wpk explain`, instead of the one that a plan file or the estimate chooses.
+    pub fn cover(mut self, name: &str) -> Self {
+        self.cover = Some(name.to_owned());
+        self
+    }
+
+    /// Whether GPU plans may call cuDNN and cuBLASLt where they were measured to be faster. Where a library is absent at run time, or
+    /// of another version, generated kernels stand in for its calls.
+    pub fn libraries(mut self, allowed: bool) -> Self {
+        self.libraries = allowed;
         self
     }
 
@@ -233,13 +252,19 @@ impl Model {
             remarks = optimized.remarks;
             choices = considered;
         }
-        let (mut gpus, mut refused, mut gpu_choices, mut untuned) = (vec![], vec![], vec![], vec![]);
+        let (mut gpus, mut refused, mut gpu_choices, mut untuned, mut plan_names) = (vec![], vec![], vec![], vec![], vec![]);
         let records = if self.gpus.is_empty() { Records::default() } else { self.read_records() };
         for arch in &self.gpus {
             let mut modules = Modules::new(arch, &records);
+            modules.libraries = self.libraries;
             let mut plans = vec![];
-            for common in &commons {
-                let target = Target { precision: self.precision, keep_fp32: &self.keep_fp32 };
+            for (common, (sizes, _)) in commons.iter().zip(&buckets) {
+                let graph = format!("{}\n{:?}\n{}", arch.target, self.keep_fp32, common.graph);
+                let name = records::plan_name(&self.type_name(), &graph, &format!("{:?}", self.precision).to_lowercase(), sizes);
+                let measured = PlanFile::find(&records.folders, &name).map(|p| p.cover);
+                plan_names.push(name);
+                let cover = self.cover.clone().or(measured);
+                let target = Target { precision: self.precision, keep_fp32: &self.keep_fp32, cover: cover.as_deref() };
                 match covers::choose_gpu(common, &mut weights, &mut modules, target)? {
                     Ok((plan, considered)) => {
                         plans.push(plan);
@@ -280,6 +305,7 @@ impl Model {
             choices: [choices, gpu_choices],
             refused,
             untuned,
+            plan_names,
             records,
             files: source.files.borrow().clone(),
         })

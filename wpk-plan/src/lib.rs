@@ -8,6 +8,7 @@
 
 mod codec;
 mod dtype;
+pub mod library;
 pub mod minifloat;
 pub mod number;
 mod plan;

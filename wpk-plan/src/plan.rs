@@ -1,10 +1,11 @@
 //! Plans: what runs, on which memory, after what.
 
 use crate::codec::{Bytes, Codec, DecodeError, Reader, codec_enum, codec_struct, unit_enum};
+use crate::library::Call;
 use crate::{DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,8 +52,10 @@ pub struct Module {
     pub overlaps: bool,
     /// The text compiled ahead, for some devices.
     pub cubins: Vec<Cubin>,
+    /// The call of a library that stands in for it, where that library is there.
+    pub call: Option<Call>,
 }
-codec_struct!(Module { entry, text, threads, blocks, shared, overlaps, cubins });
+codec_struct!(Module { entry, text, threads, blocks, shared, overlaps, cubins, call });
 
 /// A kernel compiled for one kind of device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,6 +304,25 @@ impl Body {
 }
 
 impl Step {
+    /// The arguments of the kernel of a module: the operands and memory of its own, without the workspace of a call.
+    pub fn arguments(&self, module: &Module) -> Vec<Arg> {
+        let workspace = self.workspace(module).is_some();
+        let operands = self.operand_count();
+        self.args.iter().enumerate().filter(|(i, _)| !(workspace && *i == operands)).map(|a| *a.1).collect()
+    }
+
+    /// The workspace of the call of a module: behind the operands, where it takes any.
+    pub fn workspace(&self, module: &Module) -> Option<Arg> {
+        let call = module.call.as_ref().filter(|c| c.workspace > 0)?;
+        self.args.get(self.operand_count()).copied().filter(|a| a.bytes >= call.workspace)
+    }
+
+    /// How many operands it has: inputs, then outputs.
+    pub fn operand_count(&self) -> usize {
+        let problem = self.kernel.problem();
+        problem.inputs().len() + problem.outputs().len()
+    }
+
     /// Each operand's place beside the view that the kernel takes of it.
     pub fn operands(&self) -> Vec<(Arg, DType, View)> {
         let problem = self.kernel.problem();

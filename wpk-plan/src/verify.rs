@@ -37,6 +37,11 @@ impl Program {
             for (bucket, plan) in gpu.plans.iter().enumerate() {
                 Check { program: self, plan, bucket }.body(&plan.body, &mut faults);
                 let missing = |s: &&Step| !matches!(s.kernel, Kernel::Gpu(_, _, m) if (m as usize) < gpu.modules.len());
+                let hasty = |s: &&Step| matches!(s.kernel, Kernel::Gpu(_, _, m) if gpu.modules.get(m as usize).is_some_and(|m| m.overlaps && m.call.is_some()));
+                for step in plan.body.steps().into_iter().filter(hasty) {
+                    faults
+                        .push(Fault { place: format!("{} ({})", gpu.arch, step.origin), message: "a call cannot start early".to_owned() });
+                }
                 for step in plan.body.steps().into_iter().filter(missing) {
                     faults.push(Fault { place: format!("{} ({})", gpu.arch, step.origin), message: "has no module".to_owned() });
                 }
@@ -132,7 +137,7 @@ impl Check<'_> {
         problem.faults().into_iter().for_each(&mut *say);
         let (inputs, outputs) = (problem.inputs(), problem.outputs());
         let operands = inputs.len() + outputs.len();
-        if step.args.len() < operands || step.args.len() > operands + if own { 2 } else { 0 } {
+        if step.args.len() < operands || step.args.len() > operands + if own { 3 } else { 0 } {
             return say(format!("has {} arguments for {} operands", step.args.len(), inputs.len() + outputs.len()));
         }
         for arg in &step.args[operands..] {

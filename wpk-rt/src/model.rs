@@ -132,6 +132,12 @@ impl Model {
         self.gpu.as_ref().map_or(Ok(vec![]), |g| g.host_times(bucket, count))
     }
 
+    /// The calls of libraries that generated kernels stand in for, with the reasons: the library is absent, or another version.
+    #[cfg(feature = "cuda")]
+    pub fn refused_calls(&self) -> &[String] {
+        self.gpu.as_ref().map_or(&[], |g| g.refused())
+    }
+
     /// On a GPU, median nanoseconds of each step launched by itself; else none.
     ///
     /// # Errors

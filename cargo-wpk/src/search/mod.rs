@@ -9,6 +9,7 @@ pub mod rl;
 pub mod space;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use wpk_kernels::schedule::Param;
 
 /// The values of a schedule's parameters, in their order.
@@ -66,6 +67,10 @@ pub trait Searcher {
     fn propose(&mut self, space: &dyn Space, history: &History, count: usize) -> Vec<Values>;
     /// Learns from measurements of what it proposed, which the history holds at its end.
     fn learn(&mut self, _space: &dyn Space, _history: &History, _new: usize) {}
+    /// What it learned, to begin the next search with.
+    fn weights(&self) -> Option<Vec<Vec<f64>>> {
+        None
+    }
 }
 
 /// The searcher of a name; `auto` is the genetic algorithm, which needs no training.
@@ -76,6 +81,27 @@ pub fn by_name(name: &str, seed: u64) -> Option<Box<dyn Searcher>> {
         "random" => Some(Box::new(random::Random::new(seed))),
         _ => None,
     }
+}
+
+/// The searcher of a name, with what an earlier one learned and kept in a file.
+pub fn trained(name: &str, seed: u64, file: &Path) -> Option<Box<dyn Searcher>> {
+    if name != "rl" {
+        return by_name(name, seed);
+    }
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let weights: Vec<Vec<f64>> = text.lines().map(|l| l.split(' ').filter_map(|w| w.parse().ok()).collect()).collect();
+    Some(Box::new(rl::Policy::trained(seed, &weights)))
+}
+
+/// Keeps what a searcher learned.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub fn keep(searcher: &dyn Searcher, file: &Path) -> std::io::Result<()> {
+    let Some(weights) = searcher.weights() else { return Ok(()) };
+    let line = |w: &Vec<f64>| w.iter().map(|x| format!("{x:.6}")).collect::<Vec<_>>().join(" ");
+    let text: Vec<String> = weights.iter().map(line).collect();
+    wpk_build::records::write_whole(file, (text.join("\n") + "\n").as_bytes())
 }
 
 /// The first schedules that every search measures: those that similar problems found best, then the estimate's.

@@ -30,6 +30,34 @@ impl Replay {
         self.times.len()
     }
 
+    /// The time of a schedule; `None` where it was not recorded.
+    pub fn time(&self, values: &Values) -> Option<f64> {
+        self.times.get(values).copied()
+    }
+
+    /// The recorded schedule that was fastest.
+    pub fn fastest(&self) -> Option<&Values> {
+        self.times.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|t| t.0)
+    }
+
+    /// The fastest time that a search finds within some measurements, over the fastest there is.
+    pub fn found(&self, searcher: &mut dyn Searcher, measurements: usize) -> f64 {
+        let mut history = History::default();
+        while history.trials.len() < measurements {
+            let proposals = if history.trials.is_empty() { first(self, &[], 1) } else { searcher.propose(self, &history, 1) };
+            if proposals.is_empty() {
+                break;
+            }
+            let new = proposals.len();
+            for values in proposals {
+                let ns = self.time(&values);
+                history.tell(values, ns);
+            }
+            searcher.learn(self, &history, new);
+        }
+        history.best(1).first().map_or(f64::INFINITY, |b| b.1) / self.best()
+    }
+
     /// Measurements that a search makes until it is within `share` of the fastest time, the first population included; all there are
     /// where it never is.
     pub fn measurements(&self, searcher: &mut dyn Searcher, start: usize, share: f64) -> usize {

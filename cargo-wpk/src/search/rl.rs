@@ -16,6 +16,10 @@ const EDITED: usize = 3;
 /// Actions that are scored at most.
 const SCORED: usize = 160;
 const RATE: f64 = 0.003;
+/// Where an action's description holds the logarithm of its estimate over the best schedule's.
+const ESTIMATE: usize = 2 * PARAMS + 1;
+/// How much an untrained policy follows the estimate.
+const PRIOR: f64 = 6.0;
 
 /// An action: the schedule it leads to, its description, and what it edits.
 struct Action {
@@ -39,15 +43,24 @@ pub struct Policy {
     policy: Net,
     baseline: Net,
     waiting: Vec<Step>,
-    /// Whether it goes on learning.
-    pub learns: bool,
+    /// What it goes without.
+    pub without: Without,
+}
+
+/// What a policy may go without, to see what that is worth.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Without {
+    /// What is known of the problem.
+    pub problem: bool,
+    /// The baseline of its rewards.
+    pub baseline: bool,
 }
 
 impl Policy {
     /// Untrained.
     pub fn new(seed: u64) -> Self {
         let (policy, baseline) = (Net::new(ACTION, seed ^ 1), Net::new(ACTION, seed ^ 2));
-        Self { rng: Rng::new(seed), policy, baseline, waiting: vec![], learns: true }
+        Self { rng: Rng::new(seed), policy, baseline, waiting: vec![], without: Without::default() }
     }
 
     /// With weights that an earlier search kept; untrained where they do not fit.
@@ -59,11 +72,6 @@ impl Policy {
             (policy.policy, policy.baseline) = (p, b);
         }
         policy
-    }
-
-    /// The weights of policy and baseline.
-    pub fn weights(&self) -> Vec<Vec<f64>> {
-        vec![self.policy.weights.clone(), self.baseline.weights.clone()]
     }
 
     /// Legal edits of the fastest schedules to ones that were not measured.
@@ -80,7 +88,10 @@ impl Policy {
                 if actions.iter().any(|a| a.to == to) {
                     continue;
                 }
-                let features = describe(space, from, &to, [(estimate / own).ln(), (estimate / best).ln(), rank as f64 / EDITED as f64]);
+                let mut features = describe(space, from, &to, [(estimate / own).ln(), (estimate / best).ln(), rank as f64 / EDITED as f64]);
+                if self.without.problem {
+                    features[ACTION - FEATURES..].fill(0.0);
+                }
                 actions.push(Action { to, features, from: *ns });
             }
         }
@@ -93,7 +104,7 @@ impl Policy {
 
     /// The probability of each action.
     fn probabilities(&self, choices: &[Vec<f64>]) -> Vec<f64> {
-        let scores: Vec<f64> = choices.iter().map(|c| self.policy.value(c)).collect();
+        let scores: Vec<f64> = choices.iter().map(|c| self.policy.value(c) - PRIOR * c[ESTIMATE]).collect();
         let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let powers: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
         let sum: f64 = powers.iter().sum();
@@ -150,6 +161,10 @@ impl Searcher for Policy {
         "rl"
     }
 
+    fn weights(&self) -> Option<Vec<Vec<f64>>> {
+        Some(vec![self.policy.weights.clone(), self.baseline.weights.clone()])
+    }
+
     fn propose(&mut self, space: &dyn Space, history: &History, count: usize) -> Vec<Values> {
         let mut chosen: Vec<Values> = vec![];
         while chosen.len() < count {
@@ -178,12 +193,13 @@ impl Searcher for Policy {
     fn learn(&mut self, _: &dyn Space, history: &History, new: usize) {
         let recent = &history.trials[history.trials.len().saturating_sub(new)..];
         for step in std::mem::take(&mut self.waiting) {
-            let Some((_, ns)) = recent.iter().find(|t| t.0 == step.to).filter(|_| self.learns) else { continue };
+            let Some((_, ns)) = recent.iter().find(|t| t.0 == step.to) else { continue };
             // A kernel that failed is as good as one three times as slow.
             let reward = ns.map_or(-1.1, |ns| (step.from / ns).ln().clamp(-1.1, 1.1));
             // The baseline knows the choices there were, and not which one was taken.
             let state = mean(&step.choices);
-            let advantage = reward - self.baseline.value(&state);
+            let expected = if self.without.baseline { 0.0 } else { self.baseline.value(&state) };
+            let advantage = reward - expected;
             let mut gradient = self.policy.zeros();
             // The derivative of the logarithm of a softmax: the score taken, less the scores as likely as they were.
             for (i, (choice, p)) in step.choices.iter().zip(self.probabilities(&step.choices)).enumerate() {

@@ -10,7 +10,16 @@ impl Kernel {
     /// What a plan launches.
     pub fn module(&self, arch: &Arch) -> Module {
         let (threads, blocks, shared) = (self.threads, self.blocks, self.shared);
-        Module { entry: self.name.clone(), text: self.text(arch), threads, blocks, shared, overlaps: self.overlaps(), cubins: vec![] }
+        Module {
+            entry: self.name.clone(),
+            text: self.text(arch),
+            threads,
+            blocks,
+            shared,
+            overlaps: self.overlaps(),
+            cubins: vec![],
+            call: None,
+        }
     }
 
     /// The text for an architecture.

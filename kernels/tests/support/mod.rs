@@ -1,6 +1,7 @@
 //! What the tests of all families share.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+pub mod contractions;
 mod gpu;
 
 use std::process::Command;
@@ -120,7 +121,7 @@ fn attention_bounds(p: &Attention, inputs: &[Tensor]) -> (Tensor, f64) {
 }
 
 /// A second factor as the compiler stores it.
-fn packed(c: &Contraction, layout: WeightLayout, bytes: &[u8]) -> Vec<u8> {
+pub fn packed(c: &Contraction, layout: WeightLayout, bytes: &[u8]) -> Vec<u8> {
     let floats: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     let bytes_of = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let found = match layout {

@@ -17,6 +17,8 @@ pub struct Modules<'a> {
     pub list: Vec<Module>,
     known: BTreeMap<Key, Known>,
     records: &'a Records,
+    /// Whether calls of libraries may stand in for kernels.
+    pub libraries: bool,
     /// Problems without a record that serves, with the reason.
     pub missing: Vec<(Problem, WeightLayout, String)>,
 }
@@ -27,6 +29,8 @@ struct Known {
     module: u32,
     /// Bytes of its own, and bytes that begin as zero.
     memory: (usize, usize),
+    /// Bytes of the workspace of a library's call.
+    call: usize,
     overlaps: bool,
     schedule: String,
     cost: f64,
@@ -35,7 +39,7 @@ struct Known {
 impl<'a> Modules<'a> {
     /// None so far; the schedules of records come first.
     pub fn new(arch: &'static Arch, records: &'a Records) -> Self {
-        Self { arch, list: vec![], known: BTreeMap::new(), records, missing: vec![] }
+        Self { arch, list: vec![], known: BTreeMap::new(), records, libraries: true, missing: vec![] }
     }
 
     fn generated(&mut self, problem: &Problem, layout: WeightLayout) -> Result<Known, String> {
@@ -45,19 +49,27 @@ impl<'a> Modules<'a> {
         }
         let record = self.records.get(&key).ok_or_else(|| "there is no record".to_owned());
         let recorded = record.and_then(|r| r.generate(problem, layout, self.arch).map(|made| (made, r)));
-        let mut cubins = vec![];
+        let (mut cubins, mut call) = (vec![], None);
         let (Generated { kernel, schedule, cost }, why) = match recorded {
-            Ok((made, r)) => {
+            Ok(((made, faster), r)) => {
                 cubins = r.cubins();
-                (made, format!("tuned on {}: {:.2} us, {} of {}", r.device, r.best[0].1 / 1e3, r.search.0, r.search.1))
+                let by = faster.as_ref().map_or(String::new(), |c| format!(" by {} engine {}", c.library, c.engine));
+                call = faster;
+                (made, format!("tuned on {}: {:.2} us{by}, {} of {}", r.device, r.best[0].ns / 1e3, r.search.0, r.search.1))
             }
             Err(reason) => {
                 let made = heuristic(problem, layout, self.arch).map_err(|e| e.to_string())?;
-                let why = format!("{:.1} us estimated", made.cost / 1e3);
+                let near = self.records.nearest(problem, layout, self.arch, made.cost);
+                let (made, why) = match near {
+                    Some((near, r)) => (near, format!(" estimated, as {} on {}", r.problem, r.device)),
+                    None => (made, " estimated".to_owned()),
+                };
+                let why = format!("{:.1} us{why}", made.cost / 1e3);
                 self.missing.push((problem.clone(), layout, reason));
                 (made, why)
             }
         };
+        let call = call.filter(|_| self.libraries);
         let schedule = format!("{schedule} ({why})");
         if let Some(fault) = kernel.verify().first() {
             return Err(format!("the generated kernel is not valid: {fault}"));
@@ -65,11 +77,12 @@ impl<'a> Modules<'a> {
         let found = Known {
             module: self.list.len() as u32,
             memory: (kernel.workspace, kernel.zeroed),
-            overlaps: kernel.overlaps(),
+            call: call.as_ref().map_or(0, |c| c.workspace),
+            overlaps: kernel.overlaps() && call.is_none(),
             schedule,
             cost,
         };
-        self.list.push(Module { cubins, ..kernel.module(self.arch) });
+        self.list.push(Module { cubins, call, overlaps: found.overlaps, ..kernel.module(self.arch) });
         self.known.insert(key, found.clone());
         Ok(found)
     }
@@ -106,12 +119,12 @@ pub fn lower(graph: &Graph, weights: &mut Weights, modules: &mut Modules<'_>, ta
     for draft in steps.into_iter().flat_map(apart) {
         match modules.generated(&draft.problem, draft.layout) {
             Err(reason) => refused.push(format!("{}: {reason}", draft.origin)),
-            Ok(Known { module, memory: (workspace, zeroed), overlaps, schedule, cost }) => {
+            Ok(Known { module, memory: (workspace, zeroed), call, overlaps, schedule, cost }) => {
                 total += STEP + cost;
                 let mut draft = Draft { launch: Some(Launch { module, zeroed, overlaps }), why: schedule, ..draft };
-                if workspace > 0 {
+                for bytes in [call, workspace].into_iter().filter(|&n| n > 0) {
                     draft.args.push((Buffer::Arena(arena.len()), DType::U8));
-                    arena.push(workspace);
+                    arena.push(bytes);
                 }
                 launched.push(draft);
             }

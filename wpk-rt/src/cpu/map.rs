@@ -196,7 +196,7 @@ fn f16_to_f32(x: u16) -> f32 {
     f32::from_bits(value.to_bits() | sign)
 }
 
-fn f32_to_f16(x: f32) -> u16 {
+pub fn f32_to_f16(x: f32) -> u16 {
     let (sign, magnitude) = ((x.to_bits() >> 16 & 0x8000) as u16, x.abs());
     let bits = match magnitude {
         m if m.is_nan() => 0x7e00,
@@ -212,7 +212,7 @@ fn f32_to_f16(x: f32) -> u16 {
     sign | bits
 }
 
-fn f32_to_bf16(x: f32) -> u16 {
+pub fn f32_to_bf16(x: f32) -> u16 {
     let b = x.to_bits();
     if x.is_nan() { (b >> 16) as u16 | 0x40 } else { ((b + 0x7fff + (b >> 16 & 1)) >> 16) as u16 }
 }

@@ -22,6 +22,9 @@ mod rows;
 mod simd;
 mod window;
 
+#[cfg(feature = "cuda")]
+pub use map::{f32_to_bf16, f32_to_f16};
+
 use crate::pool::Pool;
 use wpk_plan::{Kernel, Problem};
 

@@ -1,6 +1,7 @@
 //! The driver behind small safe types: a call that fails is an error with the call's name and the driver's words.
 
 use super::function::Function;
+use super::library::Prepared;
 use crate::Error;
 use cudarc::driver::sys;
 use std::ffi::{CStr, c_void};
@@ -134,6 +135,11 @@ impl Context {
         Ok((10 * major + self.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?) as u32)
     }
 
+    /// Bytes of the second cache.
+    pub fn cache(&self) -> Result<usize, Error> {
+        Ok(self.attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize)
+    }
+
     /// Bytes of shared memory that a block may have.
     pub fn shared(&self) -> Result<u32, Error> {
         Ok(self.attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as u32)
@@ -258,6 +264,11 @@ impl Stream {
         Ok(Self { raw, context: context.clone() })
     }
 
+    /// The driver's own.
+    pub fn raw(&self) -> sys::CUstream {
+        self.raw
+    }
+
     /// Starts a copy to the device; the source must stay until the stream was waited for.
     pub fn upload(&self, to: &Buffer, from: &Pinned) -> Result<(), Error> {
         if to.bytes == 0 { Ok(()) } else { cu!(cuMemcpyHtoDAsync_v2(to.pointer, from.pointer.cast(), to.bytes, self.raw)) }
@@ -362,8 +373,14 @@ pub struct Graph {
 // SAFETY: used by one session at a time.
 unsafe impl Send for Graph {}
 
-/// One launch: the function, its pointers, and the launches it waits for.
-pub type Launch<'a> = (&'a Function, Vec<u64>, Vec<Edge>);
+/// What a step starts, with its pointers; of a call, the workspace too.
+pub enum Work<'a> {
+    Kernel(&'a Function, Vec<u64>),
+    Call(&'a Prepared, Vec<u64>, u64),
+}
+
+/// A step: what it starts, and the steps it waits for.
+pub type Launch<'a> = (Work<'a>, Vec<Edge>);
 
 /// The first driver whose graphs know edges that let a kernel start early: CUDA 12.3.
 const EDGES: i32 = 12030;
@@ -383,18 +400,13 @@ impl Graph {
         cu!(cuGraphCreate(&raw mut graph, 0))?;
         let knows_edges = version()? >= EDGES;
         let mut nodes: Vec<sys::CUgraphNode> = vec![];
-        for (f, pointers, after) in launches {
-            let mut pointers = pointers.clone();
-            let mut params: Vec<*mut c_void> = pointers.iter_mut().map(|p| (&raw mut *p).cast()).collect();
+        for (work, after) in launches {
             let (early, full): (Vec<&Edge>, Vec<&Edge>) = after.iter().partition(|e| knows_edges && e.kind == EdgeKind::Programmatic);
             let before: Vec<sys::CUgraphNode> = full.iter().map(|e| nodes[e.step as usize]).collect();
-            // SAFETY: zero is valid for every field: null pointers and no extras.
-            let mut node: sys::CUDA_KERNEL_NODE_PARAMS = unsafe { std::mem::zeroed() };
-            (node.func, node.sharedMemBytes, node.kernelParams) = (f.raw, f.dynamic, params.as_mut_ptr());
-            (node.gridDimX, node.gridDimY, node.gridDimZ) = (f.blocks, 1, 1);
-            (node.blockDimX, node.blockDimY, node.blockDimZ) = (f.threads, 1, 1);
-            let mut made = null_mut();
-            cu!(cuGraphAddKernelNode_v2(&raw mut made, graph, before.as_ptr(), before.len(), &raw const node))?;
+            let made = match work {
+                Work::Kernel(f, pointers) => kernel_node(graph, f, pointers, &before)?,
+                Work::Call(..) => captured(context, graph, work, &before)?,
+            };
             for edge in early {
                 cu!(cuGraphAddDependencies_v2(graph, &raw const nodes[edge.step as usize], &raw const made, &raw const PROGRAMMATIC, 1))?;
             }
@@ -405,6 +417,34 @@ impl Graph {
         cu!(cuGraphDestroy(graph))?;
         instantiated.map(|()| Self { exec, context: context.clone() })
     }
+}
+
+fn kernel_node(graph: sys::CUgraph, f: &Function, pointers: &[u64], before: &[sys::CUgraphNode]) -> Result<sys::CUgraphNode, Error> {
+    let mut pointers = pointers.to_vec();
+    let mut params: Vec<*mut c_void> = pointers.iter_mut().map(|p| (&raw mut *p).cast()).collect();
+    // SAFETY: zero is valid for every field: null pointers and no extras.
+    let mut node: sys::CUDA_KERNEL_NODE_PARAMS = unsafe { std::mem::zeroed() };
+    (node.func, node.sharedMemBytes, node.kernelParams) = (f.raw, f.dynamic, params.as_mut_ptr());
+    (node.gridDimX, node.gridDimY, node.gridDimZ) = (f.blocks, 1, 1);
+    (node.blockDimX, node.blockDimY, node.blockDimZ) = (f.threads, 1, 1);
+    let mut made = null_mut();
+    cu!(cuGraphAddKernelNode_v2(&raw mut made, graph, before.as_ptr(), before.len(), &raw const node))?;
+    Ok(made)
+}
+
+/// What a library starts, as a graph within the graph. It runs once before, because a first call may do what graphs cannot hold.
+fn captured(context: &Arc<Context>, graph: sys::CUgraph, work: &Work<'_>, before: &[sys::CUgraphNode]) -> Result<sys::CUgraphNode, Error> {
+    let stream = Stream::new(context)?;
+    work.start(&stream)?;
+    stream.wait()?;
+    cu!(cuStreamBeginCapture_v2(stream.raw, sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))?;
+    let started = work.start(&stream);
+    let (mut inner, mut made) = (null_mut(), null_mut());
+    cu!(cuStreamEndCapture(stream.raw, &raw mut inner))?;
+    let added = started.and_then(|()| cu!(cuGraphAddChildGraphNode(&raw mut made, graph, before.as_ptr(), before.len(), inner)));
+    // The node holds a copy.
+    cu!(cuGraphDestroy(inner))?;
+    added.map(|()| made)
 }
 
 impl Drop for Graph {

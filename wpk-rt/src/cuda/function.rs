@@ -3,7 +3,7 @@
 use super::driver::{Context, cu};
 use crate::Error;
 use cudarc::driver::sys;
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::ptr::null_mut;
 use std::sync::Arc;
 use wpk_plan::{Bytes, Cubin, Module};
@@ -32,11 +32,27 @@ pub fn link(context: &Context, module: &Module) -> Result<Cubin, Error> {
     Ok(Cubin { capability: context.capability()?, image: Bytes(linked?) })
 }
 
-/// A loaded kernel, with the module it is in.
+/// A loaded module; kernels of one share it.
+struct Image {
+    raw: sys::CUmodule,
+    context: Arc<Context>,
+}
+
+// SAFETY: a handle that any thread may use in its context.
+unsafe impl Send for Image {}
+// SAFETY: as above.
+unsafe impl Sync for Image {}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = self.context.enter().and_then(|()| cu!(cuModuleUnload(self.raw)));
+    }
+}
+
+/// A loaded kernel.
 pub struct Function {
     pub(super) raw: sys::CUfunction,
-    module: sys::CUmodule,
-    context: Arc<Context>,
+    _image: Arc<Image>,
     pub threads: u32,
     pub blocks: u32,
     /// Bytes of shared memory given at launch, beyond what it declares.
@@ -48,29 +64,38 @@ unsafe impl Send for Function {}
 // SAFETY: as above.
 unsafe impl Sync for Function {}
 
-impl Function {
-    /// A module of compiled PTX, in the current context.
-    fn compile(module: &Module) -> Result<sys::CUmodule, Error> {
-        let text = terminated(module, &module.text)?;
-        let mut log = vec![0u8; 8192];
-        let mut options = [sys::CUjit_option_enum::CU_JIT_ERROR_LOG_BUFFER, sys::CUjit_option_enum::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
-        let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), log.len() as *mut c_void];
-        let mut raw = null_mut();
-        let loaded = cu!(cuModuleLoadDataEx(&raw mut raw, text.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr()));
-        loaded.map_err(|e| match e {
-            Error::Device(message) => {
-                let log = String::from_utf8_lossy(&log);
-                Error::Device(format!("{message}: {}", log.trim_end_matches('\0')))
-            }
-            other => other,
-        })?;
-        Ok(raw)
-    }
+/// The option by which drivers compile the kernels of one module in several threads, and its value for as many as there are
+/// (`cuda.h` of CUDA 13; those before do not know it).
+const SPLIT_COMPILE: (i32, usize) = (34, 0);
 
+/// Compiles a text, with a further option where there is one.
+fn compile(text: &CStr, option: Option<(i32, usize)>) -> Result<sys::CUmodule, Error> {
+    use sys::CUjit_option_enum::{CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+    let mut log = vec![0u8; 8192];
+    let mut options = vec![CU_JIT_ERROR_LOG_BUFFER as i32, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES as i32];
+    let mut values: Vec<*mut c_void> = vec![log.as_mut_ptr().cast(), log.len() as *mut c_void];
+    if let Some((name, value)) = option {
+        options.push(name);
+        values.push(value as *mut c_void);
+    }
+    let (count, mut raw) = (options.len() as u32, null_mut());
+    // The bindings' enumeration ends before the newest options: their numbers are passed as they are.
+    let names = options.as_mut_ptr().cast::<sys::CUjit_option_enum>();
+    let loaded = cu!(cuModuleLoadDataEx(&raw mut raw, text.as_ptr().cast(), count, names, values.as_mut_ptr()));
+    loaded.map_err(|e| match e {
+        Error::Device(message) => {
+            let log = String::from_utf8_lossy(&log);
+            Error::Device(format!("{message}: {}", log.trim_end_matches('\0')))
+        }
+        other => other,
+    })?;
+    Ok(raw)
+}
+
+impl Function {
     /// Loads what was compiled for the device, or compiles the PTX.
     pub fn load(context: &Arc<Context>, module: &Module) -> Result<Self, Error> {
         context.enter()?;
-        let entry = terminated(module, &module.entry)?;
         let capability = context.capability()?;
         let cubin = module.cubins.iter().find(|c| c.capability == capability).and_then(|c| {
             let mut raw = null_mut();
@@ -79,12 +104,26 @@ impl Function {
         });
         let raw = match cubin {
             Some(raw) => raw,
-            None => Self::compile(module)?,
+            None => compile(&terminated(module, &module.text)?, None)?,
         };
+        Self::of(&Arc::new(Image { raw, context: context.clone() }), module, &module.entry)
+    }
+
+    /// Compiles modules as one, whose kernels the driver then compiles in several threads; modules by themselves it compiles one after
+    /// the other, whatever the threads. `None` where the driver does not know how, or refuses the text.
+    pub fn load_together(context: &Arc<Context>, modules: &[&Module]) -> Option<Vec<Self>> {
+        context.enter().ok()?;
+        let (text, entries) = together(modules)?;
+        let text = CString::new(text).ok()?;
+        let image = Arc::new(Image { raw: compile(&text, Some(SPLIT_COMPILE)).ok()?, context: context.clone() });
+        modules.iter().zip(&entries).map(|(m, entry)| Self::of(&image, m, entry).ok()).collect()
+    }
+
+    fn of(image: &Arc<Image>, module: &Module, entry: &str) -> Result<Self, Error> {
         let dynamic = if module.shared > Module::STATIC_SHARED { module.shared } else { 0 };
-        let context = context.clone();
-        let mut function = Self { raw: null_mut(), module: raw, context, threads: module.threads, blocks: module.blocks, dynamic };
-        cu!(cuModuleGetFunction(&raw mut function.raw, raw, entry.as_ptr()))?;
+        let mut function = Self { raw: null_mut(), _image: image.clone(), threads: module.threads, blocks: module.blocks, dynamic };
+        let entry = terminated(module, entry)?;
+        cu!(cuModuleGetFunction(&raw mut function.raw, image.raw, entry.as_ptr()))?;
         if dynamic > 0 {
             let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             cu!(cuFuncSetAttribute(function.raw, which, dynamic as i32))?;
@@ -93,8 +132,44 @@ impl Function {
     }
 }
 
-impl Drop for Function {
-    fn drop(&mut self) {
-        let _ = self.context.enter().and_then(|()| cu!(cuModuleUnload(self.module)));
+/// The texts of modules as one, with the names that their kernels have in it; `None` where they do not begin alike.
+fn together(modules: &[&Module]) -> Option<(String, Vec<String>)> {
+    const HEAD: &str = ".address_size 64\n";
+    const SHARED: &str = ".extern .shared .align 16 .b8 tile[];\n";
+    let head = modules.first().and_then(|m| m.text.find(HEAD)).map(|at| &modules[0].text[..at + HEAD.len()])?;
+    let mut text = head.to_owned() + SHARED;
+    let mut entries = vec![];
+    for (i, m) in modules.iter().enumerate() {
+        let body = m.text.strip_prefix(head)?.replacen(SHARED, "", 1);
+        let (before, behind) = body.split_once(&format!(".entry {}(", m.entry))?;
+        let entry = format!("{}_{i}", m.entry);
+        text += &format!("{before}.entry {entry}({behind}");
+        entries.push(entry);
+    }
+    Some((text, entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Module, together};
+
+    fn module(entry: &str, head: &str, body: &str) -> Module {
+        let text = format!("{head}.visible .entry {entry}(\n)\n{{\n{body}}}\n");
+        Module { entry: entry.to_owned(), text, threads: 32, blocks: 1, shared: 0, overlaps: false, cubins: vec![], call: None }
+    }
+
+    #[test]
+    fn modules_become_one_text_with_names_of_their_own() {
+        let head = ".version 8.0\n.target sm_90a\n.address_size 64\n";
+        let shared = format!("{head}\n.extern .shared .align 16 .b8 tile[];\n\n");
+        let modules = [module("mma", head, "a"), module("mma", &shared, "b")];
+        let (text, entries) = together(&modules.iter().collect::<Vec<_>>()).expect("one text");
+        assert_eq!(entries, ["mma_0", "mma_1"]);
+        let expected = format!(
+            "{head}.extern .shared .align 16 .b8 tile[];\n.visible .entry mma_0(\n)\n{{\na}}\n\n\n.visible .entry mma_1(\n)\n{{\nb}}\n"
+        );
+        assert_eq!(text, expected);
+        let other = module("mma", ".version 7.0\n.target sm_80\n.address_size 64\n", "c");
+        assert_eq!(together(&[&modules[0], &other]), None);
     }
 }

@@ -2,24 +2,25 @@
 
 mod driver;
 mod function;
+mod library;
 pub mod measure;
+mod work;
 
 use crate::Error;
 use crate::sessions::{Options, Sessions, Taken};
 pub use driver::Buffer;
-use driver::{Context, Graph, Pinned, Stream};
-use function::Function;
-use std::cmp::Reverse;
+use driver::{Context, Graph, Launch, Pinned, Stream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use wpk_plan::{Block, GpuPlans, Kernel, Place, Plan, Program, Step};
+use work::Loaded;
+use wpk_plan::{Block, GpuPlans, Module, Place, Plan, Program, Step};
 
 /// The GPU side of a model.
 pub struct Gpu {
-    /// Before the functions, which their graphs launch: fields are dropped in order.
+    /// Before the modules, which their graphs launch: fields are dropped in order.
     sessions: Vec<Sessions<Session>>,
     context: Arc<Context>,
-    functions: Vec<Function>,
+    loaded: Loaded,
+    modules: Vec<Module>,
     weights: Buffer,
     sections: Vec<usize>,
     plans: Vec<Plan>,
@@ -31,9 +32,7 @@ struct Session {
     graph: Graph,
     inputs: Vec<(Pinned, Buffer)>,
     outputs: Vec<(Pinned, Buffer)>,
-    /// By step, its launch.
-    launches: Vec<(usize, Vec<u64>)>,
-    _arena: Buffer,
+    arena: Buffer,
 }
 
 impl Session {
@@ -147,14 +146,24 @@ impl Gpu {
         if let Some(m) = chosen.modules.iter().find(|m| m.shared > limit) {
             return Err(Error::Device(format!("{} takes {} bytes of shared memory, the device has {limit}", m.entry, m.shared)));
         }
-        let functions = functions(&context, chosen)?;
+        let mut loaded = Loaded::new(&context, chosen)?;
+        let section = |i: u32| {
+            let s = &program.sections[i as usize];
+            (s.dtype, weights[s.offset..s.offset + s.bytes].to_vec())
+        };
+        for plan in &chosen.plans {
+            loaded.convert(&context, steps(plan)?, section)?;
+        }
+        // Texts and cubins are loaded: what is left are the facts of calls.
+        let modules = chosen.modules.iter().map(|m| Module { text: String::new(), cubins: vec![], ..m.clone() }).collect();
         let mut gpu = Self {
             weights: Buffer::of(&context, weights)?,
             sections: program.sections.iter().map(|s| s.offset).collect(),
             plans: chosen.plans.clone(),
             sessions: vec![],
             context,
-            functions,
+            loaded,
+            modules,
         };
         let firsts = (0..gpu.plans.len()).map(|bucket| gpu.session(bucket)).collect::<Result<Vec<_>, _>>()?;
         gpu.sessions = firsts.into_iter().map(|first| Sessions::new(options, first)).collect();
@@ -177,25 +186,21 @@ impl Gpu {
         let pair = |p: &wpk_plan::Port| Ok((Pinned::new(&self.context, p.bytes())?, Buffer::new(&self.context, p.bytes())?));
         let inputs = plan.inputs.iter().map(pair).collect::<Result<Vec<_>, Error>>()?;
         let outputs = plan.outputs.iter().map(pair).collect::<Result<Vec<_>, Error>>()?;
+        let mut session = Session { stream: Stream::new(&self.context)?, graph: Graph::new(&self.context, &[])?, inputs, outputs, arena };
+        session.graph = Graph::new(&self.context, &self.launches(plan, &session)?)?;
+        Ok(session)
+    }
+
+    /// What the steps of a plan start in a session.
+    fn launches<'a>(&'a self, plan: &Plan, session: &Session) -> Result<Vec<Launch<'a>>, Error> {
         let pointer = |place: Place| match place {
-            Place::Arena(offset) => Ok(arena.pointer + offset as u64),
+            Place::Arena(offset) => Ok(session.arena.pointer + offset as u64),
             Place::Weight(i) => Ok(self.weights.pointer + self.sections[i as usize] as u64),
-            Place::Input(i) => Ok(inputs[i as usize].1.pointer),
-            Place::Output(i) => Ok(outputs[i as usize].1.pointer),
+            Place::Input(i) => Ok(session.inputs[i as usize].1.pointer),
+            Place::Output(i) => Ok(session.outputs[i as usize].1.pointer),
             other => Err(Error::Invalid(format!("argument {other}"))),
         };
-        let mut launches = vec![];
-        let mut nodes = vec![];
-        for step in steps(plan)? {
-            let Kernel::Gpu(_, _, module) = step.kernel else {
-                return Err(Error::Invalid(format!("a CPU kernel in a GPU plan ({})", step.origin)));
-            };
-            let pointers = step.args.iter().map(|a| pointer(a.place)).collect::<Result<Vec<_>, _>>()?;
-            launches.push((module as usize, pointers.clone()));
-            nodes.push((&self.functions[module as usize], pointers, step.after.clone()));
-        }
-        let graph = Graph::new(&self.context, &nodes)?;
-        Ok(Session { stream: Stream::new(&self.context)?, graph, inputs, outputs, launches, _arena: arena })
+        steps(plan)?.iter().map(|step| Ok((self.loaded.work(step, &self.modules, pointer)?, step.after.clone()))).collect()
     }
 
     /// Runs something in an idle session, or in a new one.
@@ -268,12 +273,10 @@ impl Gpu {
     /// Nanoseconds of each step when launched by itself, the median of some rounds.
     pub fn step_times(&self, bucket: usize, rounds: usize) -> Result<Vec<f64>, Error> {
         self.with(bucket, |s| {
-            let mut all: Vec<Vec<f64>> = vec![vec![]; s.launches.len()];
+            let launches = self.launches(&self.plans[bucket], s)?;
+            let mut all: Vec<Vec<f64>> = vec![vec![]; launches.len()];
             for _ in 0..rounds {
-                let once = s.stream.time(s.launches.len(), |i| {
-                    let (module, pointers) = &s.launches[i];
-                    s.stream.run(&self.functions[*module], pointers)
-                })?;
+                let once = s.stream.time(launches.len(), |i| launches[i].0.start(&s.stream))?;
                 all.iter_mut().zip(once).for_each(|(list, t)| list.push(t));
             }
             Ok(all
@@ -285,23 +288,9 @@ impl Gpu {
                 .collect())
         })
     }
-}
 
-/// Loads every module, several at a time, the longest texts first: the driver compiles each by itself.
-fn functions(context: &Arc<Context>, plans: &GpuPlans) -> Result<Vec<Function>, Error> {
-    let mut order: Vec<usize> = (0..plans.modules.len()).collect();
-    order.sort_by_key(|&i| Reverse(plans.modules[i].text.len()));
-    let next = AtomicUsize::new(0);
-    let load = || -> Result<Vec<(usize, Function)>, Error> {
-        let turn = || order.get(next.fetch_add(1, Ordering::Relaxed));
-        std::iter::from_fn(turn).map(|&i| Ok((i, Function::load(context, &plans.modules[i])?))).collect()
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(16).min(order.len());
-    let loaded: Result<Vec<_>, Error> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..threads).map(|_| scope.spawn(load)).collect();
-        all.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(Error::Device("a thread that loads kernels ended".to_owned())))).collect()
-    });
-    let mut loaded: Vec<_> = loaded?.into_iter().flatten().collect();
-    loaded.sort_by_key(|(i, _)| *i);
-    Ok(loaded.into_iter().map(|(_, f)| f).collect())
+    /// The calls of libraries that are not used, with the reasons.
+    pub fn refused(&self) -> &[String] {
+        &self.loaded.refused
+    }
 }

@@ -1,0 +1,144 @@
+//! The problems whose landscapes are recorded, and those that the estimate is looked at for.
+
+use wpk_build::Precision;
+use wpk_build::graph::{Builder, Conv, Graph, Op};
+use wpk_build::lower::{self, Weights};
+use wpk_plan::problem::Problem;
+use wpk_plan::{DType, WeightLayout};
+
+/// Convolutions as input channels, extent, output channels, kernel, stride, padding: ResNet-18's twelve, and four of ResNet-50.
+const CONVS: &[[usize; 6]] = &[
+    [4, 224, 64, 7, 2, 3],
+    [64, 56, 64, 3, 1, 1],
+    [64, 56, 64, 1, 1, 0],
+    [64, 56, 128, 3, 2, 1],
+    [64, 56, 128, 1, 2, 0],
+    [128, 28, 128, 3, 1, 1],
+    [128, 28, 256, 3, 2, 1],
+    [128, 28, 256, 1, 2, 0],
+    [256, 14, 256, 3, 1, 1],
+    [256, 14, 512, 3, 2, 1],
+    [256, 14, 512, 1, 2, 0],
+    [512, 7, 512, 3, 1, 1],
+    [256, 56, 64, 1, 1, 0],
+    [1024, 14, 256, 1, 1, 0],
+    [2048, 7, 512, 1, 1, 0],
+    [512, 7, 2048, 1, 1, 0],
+];
+
+/// Products as rows, columns and depth: BERT's and ViT's for one item and 32.
+const PRODUCTS: &[[usize; 3]] = &[
+    [128, 768, 768],
+    [128, 3072, 768],
+    [128, 768, 3072],
+    [4096, 768, 768],
+    [4096, 3072, 768],
+    [4096, 768, 3072],
+    [6304, 768, 3072],
+    [4096, 4096, 4096],
+    [1, 1000, 2048],
+];
+
+/// Attention as batch, heads, rows and depth: BERT's and ViT's.
+const ATTENTIONS: &[[usize; 4]] = &[[1, 12, 128, 64], [32, 12, 128, 64], [1, 12, 197, 64], [32, 12, 197, 64], [1, 12, 1024, 64]];
+
+/// How many of the landscapes' problems are ResNet-18's.
+pub const RESNET18: usize = 12;
+
+/// Further convolutions of ResNet-50, which the landscapes hold beside [`CONVS`].
+const MORE: &[[usize; 6]] = &[[512, 28, 128, 1, 1, 0], [128, 28, 512, 1, 1, 0], [256, 14, 1024, 1, 1, 0], [512, 14, 512, 3, 2, 1]];
+
+/// Depthwise convolutions of MobileNetV2 as channels, extent, kernel, stride, padding.
+const DEPTHWISE: &[[usize; 5]] = &[[96, 112, 3, 2, 1], [144, 56, 3, 1, 1], [384, 14, 3, 1, 1], [960, 7, 3, 1, 1]];
+
+/// A problem by its name, with the layout of its weights.
+pub type Named = (String, Problem, WeightLayout);
+
+/// The twenty convolutions whose landscapes are recorded.
+pub fn landscapes(precision: Precision) -> Vec<Named> {
+    CONVS.iter().chain(MORE).filter_map(|c| convolution(precision, 1, *c, 1)).collect()
+}
+
+/// Problems that the estimate is looked at for.
+pub fn all(precision: Precision) -> Vec<Named> {
+    let mut all: Vec<Named> = landscapes(precision);
+    all.extend(CONVS.iter().filter_map(|c| convolution(precision, 32, *c, 1)));
+    for &[m, n, k] in PRODUCTS {
+        let op = Op::Contract { a: b"mk".to_vec(), b: b"kn".to_vec(), out: b"mn".to_vec(), epilogue: None };
+        let made = graph(precision, &[m, k], &[k, n], op);
+        all.extend(made.and_then(|g| single(precision, format!("product {m} {n} {k}"), &g)));
+    }
+    for &[batch, heads, rows, depth] in ATTENTIONS {
+        let mut b = Builder::default();
+        let shape = [batch, heads, rows, depth];
+        let operands = ["q", "k", "v"].map(|name| b.input(name, factor(precision), &shape));
+        let Ok(y) = b.one(Op::Attention { scale: 0.125, mask: false }, &operands) else { continue };
+        b.graph.outputs.push(("y".to_owned(), y));
+        all.extend(single(precision, format!("attention {batch} {heads} {rows} {depth}"), &b.graph));
+    }
+    all
+}
+
+/// The twenty convolutions that `gpu_peers.py` times, under its names: images of three channels, and depthwise ones.
+pub fn peers(precision: Precision, batch: usize) -> Vec<Named> {
+    let dense = CONVS.iter().map(|&[c, h, n, k, stride, pad]| ([if c == 4 { 3 } else { c }, h, n, k, stride, pad], 1));
+    let depthwise = DEPTHWISE.iter().map(|&[c, h, k, stride, pad]| ([c, h, c, k, stride, pad], c));
+    let named = |(c, groups): ([usize; 6], usize)| {
+        let (_, problem, layout) = convolution(precision, batch, c, groups)?;
+        let [ci, h, n, k, stride, pad] = c;
+        let name = format!("{} b{batch} ({ci}, {h}, {n}, {k}, {stride}, {pad}, {groups})", format!("{precision:?}").to_lowercase());
+        Some((name, problem, layout))
+    };
+    dense.chain(depthwise).filter_map(named).collect()
+}
+
+fn convolution(precision: Precision, batch: usize, [c, h, n, k, stride, pad]: [usize; 6], groups: usize) -> Option<Named> {
+    let conv = Conv {
+        strides: vec![stride; 2],
+        pads: vec![pad as i64; 2],
+        dilations: vec![1; 2],
+        groups,
+        transposed: false,
+        out: vec![(h + 2 * pad - k) / stride + 1; 2],
+        channels_last: true,
+        epilogue: None,
+    };
+    let graph = graph(precision, &[batch, h, h, c], &[n, c / groups, k, k], Op::Conv(conv))?;
+    single(precision, format!("conv b{batch} {c} {h} {n} {k} {stride} {pad}"), &graph)
+}
+
+/// The only problem of a graph.
+fn single(precision: Precision, name: String, graph: &Graph) -> Option<Named> {
+    let problems = lower::problems(graph, &mut Weights::untold(), precision == Precision::Tf32);
+    problems.into_iter().next().map(|(problem, layout)| (name, problem, layout))
+}
+
+/// The type of factors.
+fn factor(precision: Precision) -> DType {
+    match precision {
+        Precision::Fp32 | Precision::Tf32 => DType::F32,
+        Precision::Fp16 => DType::F16,
+        Precision::Bf16 => DType::BF16,
+    }
+}
+
+/// A graph of one operation by constant weights.
+fn graph(precision: Precision, x: &[usize], w: &[usize], op: Op) -> Option<Graph> {
+    let dtype = factor(precision);
+    let mut b = Builder::default();
+    let input = b.input("x", dtype, x);
+    let bytes = vec![0; w.iter().product::<usize>() * dtype.bytes()];
+    let weights = b.constant(wpk_build::Literal { dtype, shape: w.to_vec(), bytes: bytes.into() });
+    // What is stored has the type of the factors.
+    let mut epilogue = wpk_plan::ScalarFn::default();
+    let sum = epilogue.input(0, DType::F32);
+    epilogue.outputs = vec![epilogue.cast(sum, dtype)];
+    let op = match op {
+        Op::Conv(c) => Op::Conv(Conv { epilogue: Some(epilogue), ..c }),
+        Op::Contract { a, b, out, .. } => Op::Contract { a, b, out, epilogue: Some(epilogue) },
+        other => other,
+    };
+    let y = b.one(op, &[input, weights]).ok()?;
+    b.graph.outputs.push(("y".to_owned(), y));
+    Some(b.graph)
+}

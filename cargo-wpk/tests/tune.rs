@@ -1,0 +1,131 @@
+//! `cargo wpk tune` on a device that is none: candidates that crash, hang or are wrong, searches that are killed, and two at once.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+use wpk_build::records::Records;
+use wpk_tests::text;
+
+/// Products of three shapes and what surrounds them.
+const MODEL: &str = "input x f32 8x64\nconst a f32 64x96 random\nconst b f32 96x48 random\nconst c f32 48x10 random\n\
+                     h = MatMul(x, a)\nr = Relu(h)\ng = MatMul(r, b)\ns = Softmax(g) axis=-1\ny = MatMul(s, c)\noutput y";
+
+/// A folder with a model, its records and a cache.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("m.onnx"), text::bytes(MODEL)).expect("it is written");
+        Self(folder)
+    }
+
+    fn records(&self) -> PathBuf {
+        self.0.path().join(".wpk/tune")
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-wpk"));
+        command.current_dir(self.0.path()).env_remove("CARGO_MANIFEST_DIR").env("WPK_CACHE_DIR", self.0.path().join("cache"));
+        command.args(["tune", "m.onnx", "--gpu", "sm_80", "--precision", "fp16"]).args(more);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn tune(&self, more: &[&str]) -> Output {
+        self.command(more).output().expect("it runs")
+    }
+
+    fn start(&self, more: &[&str]) -> Child {
+        self.command(more).spawn().expect("it starts")
+    }
+
+    /// Why candidates failed, by the logs of the cache.
+    fn failures(&self) -> Vec<String> {
+        let files = files(&self.0.path().join("cache/log"));
+        let lines =
+            files.iter().flat_map(|f| std::fs::read_to_string(f).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>());
+        lines.filter_map(|l| serde_json::from_str::<Value>(&l).ok()?["failed"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Every record is whole.
+    fn check_whole(&self) -> usize {
+        let records = Records::open(&[self.records()]);
+        assert!(records.unread.is_empty(), "{:?}", records.unread);
+        records.iter().count()
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    entries.into_iter().flat_map(|p| if p.is_dir() { files(&p) } else { vec![p] }).collect()
+}
+
+fn assert_done(place: &Place, done: &Output) {
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{told}");
+    let check = place.tune(&["--check"]);
+    assert!(check.status.success(), "{}\n{told}", String::from_utf8_lossy(&check.stdout));
+}
+
+#[test]
+fn candidates_may_crash_hang_and_be_wrong() {
+    let place = Place::new();
+    assert_done(&place, &place.tune(&["--simulate", "8", "--limit", "0.3"]));
+    let failures = place.failures();
+    for reason in ["the process that measured it ended", "it did not end in time", "wrong: relative error 1.0e0"] {
+        assert!(failures.iter().any(|f| f == reason), "{reason:?} is not in {failures:?}");
+    }
+    assert!(place.check_whole() == 5);
+}
+
+#[test]
+fn a_search_that_is_killed_leaves_whole_records_and_goes_on() {
+    let place = Place::new();
+    let mut killed = 0;
+    for moment in 0..50 {
+        let mut search = place.start(&["--simulate", "0", "--resume"]);
+        std::thread::sleep(Duration::from_millis(3 + 5 * (moment * 37 % 50)));
+        killed += usize::from(search.try_wait().expect("it is asked").is_none());
+        search.kill().and_then(|()| search.wait()).expect("it ends");
+        place.check_whole();
+    }
+    assert!(killed > 10, "only {killed} were killed under way");
+    let done = place.tune(&["--simulate", "0", "--resume"]);
+    assert_done(&place, &done);
+    // What was measured before a kill is not measured again.
+    let lines = |f: &PathBuf| std::fs::read_to_string(f).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+    for file in files(&place.0.path().join("cache/log")) {
+        let name = |l: &String| serde_json::from_str::<Value>(l).ok().map(|v| format!("{} {}", v["family"], v["schedule"]));
+        let mut names: Vec<String> = lines(&file).iter().filter_map(name).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all, "{}", file.display());
+    }
+}
+
+#[test]
+fn two_searches_at_once_take_turns() {
+    let place = Place::new();
+    let searches = [place.start(&["--simulate", "0"]), place.start(&["--simulate", "0"])];
+    for search in searches {
+        assert_done(&place, &search.wait_with_output().expect("it ends"));
+    }
+    assert_eq!(place.failures(), Vec::<String>::new());
+    place.check_whole();
+}
+
+#[test]
+fn json_tells_what_text_tells() {
+    let place = Place::new();
+    let read = |output: &Output| serde_json::from_slice::<Value>(&output.stdout).expect("JSON");
+    let missing = place.tune(&["--check", "--json"]);
+    assert_eq!((missing.status.code(), read(&missing)["untuned"].as_array().map(Vec::len)), (Some(1), Some(5)));
+    let done = read(&place.tune(&["--simulate", "0", "--json"]));
+    assert_eq!((done["records"].as_u64(), done["untuned"].as_u64()), (Some(5), Some(0)));
+    assert!(done["tuned_ns"].as_f64() <= done["heuristic_ns"].as_f64());
+    let found = read(&place.tune(&["--check", "--json"]));
+    assert_eq!(found["untuned"], serde_json::json!([]));
+}
