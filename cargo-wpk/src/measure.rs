@@ -162,7 +162,8 @@ impl<'a> Gpu<'a> {
     fn median(&self, ready: &Ready, rounds: usize) -> Result<f64, String> {
         let arguments = self.arguments(ready);
         let time = |repeats, rounds| self.bench.time(&ready.loaded, &arguments, repeats, rounds).map_err(text);
-        let once = time(2, 1)?[0];
+        // Few launches would tell what a graph takes to start.
+        let once = time(10, 3)?[1];
         if once > HOPELESS * self.best {
             return Ok(once);
         }

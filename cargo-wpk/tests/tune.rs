@@ -117,6 +117,32 @@ fn two_searches_at_once_take_turns() {
     place.check_whole();
 }
 
+/// What a build script starts: it ends with records in the cache, which the next build uses, and is not started again.
+#[cfg(unix)]
+#[test]
+fn a_build_has_missing_records_searched_for_once() {
+    use std::os::unix::fs::PermissionsExt;
+    use wpk_build::tuning::{Settings, arguments, tune};
+    let place = Place::new();
+    let tuner = place.0.path().join("tuner");
+    let script =
+        format!("#!/bin/sh\n[ \"$1\" = --version ] && exec {0} --version\nexec {0} \"$@\" --simulate 0\n", env!("CARGO_BIN_EXE_cargo-wpk"));
+    std::fs::write(&tuner, script).expect("it is written");
+    std::fs::set_permissions(&tuner, std::fs::Permissions::from_mode(0o755)).expect("it is made a program");
+    let settings = Settings { tuner, budget: 5.0, out: place.0.path().join("cache/tune") };
+    let model = wpk_build::Model::new(place.0.path().join("m.onnx")).gpu("sm_80").precision(wpk_build::Precision::Fp16);
+    let model = model.records(&settings.out);
+    let compile = || model.build().unwrap_or_else(|d| panic!("{d}"));
+    let before = compile();
+    let arguments = arguments(&model, "sm_80", &settings).expect("a command line");
+    assert_eq!((before.untuned.len(), tune(&arguments, &settings, &before.program.to_bytes())), (5, Ok(())));
+    assert_eq!((compile().untuned.len(), tune(&arguments, &settings, &before.program.to_bytes())), (0, Err(None)));
+    // Another version's records would be none.
+    let other = Settings { tuner: PathBuf::from("/bin/echo"), ..settings };
+    let refused = tune(&arguments, &other, b"another plan").expect_err("a refusal").expect("a reason");
+    assert!(refused.contains("not of version"), "{refused}");
+}
+
 #[test]
 fn json_tells_what_text_tells() {
     let place = Place::new();

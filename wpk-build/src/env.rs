@@ -9,6 +9,11 @@ pub(crate) fn var(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// A variable that only matters to where and whether this build tunes: of these, our own are announced.
+pub(crate) fn ambient(name: &str) -> Option<String> {
+    if name.starts_with("WPK_") { var(name) } else { std::env::var(name).ok() }
+}
+
 /// One line for cargo.
 #[allow(clippy::print_stdout, reason = "build scripts speak to cargo on standard output")]
 pub(crate) fn directive(kind: &str, value: &str) {

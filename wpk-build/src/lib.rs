@@ -24,6 +24,7 @@ pub mod ops;
 pub mod passes;
 pub mod records;
 mod scalar;
+pub mod tuning;
 
 pub use codegen::field_names;
 pub use diag::{Diag, Diags};
