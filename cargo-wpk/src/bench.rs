@@ -1,8 +1,10 @@
 //! Timing a plan on this machine.
 
+use crate::output::Output;
 use crate::run::{bind, inputs};
 use crate::{ModelArgs, Outcome};
 use clap::Args;
+use serde_json::json;
 use std::time::{Duration, Instant};
 use wpk_kernels::Tensor;
 
@@ -53,7 +55,8 @@ pub fn bench(args: &BenchArgs) -> Outcome {
     times.sort();
     let ms = |t: Duration| t.as_secs_f64() * 1e3;
     let at = |q: usize| ms(times[(times.len() - 1) * q / 100]);
-    println!(
+    let mut out = Output::new(args.model.json);
+    let line = format!(
         "median {:.3} ms, p90 {:.3} ms, best {:.3} ms, {} runs (built in {:.0} ms, packed in {:.0} ms, loaded in {:.0} ms)",
         at(50),
         at(90),
@@ -63,34 +66,37 @@ pub fn bench(args: &BenchArgs) -> Outcome {
         ms(packed),
         ms(loaded)
     );
+    let value = json!({"median_ms": at(50), "p90_ms": at(90), "best_ms": at(0), "runs": times.len(), "built_ms": ms(built), "packed_ms": ms(packed), "loaded_ms": ms(loaded)});
+    out.say("whole", value, &line);
+    for reason in model.refused_calls() {
+        out.item("refused_calls", json!(reason), &format!("a kernel stands in for a call: {reason}"));
+    }
     if args.model.device.is_some() {
-        gpu(&model)?;
+        gpu(&mut out, &model)?;
     }
     if let Some(runs) = args.check {
-        crate::verify::same_bits(&model, &slices, &targets, runs)?;
-        crate::verify::errors(&args.model.model, &compiled, &given, &results)?;
+        crate::verify::same_bits(&mut out, &model, &slices, &targets, runs)?;
+        crate::verify::errors(&mut out, &args.model.model, &compiled, (&given, &results))?;
         targets = results.iter_mut().map(Vec::as_mut_slice).collect();
     }
     if args.profile {
-        print!("{}", model.profile(0, &slices, &mut targets)?);
+        let table = model.profile(0, &slices, &mut targets)?;
+        out.say("profile", json!(table), &table);
     }
     Ok(())
 }
 
 /// Replays of the whole plan, copies excluded.
-fn gpu(model: &wpk_rt::Model) -> Outcome {
+fn gpu(out: &mut Output, model: &wpk_rt::Model) -> Outcome {
     model.replays(0, 20)?;
     let mut times = model.replays(0, 200)?;
     times.sort_by(f64::total_cmp);
     let at = |q: usize| times[(times.len() - 1) * q / 100] / 1e6;
     let mut host = model.host_times(0, 200)?;
     host.sort_by(f64::total_cmp);
-    println!(
-        "replays: median {:.4} ms, p90 {:.4} ms, best {:.4} ms; the host takes {:.1} us to start one",
-        at(50),
-        at(90),
-        at(0),
-        host[host.len() / 2] / 1e3
-    );
+    let start = host[host.len() / 2] / 1e3;
+    let line =
+        format!("replays: median {:.4} ms, p90 {:.4} ms, best {:.4} ms; the host takes {start:.1} us to start one", at(50), at(90), at(0));
+    out.say("replays", json!({"median_ms": at(50), "p90_ms": at(90), "best_ms": at(0), "host_us": start}), &line);
     Ok(())
 }

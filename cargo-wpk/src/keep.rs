@@ -37,8 +37,10 @@ pub fn keep(args: &KeepArgs) -> Outcome {
         return Err(format!("single precision throughout errs by more than {:.1e}", args.error).into());
     };
     let list: Vec<String> = patterns(&names, kept).iter().map(|p| format!("{p:?}")).collect();
-    println!("keep_fp32 = [{}]", list.join(", "));
-    println!("{kept} of {} nodes; relative error {error:.2e}", names.len());
+    let mut out = crate::output::Output::new(args.model.json);
+    out.say("keep_fp32", serde_json::json!(patterns(&names, kept)), &format!("keep_fp32 = [{}]", list.join(", ")));
+    let value = serde_json::json!({"kept": kept, "nodes": names.len(), "error": error});
+    out.say("found", value, &format!("{kept} of {} nodes; relative error {error:.2e}", names.len()));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod landscape;
 mod log;
 mod measure;
 mod npy;
+mod output;
 mod run;
 mod search;
 mod tune;

@@ -1,8 +1,10 @@
 //! The plan beside the float64 evaluator.
 
+use crate::output::Output;
 use crate::run::{beside, inputs, load, relative_error};
 use crate::{ModelArgs, Outcome};
 use clap::Args;
+use serde_json::json;
 use std::path::Path;
 use wpk_build::Compiled;
 use wpk_build::graph::evaluate;
@@ -33,10 +35,10 @@ pub fn verify(args: &VerifyArgs) -> Outcome {
     let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
     let mut results: Vec<Vec<u8>> = plan.outputs.iter().map(|p| vec![0; p.bytes()]).collect();
     let mut targets: Vec<&mut [u8]> = results.iter_mut().map(Vec::as_mut_slice).collect();
-    let mut first = None;
+    let (mut first, mut out) = (None, Output::new(args.model.json));
     if args.outputs || args.model.device.is_some() {
         model.run(0, &slices, &mut targets)?;
-        same_bits(&model, &slices, &targets, args.runs)?;
+        same_bits(&mut out, &model, &slices, &targets, args.runs)?;
     } else {
         let mut reference = Reference::new(&compiled.program, &compiled.blob.to_bytes(), &given);
         let steps = plan.body.steps();
@@ -47,11 +49,14 @@ pub fn verify(args: &VerifyArgs) -> Outcome {
             }
         })?;
         match first {
-            Some((i, error)) => println!("first divergence at step {i}: relative error {error:.2e}\n  {}", steps[i]),
-            None => println!("{} steps agree with float64 to {:.0e}", steps.len(), args.tolerance),
+            Some((i, error)) => {
+                let line = format!("first divergence at step {i}: relative error {error:.2e}\n  {}", steps[i]);
+                out.say("divergence", json!({"step": i, "error": error, "origin": steps[i].origin}), &line);
+            }
+            None => out.say("steps", json!(steps.len()), &format!("{} steps agree with float64 to {:.0e}", steps.len(), args.tolerance)),
         }
     }
-    let worst = errors(&args.model.model, &compiled, &given, &results)?;
+    let worst = errors(&mut out, &args.model.model, &compiled, (&given, &results))?;
     if first.is_some() || worst > args.tolerance || worst.is_nan() {
         return Err(format!("the plan differs from float64 by more than {:.0e}", args.tolerance).into());
     }
@@ -59,7 +64,7 @@ pub fn verify(args: &VerifyArgs) -> Outcome {
 }
 
 /// Runs a model as often as `runs` says in all, and compares every result with the first.
-pub fn same_bits(model: &wpk_rt::Model, inputs: &[&[u8]], first: &[&mut [u8]], runs: usize) -> Outcome {
+pub fn same_bits(out: &mut Output, model: &wpk_rt::Model, inputs: &[&[u8]], first: &[&mut [u8]], runs: usize) -> Outcome {
     for run in 1..runs {
         let mut again: Vec<Vec<u8>> = first.iter().map(|r| vec![0; r.len()]).collect();
         model.run(0, inputs, &mut again.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
@@ -67,7 +72,7 @@ pub fn same_bits(model: &wpk_rt::Model, inputs: &[&[u8]], first: &[&mut [u8]], r
             return Err(format!("run {run} gives other bits than run 0").into());
         }
     }
-    println!("{runs} runs give the same bits");
+    out.say("runs", json!(runs), &format!("{runs} runs give the same bits"));
     Ok(())
 }
 
@@ -78,12 +83,18 @@ pub fn expected(path: &Path, compiled: &Compiled, given: &[Tensor]) -> Result<Ve
 }
 
 /// Prints the relative error of every result against `MODEL.out64.npy`, or the float64 evaluator; the largest.
-pub fn errors(path: &Path, compiled: &Compiled, given: &[Tensor], results: &[Vec<u8>]) -> Result<f64, Box<dyn std::error::Error>> {
+pub fn errors(
+    out: &mut Output,
+    path: &Path,
+    compiled: &Compiled,
+    (given, results): (&[Tensor], &[Vec<u8>]),
+) -> Result<f64, Box<dyn std::error::Error>> {
     let expected = expected(path, compiled, given)?;
     let mut worst: f64 = 0.0;
     for ((port, bytes), expected) in compiled.program.buckets[0].1.outputs.iter().zip(results).zip(&expected) {
         let error = relative_error(&Tensor::from_bytes(port.dtype, bytes), expected);
-        println!("output {}: relative error {error:.2e}", port.name);
+        let line = format!("output {}: relative error {error:.2e}", port.name);
+        out.item("outputs", json!({"name": port.name, "error": error}), &line);
         worst = if error.is_nan() { f64::INFINITY } else { worst.max(error) };
     }
     Ok(worst)

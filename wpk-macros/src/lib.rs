@@ -16,6 +16,7 @@ use syn::{Attribute, Ident, LitFloat, LitInt, LitStr, Token, Visibility, braced,
 /// ```
 ///
 /// The path starts at the package's folder. Options: `precision = fp16`, `gpu = [sm_80]`, `keep_fp32 = ["/head/*"]`,
+/// `libraries = never` for GPU plans without calls of cuDNN and cuBLASLt,
 /// `dims = { batch: [1, 8] }`, `shapes = { input: [1, 3, 224, 224] }`, and for inputs given as bytes with channels last,
 /// `images = { input: [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]] }` with the mean and the deviation of each channel.
 #[proc_macro]
@@ -48,6 +49,7 @@ struct Declaration {
     precision: wpk_build::Precision,
     gpus: Vec<String>,
     keep_fp32: Vec<String>,
+    libraries: bool,
     images: Vec<(String, Vec<Vec<f64>>)>,
 }
 
@@ -55,6 +57,7 @@ impl Declaration {
     fn model(&self) -> wpk_build::Model {
         let base = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
         let model = wpk_build::Model::new(base.join(self.path.value())).name(&self.name.to_string()).precision(self.precision);
+        let model = model.libraries(self.libraries);
         let model = self.gpus.iter().fold(model, |model, arch| model.gpu(arch));
         let model = self.keep_fp32.iter().fold(model, |model, pattern| model.keep_fp32(pattern));
         let part = |list: &[Vec<f64>], i: usize| list.get(i).cloned().unwrap_or_default();
@@ -77,7 +80,8 @@ impl Parse for Declaration {
         input.parse::<Token![;]>()?;
         let precision = wpk_build::Precision::default();
         let (lists, gpus, keep_fp32, images) = (vec![], vec![], vec![], vec![]);
-        let mut declaration = Self { attributes, visibility, name, path, lists, precision, gpus, keep_fp32, images };
+        let libraries = true;
+        let mut declaration = Self { attributes, visibility, name, path, lists, precision, gpus, keep_fp32, libraries, images };
         while !input.is_empty() {
             declaration.option(input)?;
             input.parse::<Token![;]>()?;
@@ -111,6 +115,14 @@ impl Declaration {
                 bracketed!(list in input);
                 self.keep_fp32 = list.parse_terminated(<LitStr as Parse>::parse, Token![,])?.iter().map(LitStr::value).collect();
             }
+            "libraries" => {
+                let value: Ident = input.parse()?;
+                self.libraries = match value.to_string().as_str() {
+                    "allowed" => true,
+                    "never" => false,
+                    _ => return Err(syn::Error::new(value.span(), "expected allowed or never")),
+                };
+            }
             name @ ("dims" | "shapes") => by_name(input, |key, list| {
                 let values = list.parse_terminated(LitInt::parse, Token![,])?;
                 let values = values.iter().map(LitInt::base10_parse).collect::<syn::Result<_>>()?;
@@ -128,7 +140,7 @@ impl Declaration {
                 self.images.push((key, lists));
                 Ok(())
             })?,
-            _ => return Err(syn::Error::new(option.span(), "expected precision, gpu, keep_fp32, dims, shapes or images")),
+            _ => return Err(syn::Error::new(option.span(), "expected precision, gpu, keep_fp32, libraries, dims, shapes or images")),
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Single kernels on a device, for those that search: compiled in parallel, run, and timed as graphs of launches.
 
-use super::driver::{Buffer, Context, Graph, Stream, Work, open};
+use super::driver::{Buffer, Context, Stream, open};
 use super::function::{Function, link};
+use super::graph::{Graph, Work};
 use super::library::{Libraries, Prepared};
 use crate::Error;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 mod driver;
 mod function;
+mod graph;
 mod library;
 pub mod measure;
 mod work;
@@ -9,7 +10,8 @@ mod work;
 use crate::Error;
 use crate::sessions::{Options, Sessions, Taken};
 pub use driver::Buffer;
-use driver::{Context, Graph, Launch, Pinned, Stream};
+use driver::{Context, Pinned, Stream};
+use graph::{Graph, Launch};
 use std::sync::Arc;
 use work::Loaded;
 use wpk_plan::{Block, GpuPlans, Module, Place, Plan, Program, Step};

@@ -1,7 +1,8 @@
 //! What the steps of a plan start: generated kernels, or calls of libraries that stand in for them.
 
-use super::driver::{Buffer, Context, Stream, Work};
+use super::driver::{Buffer, Context, Stream};
 use super::function::Function;
+use super::graph::Work;
 use super::library::{Libraries, Prepared};
 use crate::Error;
 use std::cmp::Reverse;
