@@ -155,3 +155,24 @@ fn json_tells_what_text_tells() {
     let found = read(&place.tune(&["--check", "--json"]));
     assert_eq!(found["untuned"], serde_json::json!([]));
 }
+
+/// On the recorded landscapes both searches need at most half of random's measurements, and the estimate orders schedules well enough.
+#[test]
+fn searches_beat_chance_on_recorded_landscapes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/landscapes");
+    for precision in ["fp16", "fp32"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-wpk"));
+        command.arg("landscape").arg(folder.join(format!("{precision}.jsonl"))).args(["--precision", precision, "--seeds", "2"]);
+        let output = command.output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let number = |line: &str, before: &str| -> f64 {
+            let line = text.lines().find(|l| l.trim_start().starts_with(line)).unwrap_or_else(|| panic!("no line {line:?} in {text}"));
+            let digits = line.split(before).next().and_then(|l| l.rsplit(' ').next());
+            digits.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("no number before {before:?} in {line:?}"))
+        };
+        assert!(number("20 problems:", " problems") >= 20.0 && text.contains("median rank correlation"));
+        let rank: f64 = text.lines().find_map(|l| l.split_once("median rank correlation ")?.1.parse().ok()).expect("a correlation");
+        let (ga, rl) = (number("ga ", " of random's"), number("rl ", " of random's"));
+        assert!(ga <= 0.5 && rl <= 0.5 && rank >= 0.6, "{precision}: ga {ga}, rl {rl}, rank {rank}");
+    }
+}

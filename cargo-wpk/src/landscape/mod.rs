@@ -2,6 +2,7 @@
 
 mod convs;
 mod file;
+mod plot;
 mod problems;
 mod searches;
 
@@ -34,6 +35,9 @@ pub struct LandscapeArgs {
     /// Compares the searches too, with so many seeds
     #[arg(long, default_value_t = 0)]
     seeds: u64,
+    /// Draws what the searches have found after each measurement into this file, as SVG
+    #[arg(long, requires = "seeds")]
+    curves: Option<PathBuf>,
     /// Only problems whose names contain this
     #[arg(long, default_value = "")]
     only: String,
@@ -115,6 +119,10 @@ fn compare(args: &LandscapeArgs, arch: &Arch) -> Outcome {
     );
     searches::compare(&replays, args.seeds);
     searches::policies(&replays, args.seeds);
+    if let Some(file) = &args.curves {
+        let title = format!("{} convolutions, {:?}, {} seeds", replays.len(), args.precision, args.seeds);
+        std::fs::write(file, searches::curves(&replays, args.seeds, &title))?;
+    }
     Ok(())
 }
 

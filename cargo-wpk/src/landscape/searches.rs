@@ -7,20 +7,19 @@ use std::collections::BTreeMap;
 
 /// The measurements that each search needs on the recorded problems, all from the same first schedules, over random's.
 pub fn compare(replays: &[Replay], seeds: u64) {
-    const START: usize = 1;
     const SHARE: f64 = 0.03;
     if seeds == 0 || replays.is_empty() {
         return;
     }
     println!(
-        "measurements until within {SHARE} of the best, geometric means over {} problems and {seeds} seeds, {START} at first:",
+        "measurements until within {SHARE} of the best, from the estimate's choice on, geometric means over {} problems and {seeds} seeds:",
         replays.len()
     );
     let mut logs: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for seed in 0..seeds {
         for (at, replay) in replays.iter().enumerate() {
             let mut run = |name: &'static str, searcher: &mut dyn Searcher| {
-                logs.entry(name).or_default().push((replay.measurements(searcher, START, SHARE) as f64).ln());
+                logs.entry(name).or_default().push((replay.measurements(searcher, SHARE) as f64).ln());
             };
             for name in ["random", "ga", "rl"] {
                 if let Some(mut searcher) = search::by_name(name, seed) {
@@ -38,6 +37,30 @@ pub fn compare(replays: &[Replay], seeds: u64) {
         let half = 1.96 * deviation / n.sqrt();
         println!("  {name:28} {:6.2} [{:.2}, {:.2}], {:.2} of random's", m.exp(), (m - half).exp(), (m + half).exp(), (m - random).exp());
     }
+}
+
+/// Measurements that curves show.
+const SHOWN: usize = 64;
+
+/// What searches have found after each measurement, as a picture: geometric means over problems and seeds.
+pub fn curves(replays: &[Replay], seeds: u64, title: &str) -> String {
+    let mut lines: Vec<(&str, Vec<f64>)> = vec![];
+    let mut line = |name: &'static str, search: &dyn Fn(usize, u64) -> Option<Box<dyn Searcher>>| {
+        let mut logs = vec![0.0; SHOWN];
+        let mut count = 0.0;
+        for (at, replay) in replays.iter().enumerate() {
+            for mut searcher in (0..seeds).filter_map(|seed| search(at, seed)) {
+                count += 1.0;
+                logs.iter_mut().zip(replay.curve(searcher.as_mut(), SHOWN)).for_each(|(sum, x)| *sum += x.ln());
+            }
+        }
+        lines.push((name, logs.iter().map(|l| (l / count).exp()).collect()));
+    };
+    for name in ["random", "ga", "rl"] {
+        line(name, &|_, seed| search::by_name(name, seed));
+    }
+    line("rl, trained on the others", &|at, seed| Some(Box::new(trained(replays, at, seed))));
+    super::plot::svg(title, "measurements", "time over the fastest", &lines)
 }
 
 /// A policy that searched every other problem.

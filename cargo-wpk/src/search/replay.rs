@@ -40,10 +40,10 @@ impl Replay {
         self.times.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|t| t.0)
     }
 
-    /// The fastest time that a search finds within some measurements, over the fastest there is.
-    pub fn found(&self, searcher: &mut dyn Searcher, measurements: usize) -> f64 {
+    /// What a search measures until it has enough; the first is the estimate's choice.
+    fn run(&self, searcher: &mut dyn Searcher, enough: impl Fn(&History) -> bool) -> History {
         let mut history = History::default();
-        while history.trials.len() < measurements {
+        while !enough(&history) {
             let proposals = if history.trials.is_empty() { first(self, &[], 1) } else { searcher.propose(self, &history, 1) };
             if proposals.is_empty() {
                 break;
@@ -55,32 +55,37 @@ impl Replay {
             }
             searcher.learn(self, &history, new);
         }
-        history.best(1).first().map_or(f64::INFINITY, |b| b.1) / self.best()
+        history
     }
 
-    /// Measurements that a search makes until it is within `share` of the fastest time, the first population included; all there are
-    /// where it never is.
-    pub fn measurements(&self, searcher: &mut dyn Searcher, start: usize, share: f64) -> usize {
+    /// The fastest time that a search has found after each of some measurements, over the fastest there is.
+    pub fn curve(&self, searcher: &mut dyn Searcher, measurements: usize) -> Vec<f64> {
+        let history = self.run(searcher, |h| h.trials.len() >= measurements);
+        let mut best = f64::INFINITY;
+        let mut curve: Vec<f64> = history
+            .trials
+            .iter()
+            .map(|t| {
+                best = best.min(t.1.unwrap_or(f64::INFINITY));
+                best / self.best()
+            })
+            .collect();
+        // Where everything was measured nothing more is found.
+        curve.resize(measurements, best / self.best());
+        curve
+    }
+
+    /// The fastest time that a search finds within some measurements, over the fastest there is.
+    pub fn found(&self, searcher: &mut dyn Searcher, measurements: usize) -> f64 {
+        self.curve(searcher, measurements).last().copied().unwrap_or(f64::INFINITY)
+    }
+
+    /// Measurements that a search makes until it is within `share` of the fastest time; all there are where it never is.
+    pub fn measurements(&self, searcher: &mut dyn Searcher, share: f64) -> usize {
         let goal = self.best() * (1.0 + share);
-        let mut history = History::default();
-        for values in first(self, &[], start) {
-            let ns = self.times.get(&values).copied();
-            history.tell(values, ns);
-        }
-        while history.best(1).first().is_none_or(|b| b.1 > goal) {
-            let proposals = searcher.propose(self, &history, 1);
-            if proposals.is_empty() {
-                return self.len();
-            }
-            let new = proposals.len();
-            for values in proposals {
-                let ns = self.times.get(&values).copied();
-                history.tell(values, ns);
-            }
-            searcher.learn(self, &history, new);
-        }
-        let reached = history.trials.iter().position(|t| t.1.is_some_and(|ns| ns <= goal));
-        reached.map_or(self.len(), |i| i + 1)
+        let reached = |h: &History| h.trials.last().is_some_and(|t| t.1.is_some_and(|ns| ns <= goal));
+        let history = self.run(searcher, reached);
+        if reached(&history) { history.trials.len() } else { self.len() }
     }
 }
 
