@@ -100,6 +100,37 @@ fn convolutions() {
     }
 }
 
+/// Those that are computed by minimal filtering: borders, odd extents, several images, residuals.
+#[test]
+fn convolutions_of_three_by_three() {
+    for seed in 0..60 {
+        let r = &mut Random(seed);
+        let (ci, co) = ([32, 48, 64, 144][r.below(4)], r.within(32, 100));
+        let (n, h, w) = (r.within(1, 2), r.within(3, 17), r.within(3, 17));
+        let pads: Vec<usize> = (0..4).map(|_| r.below(3)).collect();
+        let out = [h + pads[0] + pads[2] - 2, w + pads[1] + pads[3] - 2];
+        let pads: Vec<String> = pads.iter().map(ToString::to_string).collect();
+        let residual = if r.below(2) == 0 { "s = Add(c, z)" } else { "s = Mul(c, z)" };
+        check(
+            &format!(
+                "opset 20
+            input x f32 {n}x{ci}x{h}x{w}
+            input z f32 {n}x{co}x{}x{}
+            const w f32 {co}x{ci}x3x3 random
+            const b f32 {co} random
+            c = Conv(x, w, b) pads=[{}]
+            {residual}
+            y = Relu(s)
+            output y",
+                out[0],
+                out[1],
+                pads.join(",")
+            ),
+            seed,
+        );
+    }
+}
+
 #[test]
 fn depthwise_convolutions() {
     for seed in 0..60 {

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::buffer::Memory;
-use crate::cpu::{self, Bound, Cx};
+use crate::cpu::{self, Bound, Cx, Transformed};
 use crate::pool::Pool;
 use crate::sessions::{Options, Sessions};
 use std::time::{Duration, Instant};
@@ -68,10 +68,30 @@ impl Bucket {
     pub fn new(plan: &Plan, threads: usize, options: &Options) -> Result<Self, Error> {
         let mut scratch = (0, 0);
         let mut step = 0;
-        let body = bind(&plan.body, &mut step, &mut scratch)?;
+        let body = bind(&plan.body, &mut step, &mut scratch, options.small)?;
         let aligned = |n: usize| n.next_multiple_of(64);
         let sizes = Sizes { arena: plan.arena, shared: aligned(scratch.0), own: aligned(scratch.1) };
         Ok(Self { body, sizes, sessions: Sessions::new(options, Session::new(sizes, threads)) })
+    }
+
+    /// Makes what kernels read weights as.
+    pub fn prepare(&self, weights: impl Fn(Place) -> *mut u8, known: &mut Transformed) {
+        let mut bodies = vec![&self.body];
+        while let Some(body) = bodies.pop() {
+            for block in body {
+                match block {
+                    BoundBlock::Run(steps) => {
+                        for step in steps {
+                            let pointers: Vec<*mut u8> = step.args.iter().map(|&a| weights(a)).collect();
+                            // SAFETY: the program was verified; weights are as long as their sections.
+                            unsafe { step.kernel.prepare(&pointers, known) }
+                        }
+                    }
+                    BoundBlock::If(_, then, other) => bodies.extend([then, other]),
+                    BoundBlock::Loop(_, _, body) => bodies.push(body),
+                }
+            }
+        }
     }
 
     /// Runs the plan once on buffers with the lengths of its ports.
@@ -97,7 +117,7 @@ impl Session {
     }
 }
 
-fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize)) -> Result<BoundBody, Error> {
+fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize), small: bool) -> Result<BoundBody, Error> {
     body.blocks
         .iter()
         .map(|block| {
@@ -106,8 +126,11 @@ fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize)) -> Result<B
                     steps
                         .iter()
                         .map(|s| {
-                            let kernel =
-                                cpu::bind(&s.kernel).map_err(|message| Error::Step { step: *step, origin: s.origin.clone(), message })?;
+                            let kernel = cpu::bind(&s.kernel, small).map_err(|message| Error::Step {
+                                step: *step,
+                                origin: s.origin.clone(),
+                                message,
+                            })?;
                             let own = kernel.scratch();
                             *scratch = (scratch.0.max(own.0), scratch.1.max(own.1));
                             *step += 1;
@@ -115,8 +138,10 @@ fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize)) -> Result<B
                         })
                         .collect::<Result<_, Error>>()?,
                 ),
-                Block::If(cond, then, other) => BoundBlock::If(*cond, bind(then, step, scratch)?, bind(other, step, scratch)?),
-                Block::Loop(limit, cond, body) => BoundBlock::Loop(*limit, *cond, bind(body, step, scratch)?),
+                Block::If(cond, then, other) => {
+                    BoundBlock::If(*cond, bind(then, step, scratch, small)?, bind(other, step, scratch, small)?)
+                }
+                Block::Loop(limit, cond, body) => BoundBlock::Loop(*limit, *cond, bind(body, step, scratch, small)?),
             })
         })
         .collect()

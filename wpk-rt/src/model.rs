@@ -7,10 +7,11 @@ use crate::pool::{self, Pool};
 use crate::profile;
 use crate::sessions::Options;
 use crate::{Element, Error, Shape, Tensor, Weights};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use wpk_plan::{Plan, Port, Program};
+use wpk_plan::{Place, Plan, Port, Program};
 
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,7 +87,13 @@ impl Model {
         if let Device::Cuda(n) = device {
             return Err(Error::Device(format!("CUDA device {n}: wpk was built without its feature `cuda`")));
         }
-        let plans = program.buckets.iter().map(|(_, plan)| Bucket::new(plan, pool.threads(), &options)).collect::<Result<_, _>>()?;
+        let plans = program.buckets.iter().map(|(_, plan)| Bucket::new(plan, pool.threads(), &options)).collect::<Result<Vec<_>, _>>()?;
+        let weight = |place: Place| match place {
+            Place::Weight(i) => weights.bytes().as_ptr().wrapping_add(program.sections[i as usize].offset).cast_mut(),
+            _ => std::ptr::null_mut(),
+        };
+        let mut known = BTreeMap::new();
+        plans.iter().for_each(|p| p.prepare(weight, &mut known));
         Ok(Self {
             program,
             weights,

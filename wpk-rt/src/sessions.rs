@@ -22,6 +22,9 @@ pub struct Options {
     pub sessions: usize,
     /// What further calls do.
     pub when_busy: WhenBusy,
+    /// On the CPU, no memory beside weights as they are stored and the plan's own: convolutions of 3 by 3 are then plain sums, which take
+    /// longer.
+    pub small: bool,
 }
 
 /// Idle sessions, and how many there are in all.

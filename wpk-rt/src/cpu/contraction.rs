@@ -3,7 +3,7 @@
 
 use super::epilogue::Epilogue;
 use super::microkernel::{Kernels, PANELS, ROWS, RowPointers, STRIDE};
-use super::{Bound, Cx, Shared, channelwise, generic, part};
+use super::{Bound, Cx, Shared, channelwise, generic, part, winograd};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{DType, WeightLayout};
 
@@ -16,11 +16,17 @@ const CHUNK: usize = 120;
 /// A row offset that stands for zeros.
 pub(super) const OUTSIDE: i32 = i32::MIN;
 
-pub(super) fn bind(c: &Contraction, layout: WeightLayout) -> Result<Box<dyn Bound>, String> {
+pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool) -> Result<Box<dyn Bound>, String> {
     let fast = c.dtype == DType::F32 && c.sum == DType::F32 && !c.out.view.is_empty() && !c.inner().contains(&0);
     if fast
         && layout == WeightLayout::Dense
         && let Some(bound) = channelwise::bind(c)
+    {
+        return Ok(bound);
+    }
+    if fast
+        && !small
+        && let Some(bound) = winograd::bind(c, layout)
     {
         return Ok(bound);
     }

@@ -21,6 +21,7 @@ mod reduce;
 mod rows;
 mod simd;
 mod window;
+mod winograd;
 
 #[cfg(feature = "cuda")]
 pub use map::{f32_to_bf16, f32_to_f16};
@@ -53,12 +54,20 @@ impl Cx<'_> {
     }
 }
 
+/// Transformed weights that plans share, by the address of what they were made of.
+pub(crate) type Transformed = std::collections::BTreeMap<usize, std::sync::Arc<Vec<f32>>>;
+
 /// A step ready to run.
 pub(crate) trait Bound: Send + Sync {
     /// Bytes of scratch memory: shared by all threads, and per thread.
     fn scratch(&self) -> (usize, usize) {
         (0, 0)
     }
+    /// Makes what weights are read as, once: arguments are pointers to weights, null for everything else.
+    ///
+    /// # Safety
+    /// As for [`Bound::run`].
+    unsafe fn prepare(&self, _args: &[*mut u8], _known: &mut Transformed) {}
     /// Runs on one pointer per argument.
     ///
     /// # Safety
@@ -90,11 +99,11 @@ impl<'a> Args<'a> {
     }
 }
 
-/// Prepares a kernel, or says what it does not take.
-pub(crate) fn bind(kernel: &Kernel) -> Result<Box<dyn Bound>, String> {
+/// Prepares a kernel, or says what it does not take; `small` is for no memory beside the plan's.
+pub(crate) fn bind(kernel: &Kernel, small: bool) -> Result<Box<dyn Bound>, String> {
     let Kernel::Cpu(problem, layout) = kernel else { return Err("a GPU kernel in a CPU plan".to_owned()) };
     match problem {
-        Problem::Contraction(p) => contraction::bind(p, *layout),
+        Problem::Contraction(p) => contraction::bind(p, *layout, small),
         Problem::Map(p) => map::bind(p),
         Problem::Move(p) => movement::bind(p),
         Problem::Reduce(p) => reduce::bind(p),
