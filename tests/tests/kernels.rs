@@ -114,13 +114,16 @@ fn convolutions_of_three_by_three() {
         check(
             &format!(
                 "opset 20
-            input x f32 {n}x{ci}x{h}x{w}
-            input z f32 {n}x{co}x{}x{}
+            input i f32 {n}x{h}x{w}x{ci}
+            input j f32 {n}x{}x{}x{co}
+            x = Transpose(i) perm=[0,3,1,2]
+            z = Transpose(j) perm=[0,3,1,2]
             const w f32 {co}x{ci}x3x3 random
             const b f32 {co} random
             c = Conv(x, w, b) pads=[{}]
             {residual}
-            y = Relu(s)
+            t = Relu(s)
+            y = Transpose(t) perm=[0,2,3,1]
             output y",
                 out[0],
                 out[1],
