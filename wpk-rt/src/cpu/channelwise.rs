@@ -69,71 +69,109 @@ impl Bound for Channelwise {
 
 type Sums = unsafe fn(&[i32], usize, *const f32, *const f32, usize, usize, *mut f32);
 
-/// The kernel of this machine: table, taps, input, weights, channels in all, channels here, tile.
+/// The kernel of this machine: table, taps, input, weights, channels in all, channels here, tile. Rows and vectors at once are as many as
+/// sums fit registers.
 fn kernel() -> Sums {
     macro_rules! compiled {
-        ($V:ty $(, $feature:literal)?) => {{
+        ($V:ty, $rows:literal x $vectors:literal $(, $feature:literal)?) => {{
             $(#[target_feature(enable = $feature)])?
             unsafe fn sums(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, width: usize, tile: *mut f32) {
-                unsafe { body::<$V>(table, taps, x, w, channels, width, tile) }
+                unsafe { body::<$V, $rows, $vectors>(table, taps, x, w, channels, width, tile) }
             }
             sums
         }};
     }
     match isa() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => compiled!(super::simd::x86::Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"),
+        Isa::Avx512 => compiled!(super::simd::x86::Avx512, 8 x 2, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => compiled!(super::simd::x86::Avx2, "avx2,fma"),
+        Isa::Avx2 => compiled!(super::simd::x86::Avx2, 4 x 1, "avx2,fma"),
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => compiled!(super::simd::arm::Neon, "neon"),
-        Isa::Portable => compiled!(Plain),
+        Isa::Neon => compiled!(super::simd::arm::Neon, 4 x 1, "neon"),
+        Isa::Portable => compiled!(Plain, 4 x 1),
     }
 }
 
 #[inline(always)]
-unsafe fn body<V: Lanes>(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, width: usize, tile: *mut f32) {
+unsafe fn body<V: Lanes, const R: usize, const N: usize>(
+    table: &[i32],
+    taps: usize,
+    x: *const f32,
+    w: *const f32,
+    channels: usize,
+    width: usize,
+    tile: *mut f32,
+) {
     unsafe {
         let mut at = 0;
-        while at + 4 * PANEL <= width {
-            lanes::<V, 4>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
-            at += 4 * PANEL;
-        }
-        while at + 2 * PANEL <= width {
-            lanes::<V, 2>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
-            at += 2 * PANEL;
+        while at + N * PANEL <= width {
+            columns::<V, R, N>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            at += N * PANEL;
         }
         while at + PANEL <= width {
-            lanes::<V, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            columns::<V, R, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
             at += PANEL;
         }
         if at < width && width >= PANEL {
             // The last vector overlaps the one before and repeats some of its sums.
             let at = width - PANEL;
-            lanes::<V, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            columns::<V, R, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
         } else {
             (at..width).for_each(|at| single(table, taps, x.add(at), w.add(at), channels, tile.add(at)));
         }
     }
 }
 
+/// All rows of some vectors.
 #[inline(always)]
-unsafe fn lanes<V: Lanes, const N: usize>(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, tile: *mut f32) {
-    for (r, offsets) in table.chunks_exact(taps).enumerate() {
-        unsafe {
-            let mut sums = [V::splat(0.0); N];
-            let mut w = w;
-            for &offset in offsets {
-                if offset != OUTSIDE {
-                    let x = x.offset(offset as isize);
-                    for j in 0..N {
-                        sums[j] = sums[j].mul_add(V::load(x.add(j * PANEL)), V::load(w.add(j * PANEL)));
-                    }
-                }
-                w = w.add(channels);
-            }
+unsafe fn columns<V: Lanes, const R: usize, const N: usize>(
+    table: &[i32],
+    taps: usize,
+    x: *const f32,
+    w: *const f32,
+    channels: usize,
+    tile: *mut f32,
+) {
+    let whole = table.len() / (R * taps) * R;
+    for row in (0..whole).step_by(R) {
+        unsafe { rows::<V, R, N>(&table[row * taps..], taps, x, w, channels, tile.add(row * STRIDE)) }
+    }
+    for row in whole..table.len() / taps {
+        unsafe { rows::<V, 1, N>(&table[row * taps..], taps, x, w, channels, tile.add(row * STRIDE)) }
+    }
+}
+
+/// What stands for elements outside.
+static ZEROS: [f32; STRIDE] = [0.0; STRIDE];
+
+/// Some rows of some vectors: a tap's weights are read once for all of them.
+#[inline(always)]
+unsafe fn rows<V: Lanes, const R: usize, const N: usize>(
+    table: &[i32],
+    taps: usize,
+    x: *const f32,
+    w: *const f32,
+    channels: usize,
+    tile: *mut f32,
+) {
+    unsafe {
+        let mut sums = [[V::splat(0.0); N]; R];
+        for tap in 0..taps {
+            let mut weights = [V::splat(0.0); N];
             for j in 0..N {
-                sums[j].store(tile.add(r * STRIDE + j * PANEL));
+                weights[j] = V::load(w.add(tap * channels + j * PANEL));
+            }
+            for r in 0..R {
+                let offset = *table.get_unchecked(r * taps + tap);
+                let x = if offset == OUTSIDE { ZEROS.as_ptr() } else { x.wrapping_offset(offset as isize) };
+                for j in 0..N {
+                    sums[r][j] = sums[r][j].mul_add(V::load(x.add(j * PANEL)), weights[j]);
+                }
+            }
+        }
+        for r in 0..R {
+            for j in 0..N {
+                sums[r][j].store(tile.add(r * STRIDE + j * PANEL));
             }
         }
     }
