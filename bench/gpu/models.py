@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Our times of the benchmark models on a GPU, as gpu_peers.py prints those of its peers: one JSON line a figure.
 
-usage: [PREC="fp32 fp16"] [BATCH="1 32"] models.py CARGO_WPK DIR [NAME ...]
+usage: [PREC="fp32 fp16"] [BATCH="1 32"] [KEPT=only] models.py CARGO_WPK DIR [NAME ...]
 
 DIR holds the models of export.py for both batches. Where a precision costs a model more accuracy than BARS allow, KEEP names the nodes
-that stay in single precision, as `cargo wpk keep` found them; peer `wpk-nothing-kept` is the same without them. Times are medians of
+that stay in single precision, as `cargo wpk keep` found them; peer `wpk-nothing-kept` is the same without them, unless KEPT is only. Times are medians of
 replays of the whole plan, copies excluded.
 """
 import json, os, re, subprocess, sys
@@ -50,7 +50,7 @@ def main():
             for precision in os.environ.get("PREC", "fp32 tf32 fp16 bf16").split():
                 keep = KEEP.get((model, precision), [])
                 figure(tool, folder, model, precision, batch, keep)
-                if keep:
+                if keep and os.environ.get("KEPT") != "only":
                     figure(tool, folder, model, precision, batch, [])
 
 
