@@ -35,7 +35,7 @@ fn generated(p: &LineProblem, arch: &Arch, seed: Option<u64>) -> Kernel {
 fn random_lines_agree_with_the_evaluator() {
     for seed in 0..80 {
         let (problem, p) = random(seed);
-        check(&problem, &generated(&p, &ARCHES[seed as usize % ARCHES.len()], Some(seed + 3)), seed);
+        check(&problem, &generated(&p, &ARCHES[seed as usize % 2], Some(seed + 3)), seed);
     }
 }
 

@@ -7,7 +7,7 @@ use wpk_plan::problem::{Operand, Problem};
 use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Place, Plan, Port, Program, Step, WeightLayout};
 use wpk_rt::{Device, Model, Weights};
 
-/// The outputs of a kernel that was made for sm_75 or sm_80; nothing unless `WPK_GPU=on` asks for it.
+/// The outputs of a kernel that was made for sm_75 or sm_80 (later ones may hold what those do not know); nothing unless `WPK_GPU=on` asks for it.
 pub fn run(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[Vec<u8>]) -> Option<Result<Vec<Vec<u8>>, String>> {
     static PRESENT: OnceLock<bool> = OnceLock::new();
     let there = || std::env::var("WPK_GPU").is_ok_and(|v| v == "on");
