@@ -75,6 +75,9 @@ struct ModelArgs {
     /// The arithmetic of the GPU plan: fp32, tf32, fp16 or bf16
     #[arg(long, default_value = "fp32", value_parser = precision)]
     precision: wpk_build::Precision,
+    /// The arithmetic of the CPU plan: fp32 or bf16
+    #[arg(long, default_value = "fp32", value_parser = precision)]
+    cpu_precision: wpk_build::Precision,
     /// Nodes that the GPU plan computes in single precision, by name, separated by commas; `*` stands for any text
     #[arg(long = "keep-fp32", value_delimiter = ',')]
     keep_fp32: Vec<String>,
@@ -105,7 +108,7 @@ fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
 
 impl ModelArgs {
     fn model(&self) -> wpk_build::Model {
-        let model = wpk_build::Model::new(&self.model).precision(self.precision);
+        let model = wpk_build::Model::new(&self.model).precision(self.precision).cpu_precision(self.cpu_precision);
         let model = self.dims.iter().fold(model, |m, (name, n)| m.dim(name, [*n]));
         let model = self.keep_fp32.iter().fold(model, |m, pattern| m.keep_fp32(pattern));
         let model = self.gpu.iter().fold(model, |m, arch| m.gpu(arch));

@@ -132,7 +132,12 @@ impl<'a> Reference<'a> {
             operands.push(if same { operand } else { Tensor::from_bytes(arg.dtype, &operand.to_bytes()) });
         }
         let mut problem = problem.clone();
-        if let (wpk_plan::Problem::Contraction(c), wpk_plan::WeightLayout::Panels16) = (&mut problem, layout) {
+        if layout == wpk_plan::WeightLayout::Pairs16 {
+            operands[1] = unpaired(&operands[1]);
+        }
+        if let (wpk_plan::Problem::Contraction(c), wpk_plan::WeightLayout::Panels16 | wpk_plan::WeightLayout::Pairs16) =
+            (&mut problem, layout)
+        {
             operands[1] = unpack(c, &operands[1]);
         }
         let results = eval(&problem, &operands.iter().collect::<Vec<_>>(), Rounding::Never);
@@ -150,6 +155,17 @@ impl<'a> Reference<'a> {
         }
         worst
     }
+}
+
+/// Panels of pairs as panels.
+fn unpaired(pairs: &Tensor) -> Tensor {
+    use wpk_plan::problem::PANEL;
+    let mut panels = Tensor::zeros(pairs.dtype, pairs.len());
+    for i in 0..pairs.len() {
+        let (row, within) = (i / (2 * PANEL), i % (2 * PANEL));
+        panels.set((2 * row + within % 2) * PANEL + within / 2, pairs, i);
+    }
+    panels
 }
 
 /// Packed weights back in the order that the problem's access states, as a dense tensor; the access is adapted.

@@ -2,9 +2,9 @@
 //!
 //! `WPK_ISA=portable` and `WPK_ISA=avx2` run the same cases on other instruction sets.
 
-use wpk_build::Model;
 use wpk_build::graph::evaluate;
 use wpk_build::onnx::parse;
+use wpk_build::{Model, Precision};
 use wpk_kernels::{Data, Rounding, Tensor};
 use wpk_plan::DType;
 use wpk_rt::{Device, Weights};
@@ -13,8 +13,14 @@ use wpk_tests::text;
 /// Compiles a model, runs it on random inputs, and compares with the float64 evaluation of the imported graph.
 #[track_caller]
 fn check(model: &str, seed: u64) {
+    check_in(Precision::Fp32, model, seed);
+}
+
+/// The same in an arithmetic.
+#[track_caller]
+fn check_in(precision: Precision, model: &str, seed: u64) {
     let source = parse(text::bytes(model)).expect("the model is read");
-    let compiled = Model::new("m.onnx").build_from(&source).unwrap_or_else(|d| panic!("{d}\n{model}"));
+    let compiled = Model::new("m.onnx").cpu_precision(precision).build_from(&source).unwrap_or_else(|d| panic!("{d}\n{model}"));
     let plan = &compiled.program.buckets[0].1;
     let inputs: Vec<Tensor> = plan
         .inputs
@@ -44,6 +50,8 @@ fn check(model: &str, seed: u64) {
             (Data::Int(_), _) => 0.0,
             (_, DType::F64) => 1e-12,
             (_, DType::F16 | DType::BF16) => 1e-2,
+            // Two roundings to 8 bits by product, in either direction.
+            _ if precision == Precision::Bf16 => 5e-3,
             _ => 2e-6,
         };
         assert!(
@@ -94,6 +102,29 @@ fn convolutions() {
             output y",
                 ci / groups,
                 pads.join(",")
+            ),
+            seed,
+        );
+    }
+}
+
+/// Products by weights in pairs of bfloat16, of every height and width of tiles.
+#[test]
+fn products_in_bfloat16() {
+    for seed in 0..60 {
+        let r = &mut Random(seed);
+        let (m, n, k) = (r.within(1, 40), r.within(1, 150), 2 * r.within(1, 100));
+        check_in(
+            Precision::Bf16,
+            &format!("input x f32 {m}x{k}\nconst w f32 {k}x{n} random\nconst b f32 {n} random\np = MatMul(x, w)\ny = Add(p, b)\noutput y"),
+            seed,
+        );
+        let (ci, co, h, w) = (2 * r.within(1, 20), r.within(1, 70), r.within(3, 12), r.within(3, 12));
+        check_in(
+            Precision::Bf16,
+            &format!(
+                "input i f32 1x{h}x{w}x{ci}\nx = Transpose(i) perm=[0,3,1,2]\nconst w f32 {co}x{ci}x3x3 random\nc = Conv(x, w) pads=[1,1,1,1]
+                y = Transpose(c) perm=[0,2,3,1]\noutput y"
             ),
             seed,
         );

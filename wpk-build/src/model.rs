@@ -52,6 +52,7 @@ pub struct Model {
     pub(crate) dims: Vec<(String, Vec<usize>)>,
     pub(crate) options: Options,
     pub(crate) precision: Precision,
+    pub(crate) cpu_bf16: bool,
     pub(crate) keep_fp32: Vec<String>,
     pub(crate) record_folders: Option<Vec<PathBuf>>,
     pub(crate) cover: Option<String>,
@@ -99,6 +100,7 @@ impl Model {
             dims,
             options,
             precision: Precision::default(),
+            cpu_bf16: false,
             keep_fp32: vec![],
             record_folders: None,
             cover: None,
@@ -144,6 +146,13 @@ impl Model {
     /// The arithmetic of the GPU plan.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
+        self
+    }
+
+    /// The arithmetic of the CPU plan: [`Precision::Bf16`] multiplies by constant weights in bfloat16, with sums and everything else in
+    /// `f32`, which takes about half the time on processors with AVX512_BF16 and half the memory everywhere; all others are `f32`.
+    pub fn cpu_precision(mut self, precision: Precision) -> Self {
+        self.cpu_bf16 = precision == Precision::Bf16;
         self
     }
 
@@ -246,7 +255,7 @@ impl Model {
             let graph = import::import(source, &options)?;
             let common = passes::common(&graph)?;
             let (optimized, considered) = covers::choose(&common)?;
-            buckets.push((sizes, lower::lower(&optimized.graph, &mut weights)));
+            buckets.push((sizes, lower::lower(&optimized.graph, &mut weights, self.cpu_bf16)));
             graphs.push((graph, optimized.graph));
             commons.push(common);
             remarks = optimized.remarks;

@@ -15,7 +15,7 @@ use syn::{Attribute, Ident, LitFloat, LitInt, LitStr, Token, Visibility, braced,
 /// }
 /// ```
 ///
-/// The path starts at the package's folder. Options: `precision = fp16`, `gpu = [sm_80]`, `keep_fp32 = ["/head/*"]`,
+/// The path starts at the package's folder. Options: `precision = fp16`, `cpu_precision = bf16`, `gpu = [sm_80]`, `keep_fp32 = ["/head/*"]`,
 /// `libraries = never` for GPU plans without calls of cuDNN and cuBLASLt,
 /// `dims = { batch: [1, 8] }`, `shapes = { input: [1, 3, 224, 224] }`, and for inputs given as bytes with channels last,
 /// `images = { input: [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]] }` with the mean and the deviation of each channel.
@@ -47,6 +47,7 @@ struct Declaration {
     path: LitStr,
     lists: Vec<(String, String, Vec<usize>)>,
     precision: wpk_build::Precision,
+    cpu_precision: wpk_build::Precision,
     gpus: Vec<String>,
     keep_fp32: Vec<String>,
     libraries: bool,
@@ -57,7 +58,7 @@ impl Declaration {
     fn model(&self) -> wpk_build::Model {
         let base = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
         let model = wpk_build::Model::new(base.join(self.path.value())).name(&self.name.to_string()).precision(self.precision);
-        let model = model.libraries(self.libraries);
+        let model = model.cpu_precision(self.cpu_precision).libraries(self.libraries);
         let model = self.gpus.iter().fold(model, |model, arch| model.gpu(arch));
         let model = self.keep_fp32.iter().fold(model, |model, pattern| model.keep_fp32(pattern));
         let part = |list: &[Vec<f64>], i: usize| list.get(i).cloned().unwrap_or_default();
@@ -78,10 +79,11 @@ impl Parse for Declaration {
         input.parse::<Token![=]>()?;
         let path = input.parse()?;
         input.parse::<Token![;]>()?;
-        let precision = wpk_build::Precision::default();
+        let (precision, cpu_precision) = (wpk_build::Precision::default(), wpk_build::Precision::default());
         let (lists, gpus, keep_fp32, images) = (vec![], vec![], vec![], vec![]);
         let libraries = true;
-        let mut declaration = Self { attributes, visibility, name, path, lists, precision, gpus, keep_fp32, libraries, images };
+        let mut declaration =
+            Self { attributes, visibility, name, path, lists, precision, cpu_precision, gpus, keep_fp32, libraries, images };
         while !input.is_empty() {
             declaration.option(input)?;
             input.parse::<Token![;]>()?;
@@ -95,15 +97,16 @@ impl Declaration {
         let option: Ident = input.parse()?;
         input.parse::<Token![=]>()?;
         match option.to_string().as_str() {
-            "precision" => {
+            which @ ("precision" | "cpu_precision") => {
                 let value: Ident = input.parse()?;
-                self.precision = match value.to_string().as_str() {
+                let precision = match value.to_string().as_str() {
                     "fp32" => wpk_build::Precision::Fp32,
                     "tf32" => wpk_build::Precision::Tf32,
                     "fp16" => wpk_build::Precision::Fp16,
                     "bf16" => wpk_build::Precision::Bf16,
                     _ => return Err(syn::Error::new(value.span(), "expected fp32, tf32, fp16 or bf16")),
                 };
+                *(if which == "precision" { &mut self.precision } else { &mut self.cpu_precision }) = precision;
             }
             "gpu" => {
                 let list;
@@ -140,7 +143,12 @@ impl Declaration {
                 self.images.push((key, lists));
                 Ok(())
             })?,
-            _ => return Err(syn::Error::new(option.span(), "expected precision, gpu, keep_fp32, libraries, dims, shapes or images")),
+            _ => {
+                return Err(syn::Error::new(
+                    option.span(),
+                    "expected precision, cpu_precision, gpu, keep_fp32, libraries, dims, shapes or images",
+                ));
+            }
         }
         Ok(())
     }

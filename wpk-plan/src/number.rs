@@ -27,6 +27,15 @@ pub fn tf32(x: f32) -> f32 {
     if x.is_finite() { f32::from_bits(x.to_bits().wrapping_add(0x1000) & !0x1fff) } else { x }
 }
 
+/// A number as the bits of a bfloat16, to nearest even; what is not a number stays so.
+pub fn bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
 /// `x` to the power of `y`, wrapping; 0 for the fraction that a negative power is.
 pub fn power(x: i64, y: i64) -> i64 {
     match (x, u64::try_from(y)) {

@@ -5,7 +5,7 @@ use crate::library::Call;
 use crate::{DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +95,9 @@ unit_enum! {
         Dense = "dense",
         /// The second factor of a contraction as `[batch][n / 16][k][16]`, zero-padded: see [`crate::problem::Roles`].
         Panels16 = "panels16",
+        /// The second factor of a contraction in bfloat16, to which the first is rounded too, as `[batch][n / 16][k / 2][16][2]`,
+        /// zero-padded: see [`crate::problem::Roles`].
+        Pairs16 = "pairs16",
         /// The second factor of a contraction as `[batch][n][k]`, `k` zero-padded to 16 bytes: see [`crate::problem::Roles`].
         Columns = "columns",
     }

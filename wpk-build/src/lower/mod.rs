@@ -18,9 +18,10 @@ pub use steps::Target;
 use wpk_plan::problem::Problem;
 use wpk_plan::{Block, Body, Plan, Port, Step, WeightLayout};
 
-/// The CPU plan of an optimized graph; its weights join those of other buckets.
-pub fn lower(graph: &Graph, weights: &mut Weights) -> Plan {
-    let steps = steps::lower(graph, weights, Target::Cpu);
+/// The CPU plan of an optimized graph; its weights join those of other buckets. `bf16` says whether products by constant weights may be
+/// rounded to bfloat16.
+pub fn lower(graph: &Graph, weights: &mut Weights, bf16: bool) -> Plan {
+    let steps = steps::lower(graph, weights, Target::Cpu { bf16 });
     let (steps, arena, zeroed) = memory::assign(steps);
     plan(graph, "cpu", steps, (arena, zeroed))
 }

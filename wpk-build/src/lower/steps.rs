@@ -75,7 +75,10 @@ struct Lowering<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
     /// The runtime's kernels.
-    Cpu,
+    Cpu {
+        /// Whether products by constant weights may be rounded to bfloat16.
+        bf16: bool,
+    },
     /// Generated kernels.
     Gpu {
         /// Whether products of `f32` may be rounded to TF32.
@@ -245,7 +248,7 @@ impl Lowering<'_> {
 
     /// A contraction, on GPUs by its phases, each with its weights as its kernel reads them.
     fn contraction(&mut self, c: Contraction, node: &Node, args: &[(Buffer, DType)], origin: &str) {
-        let parts = if self.target == Target::Cpu { vec![c] } else { phases(c) };
+        let parts = if matches!(self.target, Target::Cpu { .. }) { vec![c] } else { phases(c) };
         for mut c in parts {
             let mut args = args.to_vec();
             let (layout, why) = self.weights_of(&mut c, node, &mut args);
@@ -277,11 +280,14 @@ impl Lowering<'_> {
         };
         let Some(literal) = self.graph.literal(root) else { return (WeightLayout::Dense, String::new()) };
         let half = c.dtype.is_float() && c.dtype.bytes() == 2;
+        let pairs = self.target == Target::Cpu { bf16: true };
         let single = c.dtype == DType::F32 && c.sum == DType::F32;
         let (section, layout, why) = if let Some(section) = (single || half).then(|| self.by_channel(c, literal)).flatten() {
             (section, WeightLayout::Dense, "channelwise, weights by tap".to_owned())
         } else if let Some(section) = (half || c.tf32).then(|| self.weights.columns(literal, c)).flatten() {
             (section, WeightLayout::Columns, "weights in columns".to_owned())
+        } else if let Some(section) = (single && pairs).then(|| self.weights.pairs(literal, c)).flatten() {
+            (section, WeightLayout::Pairs16, "weights in pairs of bfloat16".to_owned())
         } else if let Some(section) = single.then(|| self.weights.panels(literal, c)).flatten() {
             (section, WeightLayout::Panels16, "weights in panels".to_owned())
         } else {

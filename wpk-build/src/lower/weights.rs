@@ -28,6 +28,7 @@ pub struct Blob {
 enum Source {
     Dense(Literal),
     Panels(Literal, Box<Contraction>),
+    Pairs(Literal, Box<Contraction>),
     Columns(Literal, Box<Contraction>),
     Channels(Literal, Vec<usize>),
 }
@@ -50,7 +51,7 @@ impl Weights {
 
     fn add(&mut self, source: Source, dtype: DType, layout: WeightLayout, shape: Vec<usize>, description: &str) -> u32 {
         let literal = match &source {
-            Source::Dense(l) | Source::Panels(l, _) | Source::Columns(l, _) | Source::Channels(l, _) => l,
+            Source::Dense(l) | Source::Panels(l, _) | Source::Pairs(l, _) | Source::Columns(l, _) | Source::Channels(l, _) => l,
         };
         let key = if self.untold {
             u128::from(self.blob.sections.len() as u32)
@@ -84,6 +85,17 @@ impl Weights {
         let shape = vec![roles.packed_len()];
         let description = format!("panels {:?} {roles:?} {strides:?} {}", literal.shape, c.b.base());
         Some(self.add(Source::Panels(literal.clone(), Box::new(c.clone())), DType::F32, WeightLayout::Panels16, shape, &description))
+    }
+
+    /// The second factor of a contraction in panels of bfloat16 pairs; `None` where it cannot be packed.
+    pub fn pairs(&mut self, literal: &Literal, c: &Contraction) -> Option<u32> {
+        let roles = c.roles();
+        let even = roles.channel.is_some_and(|l| c.space[l].is_multiple_of(2));
+        let strides: Option<Vec<i64>> = (0..c.space.len()).map(|l| c.b.stride(l, &c.space)).collect();
+        let strides = strides.filter(|_| even && literal.dtype == DType::F32)?;
+        let shape = vec![roles.packed_len()];
+        let description = format!("pairs {:?} {roles:?} {strides:?} {}", literal.shape, c.b.base());
+        Some(self.add(Source::Pairs(literal.clone(), Box::new(c.clone())), DType::BF16, WeightLayout::Pairs16, shape, &description))
     }
 
     /// The second factor of a contraction in columns, rounded to TF32 where that is what it is multiplied in; `None` where it
@@ -129,6 +141,11 @@ impl Blob {
                     let mut bytes = Vec::with_capacity(packed.len() * 4);
                     packed.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
                     out.write_all(&bytes)?;
+                }
+                Source::Pairs(literal, c) => {
+                    let data: Vec<f32> = literal.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                    let packed = c.roles().pairs(&c.b, &data).unwrap_or_default();
+                    out.write_all(&packed.into_iter().flat_map(u16::to_le_bytes).collect::<Vec<u8>>())?;
                 }
                 Source::Columns(literal, c) if c.tf32 => {
                     let floats = literal.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));

@@ -1,6 +1,7 @@
 //! The parts that the loops of a contraction play in a matrix product.
 
 use super::{Access, Contraction};
+use crate::number::bf16;
 
 /// Columns of a packed panel.
 pub const PANEL: usize = 16;
@@ -91,6 +92,15 @@ impl Roles {
             offsets = offsets.iter().flat_map(|&o| (0..self.extents[l] as i64).map(move |i| o + i * stride)).collect();
         }
         Some(offsets)
+    }
+
+    /// The second factor in bfloat16 as `[batch][n / 16][k / 2][16][2]`, zero-padded; `None` where its indices need bounds, or channels
+    /// are no pairs.
+    pub fn pairs(&self, access: &Access, data: &[f32]) -> Option<Vec<u16>> {
+        self.channel.filter(|&l| self.extents[l].is_multiple_of(2))?;
+        let packed = self.pack(access, data)?;
+        let pair = |two: &[f32]| (0..PANEL).flat_map(|l| [two[l], two[PANEL + l]]).map(bf16).collect::<Vec<u16>>();
+        Some(packed.chunks(2 * PANEL).flat_map(pair).collect())
     }
 
     /// The second factor as `[batch][n / 16][k][16]`, zero-padded; `None` where its indices need bounds.

@@ -3,7 +3,7 @@
 
 use super::epilogue::Epilogue;
 use super::microkernel::{Kernels, PANELS, ROWS, RowPointers, STRIDE};
-use super::{Bound, Cx, Shared, channelwise, generic, part, winograd};
+use super::{Bound, Cx, Shared, channelwise, generic, pairs, part, winograd};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{DType, WeightLayout};
 
@@ -12,7 +12,7 @@ const DEPTH: usize = 1024;
 /// Depth of a cut block.
 const CUT: usize = 512;
 /// Rows of the product that one task computes.
-const CHUNK: usize = 120;
+pub(super) const CHUNK: usize = 120;
 /// A row offset that stands for zeros.
 pub(super) const OUTSIDE: i32 = i32::MIN;
 
@@ -27,6 +27,12 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool) -> Result
     if fast
         && !small
         && let Some(bound) = winograd::bind(c, layout)
+    {
+        return Ok(bound);
+    }
+    if fast
+        && layout == WeightLayout::Pairs16
+        && let Some(bound) = pairs::bind(c)
     {
         return Ok(bound);
     }
@@ -118,23 +124,27 @@ pub(super) fn row_table(c: &Contraction, m: &[usize], taps: &[usize]) -> Option<
     Some(table)
 }
 
+/// The reduction as runs along which the first factor is contiguous: the loops over runs, and how long each is.
+pub(super) fn runs(c: &Contraction, roles: &Roles) -> (Vec<usize>, usize) {
+    let mut taps = roles.taps.clone();
+    let mut depth = roles.channel.map_or(1, |l| c.space[l]);
+    while let Some(&l) = taps.last().filter(|_| roles.channel.is_some()) {
+        if c.space[l] > 1 && c.a.stride(l, &c.space) != Some(depth as i64) {
+            break;
+        }
+        depth *= c.space[l];
+        taps.pop();
+    }
+    (taps, depth)
+}
+
 impl Product {
     fn new(c: &Contraction, layout: WeightLayout) -> Option<Self> {
         let roles: Roles = c.roles();
         let kernels = Kernels::get();
         let (m, n, k) = (roles.count(&roles.m), roles.count(&roles.n), roles.count(&roles.k()));
         let batch = roles.offsets(&c.a, &roles.batch)?;
-        let mut taps = roles.taps.clone();
-        let mut depth = roles.channel.map_or(1, |l| c.space[l]);
-        if roles.channel.is_some() {
-            while let Some(&l) = taps.last() {
-                if c.space[l] > 1 && c.a.stride(l, &c.space) != Some(depth as i64) {
-                    break;
-                }
-                depth *= c.space[l];
-                taps.pop();
-            }
-        }
+        let (taps, depth) = runs(c, &roles);
         let gathered = || Some((roles.offsets(&c.a, &roles.m)?, roles.offsets(&c.a, &roles.k())?));
         let (rows, tap_count, depth) = match if roles.channel.is_none() && k > 1 { gathered() } else { None } {
             Some((m, k_offsets)) => {
@@ -146,7 +156,7 @@ impl Product {
         };
         let columns = match layout {
             WeightLayout::Panels16 => Columns::Packed,
-            WeightLayout::Columns => return None,
+            WeightLayout::Columns | WeightLayout::Pairs16 => return None,
             WeightLayout::Dense => Columns::Dynamic {
                 batch: roles.offsets(&c.b, &roles.batch)?,
                 k: roles.offsets(&c.b, &roles.k())?,

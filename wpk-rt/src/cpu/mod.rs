@@ -17,6 +17,7 @@ mod map;
 mod math;
 mod microkernel;
 mod movement;
+mod pairs;
 mod reduce;
 mod rows;
 mod simd;
