@@ -20,10 +20,16 @@ fn main() -> Result<(), Error> {
     let names: Vec<&str> = if args.len() > 3 { args[3..].iter().map(String::as_str).collect() } else { vec!["resnet18", "resnet50", "mobilenet_v2", "vit_b_16", "minilm6", "bert_base"] };
     for name in names {
         let path = dir.join(format!("{name}.onnx"));
-        let mut runners: Vec<(&str, Runner)> = vec![("wpk", wpk(&path)?), ("tract", tract(&path)?), ("rten", rten(&path, threads)?)];
+        let (single, half) = (wpk_build::Precision::Fp32, wpk_build::Precision::Bf16);
+        let mut runners: Vec<(&str, &str, Runner)> = vec![
+            ("wpk", "fp32", wpk(&path, single)?),
+            ("wpk", "bf16", wpk(&path, half)?),
+            ("tract", "fp32", tract(&path)?),
+            ("rten", "fp32", rten(&path, threads)?),
+        ];
         let mut times: Vec<Vec<Duration>> = vec![vec![]; runners.len()];
         for _ in 0..3 {
-            for (i, (_, run)) in runners.iter_mut().enumerate() {
+            for (i, (_, _, run)) in runners.iter_mut().enumerate() {
                 run()?;
                 let start = Instant::now();
                 while start.elapsed() < Duration::from_millis(1000) {
@@ -33,10 +39,10 @@ fn main() -> Result<(), Error> {
                 }
             }
         }
-        for ((peer, _), mut times) in runners.iter().zip(times) {
+        for ((peer, precision, _), mut times) in runners.iter().zip(times) {
             times.sort();
             let median = times[times.len() / 2].as_secs_f64() * 1e3;
-            println!("{{\"suite\": \"cpu-models\", \"name\": \"{name} fp32 b1 t{threads}\", \"peer\": \"{peer}\", \"ms\": {median:.3}, \"note\": \"{} runs\"}}", times.len());
+            println!("{{\"suite\": \"cpu-models\", \"name\": \"{name} {precision} b1 t{threads}\", \"peer\": \"{peer}\", \"ms\": {median:.3}, \"note\": \"{} runs\"}}", times.len());
         }
     }
     Ok(())
@@ -51,8 +57,8 @@ fn input(model: &Path, name: &str) -> Result<(Vec<u8>, Vec<usize>), Error> {
     Ok((bytes[header..].to_vec(), list.split(',').filter_map(|n| n.trim().parse().ok()).collect()))
 }
 
-fn wpk(path: &Path) -> Result<Runner, Error> {
-    let compiled = wpk_build::Model::new(path).build()?;
+fn wpk(path: &Path, precision: wpk_build::Precision) -> Result<Runner, Error> {
+    let compiled = wpk_build::Model::new(path).cpu_precision(precision).build()?;
     let model = wpk_rt::Model::new(compiled.program.clone(), wpk_rt::Weights::Owned(compiled.blob.to_bytes()), wpk_rt::Device::Cpu)?;
     let plan = &compiled.program.buckets[0].1;
     let inputs = plan.inputs.iter().map(|p| Ok(input(path, &p.name)?.0)).collect::<Result<Vec<_>, Error>>()?;
