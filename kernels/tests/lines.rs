@@ -2,11 +2,9 @@
 
 mod support;
 
-use support::{Random, assemble, check};
-use wpk_kernels::arch::{ARCHES, Arch};
-use wpk_kernels::family::{LineProblem, Lines, lines};
-use wpk_kernels::ptx::Kernel;
-use wpk_kernels::schedule::Schedule;
+use support::{Random, assemble_all, check, generated};
+use wpk_kernels::arch::ARCHES;
+use wpk_kernels::family::{LineProblem, lines};
 use wpk_plan::DType;
 use wpk_plan::problem::{ArgReduce, Problem, Scan};
 
@@ -24,26 +22,15 @@ fn random(seed: u64) -> (Problem, LineProblem) {
     (Problem::ArgReduce(p.clone()), LineProblem::ArgReduce(p))
 }
 
-fn generated(p: &LineProblem, arch: &Arch, seed: Option<u64>) -> Kernel {
-    let facts = Lines::facts(p, arch);
-    let legal: Vec<Lines> = Lines::space().filter(|s| s.legal(&facts)).collect();
-    let s = seed.map_or_else(|| Lines::heuristic(p, arch).expect("a schedule"), |seed| legal[Random(seed).below(legal.len())]);
-    lines(p, &s, arch).unwrap_or_else(|e| panic!("{e}"))
-}
-
 #[test]
 fn random_lines_agree_with_the_evaluator() {
     for seed in 0..80 {
         let (problem, p) = random(seed);
-        check(&problem, &generated(&p, &ARCHES[seed as usize % 2], Some(seed + 3)), seed);
+        check(&problem, &generated(&p, &ARCHES[seed as usize % 2], Some(seed + 3), lines), seed);
     }
 }
 
 #[test]
 fn heuristic_schedules_are_assembled_without_spills() {
-    for arch in ARCHES {
-        for seed in 0..6 {
-            assemble(&generated(&random(seed).1, arch, None), arch);
-        }
-    }
+    assemble_all(|seed| random(seed).1, lines);
 }

@@ -2,11 +2,9 @@
 
 mod support;
 
-use support::{Random, assemble, check};
-use wpk_kernels::arch::{ARCHES, Arch};
-use wpk_kernels::family::{RowProblem, Rows, rows};
-use wpk_kernels::ptx::Kernel;
-use wpk_kernels::schedule::Schedule;
+use support::{Random, assemble_all, check, generated};
+use wpk_kernels::arch::ARCHES;
+use wpk_kernels::family::{RowProblem, rows};
 use wpk_plan::problem::{NormKind, Normalize, Operand, Problem, Softmax};
 use wpk_plan::{DType, View};
 
@@ -35,26 +33,15 @@ fn random(seed: u64) -> (Problem, RowProblem) {
     (Problem::Normalize(normalize.clone()), RowProblem::Normalize(Box::new(normalize)))
 }
 
-fn generated(p: &RowProblem, arch: &Arch, seed: Option<u64>) -> Kernel {
-    let facts = Rows::facts(p, arch);
-    let legal: Vec<Rows> = Rows::space().filter(|s| s.legal(&facts)).collect();
-    let s = seed.map_or_else(|| Rows::heuristic(p, arch).expect("a schedule"), |seed| legal[Random(seed).below(legal.len())]);
-    rows(p, &s, arch).unwrap_or_else(|e| panic!("{e}"))
-}
-
 #[test]
 fn random_rows_agree_with_the_evaluator() {
     for seed in 0..60 {
         let (problem, p) = random(seed);
-        check(&problem, &generated(&p, &ARCHES[seed as usize % 2], Some(seed + 3)), seed);
+        check(&problem, &generated(&p, &ARCHES[seed as usize % 2], Some(seed + 3), rows), seed);
     }
 }
 
 #[test]
 fn heuristic_schedules_are_assembled_without_spills() {
-    for arch in ARCHES {
-        for seed in 0..6 {
-            assemble(&generated(&random(seed).1, arch, None), arch);
-        }
-    }
+    assemble_all(|seed| random(seed).1, rows);
 }

@@ -5,9 +5,11 @@ pub mod contractions;
 mod gpu;
 
 use std::process::Command;
-use wpk_kernels::arch::Arch;
+use wpk_kernels::arch::{ARCHES, Arch};
 use wpk_kernels::emulate::Moment;
+use wpk_kernels::family::Unsupported;
 use wpk_kernels::ptx::Kernel;
+use wpk_kernels::schedule::Schedule;
 use wpk_kernels::{Data, Rounding, Tensor, emulate, eval};
 use wpk_plan::problem::{Attention, Contraction, Operand, Problem};
 use wpk_plan::{DType, WeightLayout};
@@ -25,6 +27,34 @@ impl Random {
     }
     pub fn within(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
+    }
+}
+
+/// The kernel of a problem: by a legal schedule that the seed chooses, or by the heuristic.
+pub fn generated<S: Schedule>(
+    p: &S::Problem,
+    arch: &Arch,
+    seed: Option<u64>,
+    make: impl Fn(&S::Problem, &S, &Arch) -> Result<Kernel, Unsupported>,
+) -> Kernel {
+    let chosen = |seed: u64| {
+        let facts = S::facts(p, arch);
+        let mut legal: Vec<S> = S::space().filter(|s| s.legal(&facts)).collect();
+        legal.swap_remove(Random(seed).below(legal.len()))
+    };
+    let s = seed.map_or_else(|| S::heuristic(p, arch).expect("a schedule"), chosen);
+    make(p, &s, arch).unwrap_or_else(|e| panic!("{seed:?} {s}: {e}"))
+}
+
+/// A family's heuristic kernels of some random problems, through `ptxas` for every architecture.
+pub fn assemble_all<S: Schedule>(
+    problem: impl Fn(u64) -> S::Problem,
+    make: impl Fn(&S::Problem, &S, &Arch) -> Result<Kernel, Unsupported>,
+) {
+    for arch in ARCHES {
+        for seed in 0..6 {
+            assemble(&generated(&problem(seed), arch, None, &make), arch);
+        }
     }
 }
 

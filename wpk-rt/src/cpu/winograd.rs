@@ -1,7 +1,7 @@
 //! Convolutions of 3 by 3 without gaps by Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray, 2016): two by two results of four by four
 //! elements by 16 products instead of 36. Images are transformed tile by tile, products by transformed weights are sums over channels for
 //! each of the 16 places, and results are transformed back before the epilogue. Its error is about that of the plain sum: halves and sums of
-//! four elements are all that is added.
+//! four elements are all that is added. An infinite element makes all four results of its tile no number, those beside its window too.
 
 use super::epilogue::Epilogue;
 use super::isa::{Isa, isa};
