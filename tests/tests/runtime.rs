@@ -17,6 +17,15 @@ wpk::model! {
     dims = { batch: [1] };
 }
 
+wpk::model! {
+    /// The same with products in bfloat16, and without calls of libraries.
+    struct Half = "../examples/digits/models/digits.onnx";
+    dims = { batch: [1] };
+    gpu = [sm_80];
+    cpu_precision = bf16;
+    libraries = never;
+}
+
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
@@ -54,6 +63,25 @@ fn forward_does_not_allocate_after_the_first_call() {
         drop(digits.forward(&x).expect("it runs"));
     }
     assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+}
+
+#[test]
+fn products_in_bfloat16_are_nearly_those_in_single_precision() {
+    let (plain, half) = (Plain::load_on(Device::Cpu).expect("it loads"), Half::load_on(Device::Cpu).expect("it loads"));
+    let x = image(3);
+    let (exact, near) = (plain.forward(&x).expect("it runs"), half.forward(&x).expect("it runs"));
+    let norm = exact.as_slice().iter().map(|x| x * x).sum::<f32>().sqrt();
+    let error = exact.as_slice().iter().zip(near.as_slice()).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt() / norm;
+    assert!(error > 0.0 && error < 2e-2, "{error}");
+}
+
+#[test]
+fn memory_for_faster_convolutions_can_be_spared() {
+    let options = wpk::Options { device: Device::Cpu, small: true, ..wpk::Options::default() };
+    let (plain, small) = (Plain::load_on(Device::Cpu).expect("it loads"), Plain::load_with(options).expect("it loads"));
+    let x = image(4);
+    let (a, b) = (plain.forward(&x).expect("it runs"), small.forward(&x).expect("it runs"));
+    assert!(a.as_slice().iter().zip(b.as_slice()).all(|(a, b)| (a - b).abs() <= 1e-5 * a.abs().max(1.0)));
 }
 
 #[test]
