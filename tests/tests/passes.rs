@@ -304,3 +304,28 @@ fn a_shared_product_keeps_its_activation_apart() {
     assert!(graph.contains("map max($0, 0.0)"), "{graph}");
     assert_eq!(remarks, ["Relu#1 was not fused into MatMul#0: its input is read elsewhere too"]);
 }
+
+#[test]
+fn two_biases_of_a_sum_become_one() {
+    check(
+        "input x f32 4x8
+         input z f32 4x8
+         const v f32 8x6 random
+         const w f32 8x6 random
+         const b f32 6 = 1 2 3 4 5 6
+         const c f32 6 = 10 20 30 40 50 60
+         p = MatMul(x, v)
+         q = Add(p, b)
+         r = MatMul(z, w)
+         s = Add(r, c)
+         t = Add(q, s)
+         y = Relu(t)
+         output y",
+        "merge_biases",
+        "input x: f32[4, 8]
+         input z: f32[4, 8]
+         %0: f32[4, 6] = contract ab,bc->ac(x, const f32[8, 6])
+         %1: f32[4, 6] = contract ab,bc->ac then max(add(add($1, $2), $0), 0.0)(z, const f32[8, 6], %0, const f32[6])
+         output y = %1",
+    );
+}

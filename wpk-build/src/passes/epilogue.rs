@@ -64,7 +64,8 @@ fn is_sum(cx: &Rewrite<'_>, v: ValueId) -> bool {
     matches!(cx.b.graph.op(v), Some((Op::Conv(_) | Op::Contract { .. }, _)))
 }
 
-fn epilogue(op: &Op) -> Option<&ScalarFn> {
+/// What is stored for a sum.
+pub(super) fn epilogue(op: &Op) -> Option<&ScalarFn> {
     match op {
         Op::Conv(c) => c.epilogue.as_ref(),
         Op::Contract { epilogue, .. } => epilogue.as_ref(),

@@ -11,6 +11,7 @@ mod explicit_padding;
 mod fuse_maps;
 mod half;
 mod layer_norm;
+mod merge_biases;
 mod merge_products;
 mod pad_channels;
 mod pattern;
@@ -41,6 +42,7 @@ pub const PIPELINE: &[Pass] = &[
     Pass { name: "explicit_padding", rule: explicit_padding::rule },
     Pass { name: "fuse_maps_again", rule: fuse_maps::rule },
     Pass { name: "epilogue", rule: epilogue::rule },
+    Pass { name: "merge_biases", rule: merge_biases::rule },
 ];
 
 /// Products of one tensor as one, for GPUs.
