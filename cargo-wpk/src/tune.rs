@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use wpk_build::records::{FOLDER, Key, Record, Records, Timed, user_folder};
+use wpk_build::records::{FOLDER, Key, Record, Records, Timed, file, user_folder};
 use wpk_build::{Compiled, Untuned};
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::spaces;
@@ -185,8 +185,7 @@ impl<'a> Tuner<'a> {
             eprintln!("{place} {name}: {reason}");
             return Ok(());
         }
-        let blank = Record::new(&key, problem, (&self.device, arch), vec![Timed { family: String::new(), schedule: [].into(), ns: 0.0 }]);
-        let file = blank.map(|r| r.file()).unwrap_or_default();
+        let file = file(&self.device, problem.family(), &key.hex());
         let mut log = Log::open(self.logs.as_deref(), &file, self.args.resume);
         let mut measured: Vec<(Timed, crate::measure::Outcome)> = std::mem::take(&mut log.before);
         let mut finder = String::new();

@@ -2,7 +2,6 @@
 //! finalists that single measurements cannot tell apart, are decided by the time of the plan.
 
 use crate::tune::{TuneArgs, Tuner};
-use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 use wpk_build::records::{Key, PlanFile, Record, Records};
@@ -58,9 +57,7 @@ pub fn decide(args: &TuneArgs, tuner: &mut Tuner<'_>, compiled: &mut Compiled) -
         let file = PlanFile { device: tuner.device.clone(), cover: cover.to_owned(), records, ns: best, heuristic };
         file.write(&args.out, name)?;
     }
-    if !args.model.json {
-        eprintln!("{}", json!({"cover": cover, "ns": best, "heuristic_ns": heuristic}));
-    }
+    eprintln!("the whole plan is fastest as: {cover}");
     Ok(Some((heuristic, best)))
 }
 

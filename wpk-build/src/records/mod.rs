@@ -138,6 +138,11 @@ pub struct Record {
 
 /// The version of the files.
 const VERSION: u64 = 2;
+/// The name of the file of a problem's record on a device, by the problem's family and key.
+pub fn file(device: &str, family: &str, key: &str) -> PathBuf {
+    Path::new(&slug(device)).join(format!("{family}-{}.json", &hash::hex(key.as_bytes())[..16]))
+}
+
 /// A name as folders have it.
 pub fn slug(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
@@ -209,8 +214,7 @@ impl Record {
 
     /// The file's name.
     pub fn file(&self) -> PathBuf {
-        let name = format!("{}-{}.json", self.problem.split(' ').next().unwrap_or_default(), &hash::hex(self.key.as_bytes())[..16]);
-        Path::new(&slug(&self.device)).join(name)
+        file(&self.device, self.problem.split(' ').next().unwrap_or_default(), &self.key)
     }
 
     /// The file's text.

@@ -4,6 +4,7 @@ use super::code::{BLOCK, Code, Register};
 use super::{Args, Bound, Cx, part};
 use wpk_plan::Walk;
 use wpk_plan::minifloat::Format;
+use wpk_plan::number::bf16;
 use wpk_plan::problem::Map;
 use wpk_plan::{DType, Expr};
 
@@ -172,7 +173,7 @@ pub(super) unsafe fn store(t: DType, from: Register, p: *mut u8, step: isize, n:
         DType::I8 | DType::U8 | DType::Bool | DType::Text | DType::I4 | DType::U4 | DType::I2 | DType::U2 => each!(i64, u8),
         DType::F16 | DType::BF16 => {
             let (from, p) = (from.cast::<f32>(), p.cast::<u16>());
-            let narrow = if t == DType::F16 { f32_to_f16 } else { f32_to_bf16 };
+            let narrow = if t == DType::F16 { f32_to_f16 } else { bf16 };
             for i in 0..n {
                 unsafe { p.offset(i as isize * step).write_unaligned(narrow(*from.add(i))) }
             }
@@ -212,11 +213,6 @@ pub fn f32_to_f16(x: f32) -> u16 {
     sign | bits
 }
 
-pub fn f32_to_bf16(x: f32) -> u16 {
-    let b = x.to_bits();
-    if x.is_nan() { (b >> 16) as u16 | 0x40 } else { ((b + 0x7fff + (b >> 16 & 1)) >> 16) as u16 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +226,6 @@ mod tests {
             }
         }
         assert_eq!((f32_to_f16(65_519.0), f32_to_f16(1e-8), f32_to_f16(2.980_232_2e-8)), (0x7bff, 0, 0));
-        assert_eq!((f32_to_bf16(1.0), f32_to_bf16(1.003_906_3)), (0x3f80, 0x3f80));
+        assert_eq!((bf16(1.0), bf16(1.003_906_3)), (0x3f80, 0x3f80));
     }
 }

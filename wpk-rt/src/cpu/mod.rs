@@ -25,7 +25,7 @@ mod window;
 mod winograd;
 
 #[cfg(feature = "cuda")]
-pub use map::{f32_to_bf16, f32_to_f16};
+pub use map::f32_to_f16;
 
 use crate::pool::Pool;
 use wpk_plan::{Kernel, Problem};

@@ -6,7 +6,7 @@ mod load;
 
 use super::driver::{Buffer, Context, Stream};
 use crate::Error;
-use crate::cpu::{f32_to_bf16, f32_to_f16};
+use crate::cpu::f32_to_f16;
 use cublaslt::CublasLt;
 use cudnn::Cudnn;
 use std::sync::{Arc, OnceLock};
@@ -130,7 +130,7 @@ impl Prepared {
         let Some((argument, to)) = self.converted else { return Ok(None) };
         let narrow = match (from, to) {
             (DType::F32, DType::F16) => f32_to_f16,
-            (DType::F32, DType::BF16) => f32_to_bf16,
+            (DType::F32, DType::BF16) => wpk_plan::number::bf16,
             _ => return Err(Error::Invalid(format!("argument {argument} of a call is {from} instead of {to}"))),
         };
         let values = bytes.as_chunks::<4>().0.iter().map(|b| narrow(f32::from_le_bytes(*b)));
