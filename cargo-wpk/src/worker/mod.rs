@@ -96,7 +96,10 @@ impl Worker {
     fn say(&mut self, request: &Value) -> Result<(), String> {
         let running = self.running()?;
         let written = writeln!(running.requests, "{request}").and_then(|()| running.requests.flush());
-        written.map_err(|e| format!("the worker does not listen: {e}"))
+        written.map_err(|e| {
+            self.running = None;
+            format!("the worker does not listen: {e}")
+        })
     }
 
     fn hear(&mut self, limit: Duration) -> Result<Value, Silence> {
@@ -155,13 +158,13 @@ impl Worker {
         while outcomes.len() < candidates.len() {
             let rest: Vec<Value> = candidates[outcomes.len()..].iter().map(Timed::to_json).collect();
             self.say(&json!({"what": "time", "rounds": rounds, "candidates": rest}))?;
-            let mut limit = self.limits.preparing;
+            let (before, mut begun) = (outcomes.len(), false);
             let failed = loop {
-                match self.hear(limit) {
+                // Behind an outcome more may be compiled; what begins has less time.
+                match self.hear(if begun { self.limits.candidate } else { self.limits.preparing }) {
                     Ok(answer) if answer["done"] == true => break None,
                     Ok(answer) => {
-                        // Behind an outcome more may be compiled; what begins has less time.
-                        limit = if answer["begins"].is_u64() { self.limits.candidate } else { self.limits.preparing };
+                        begun = answer["begins"].is_u64();
                         let failed = answer["failed"].as_str().or(answer["error"].as_str());
                         outcomes.extend(answer["ns"].as_f64().map(Ok));
                         outcomes.extend(failed.map(|reason| Err(reason.to_owned())));
@@ -170,7 +173,8 @@ impl Worker {
                     Err(Silence::Late) => break Some("it did not end in time"),
                 }
             };
-            if let Some(reason) = failed.filter(|_| outcomes.len() < candidates.len()) {
+            // Behind an outcome the process may end for that one's fault; the next is begun by another.
+            if let Some(reason) = failed.filter(|_| begun || outcomes.len() == before) {
                 outcomes.push(Err(reason.to_owned()));
             }
         }
