@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use wpk_build::records::Timed;
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{Generated, spaces};
+use wpk_kernels::family::Generated;
 use wpk_plan::problem::Problem;
 use wpk_plan::{Bytes, Cubin, Module, WeightLayout};
 
@@ -29,31 +29,15 @@ pub struct Compiled {
 }
 
 impl Compiler {
-    /// The kernel of a schedule.
-    ///
-    /// # Errors
-    /// Where it is none of the problem's.
-    pub fn generate(&self, schedule: &Timed) -> Result<Generated, String> {
-        let all = spaces(&self.problem, self.layout, self.arch);
-        let space = all.iter().find(|s| s.family == schedule.family).ok_or("there is no such family")?;
-        space.generate(&schedule.values(space.params).ok_or("it has other parameters")?).map_err(|e| e.to_string())
-    }
-
     /// Generates and compiles the schedules among some candidates.
     pub fn compile(&self, candidates: &[Timed]) -> Vec<Compiled> {
-        let made = candidates.iter().map(|c| c.library().is_none().then(|| self.generate(c)));
-        let made: Vec<Option<Result<(Generated, Module), String>>> = made
-            .map(|m| {
-                m.map(|m| {
-                    m.map(|g| {
-                        let module = g.kernel.module(self.arch);
-                        (g, module)
-                    })
-                })
-            })
-            .collect();
-        let mut compiled: Vec<Compiled> =
-            candidates.iter().cloned().zip(made).map(|(candidate, kernel)| Compiled { candidate, kernel }).collect();
+        let make = |candidate: &Timed| -> Result<(Generated, Module), String> {
+            let made = candidate.generate(&self.problem, self.layout, self.arch)?;
+            let module = made.kernel.module(self.arch);
+            Ok((made, module))
+        };
+        let one = |c: &Timed| Compiled { candidate: c.clone(), kernel: c.library().is_none().then(|| make(c)) };
+        let mut compiled: Vec<Compiled> = candidates.iter().map(one).collect();
         let mut modules: Vec<&mut Module> =
             compiled.iter_mut().filter_map(|c| c.kernel.as_mut()?.as_mut().ok()).map(|k| &mut k.1).collect();
         ahead(self.ptxas.as_deref(), self.arch.target, self.capability, &mut modules);

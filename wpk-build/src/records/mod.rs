@@ -114,6 +114,17 @@ impl Timed {
     pub fn values(&self, params: &[Param]) -> Option<Vec<u32>> {
         params.iter().map(|p| self.schedule.get(p.name).and_then(|&v| u32::try_from(v).ok())).collect()
     }
+
+    /// The kernel of a schedule.
+    ///
+    /// # Errors
+    /// Where it is none of the problem's.
+    pub fn generate(&self, problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Generated, String> {
+        let all = spaces(problem, layout, arch);
+        let space = all.iter().find(|s| s.family == self.family).ok_or_else(|| format!("there is no family {}", self.family))?;
+        let values = self.values(space.params).ok_or("its schedule has other parameters")?;
+        space.generate(&values).map_err(|e| e.to_string())
+    }
 }
 
 /// What a search found.
@@ -207,7 +218,7 @@ impl Record {
     /// # Errors
     /// Where it cannot be generated.
     pub fn seal(&mut self, problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<(), String> {
-        let made = generate(self.schedule().ok_or("it has no schedule")?, problem, layout, arch)?;
+        let made = self.schedule().ok_or("it has no schedule")?.generate(problem, layout, arch)?;
         self.ptx = hash::hex(made.kernel.text(arch).as_bytes());
         Ok(())
     }
@@ -255,8 +266,7 @@ impl Record {
     /// # Errors
     /// Why the record does not serve: its family, its schedule, or its PTX belong to another version.
     pub fn generate(&self, problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<(Generated, Option<Call>), String> {
-        let fastest = self.schedule().ok_or("it has no schedule")?;
-        let made = generate(fastest, problem, layout, arch)?;
+        let made = self.schedule().ok_or("it has no schedule")?.generate(problem, layout, arch)?;
         if hash::hex(made.kernel.text(arch).as_bytes()) != self.ptx {
             return Err("another version of the generator made it".to_owned());
         }
@@ -304,14 +314,6 @@ impl Record {
     pub fn write_cubin(&self, folder: &Path, cubin: &Cubin) -> io::Result<()> {
         write_whole(&folder.join(self.cubin(&cubin.capability.to_string())), &cubin.image.0)
     }
-}
-
-/// The kernel of a schedule as a record stores it.
-fn generate(timed: &Timed, problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Generated, String> {
-    let all = spaces(problem, layout, arch);
-    let space = all.iter().find(|s| s.family == timed.family).ok_or_else(|| format!("there is no family {}", timed.family))?;
-    let values = timed.values(space.params).ok_or("its schedule has other parameters")?;
-    space.generate(&values).map_err(|e| e.to_string())
 }
 
 /// Writes a file as a whole or not at all.

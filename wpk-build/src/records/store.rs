@@ -75,7 +75,7 @@ impl Records {
     /// The kernel that the nearest record's schedule makes of a problem without a record of its own, where one of the nearest
     /// serves: it is legal here, and the estimate thinks it not much worse than its own choice.
     pub fn nearest(&self, problem: &Problem, layout: WeightLayout, arch: &Arch, own: f64) -> Option<(Generated, &Record)> {
-        let made = |(r, t)| Some((super::generate(t, problem, layout, arch).ok()?, r));
+        let made = |(r, t): (_, &Timed)| Some((t.generate(problem, layout, arch).ok()?, r));
         self.similar(problem, layout, arch).into_iter().take(NEAR).find_map(made).filter(|(made, _)| made.cost < 1.1 * own)
     }
 
