@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use wpk_build::records::{FOLDER, Key, Record, Records, Timed, file, user_folder};
 use wpk_build::{Compiled, Untuned};
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::spaces;
+use wpk_kernels::family::{heuristic, spaces};
 use wpk_plan::WeightLayout;
 use wpk_plan::problem::Problem;
 
@@ -35,7 +35,7 @@ pub struct TuneArgs {
     seed: u64,
     /// Takes every N-th problem, the I-th first, as I/N
     #[arg(long, value_parser = shard)]
-    shard: Option<(usize, usize)>,
+    pub shard: Option<(usize, usize)>,
     /// Where records go
     #[arg(long, default_value = FOLDER)]
     pub out: PathBuf,
@@ -94,7 +94,12 @@ pub fn tune(args: &TuneArgs) -> Outcome {
             break;
         }
         tuner.cold = cold(&compiled);
-        for (i, (arch, (problem, layout, _))) in untuned.iter().enumerate() {
+        let mut order = untuned.clone();
+        order.sort_by_cached_key(|u| std::cmp::Reverse(share_of_plan(&compiled, u)));
+        for (i, (arch, (problem, layout, _))) in order.iter().enumerate() {
+            if Instant::now() >= tuner.end {
+                break;
+            }
             let left = tuner.end.saturating_duration_since(Instant::now());
             let share = left / (untuned.len() - i) as u32;
             tuner.one((problem, *layout, arch), share, &format!("[{}/{}]", i + 1, untuned.len()))?;
@@ -116,6 +121,14 @@ pub fn tune(args: &TuneArgs) -> Outcome {
         println!("the whole plan takes {:.4} ms, {:.4} ms without records", tuned / 1e6, heuristic / 1e6);
     }
     Ok(())
+}
+
+/// Nanoseconds of a model's plans that a problem takes by its estimate: what takes longest is tuned first, as time may run out.
+fn share_of_plan(compiled: &Compiled, (arch, (problem, layout, _)): &Untuned) -> u64 {
+    let plans = compiled.program.gpus.iter().filter(|g| g.arch == arch.target).flat_map(|g| &g.plans);
+    let count = plans.flat_map(|p| p.body.steps()).filter(|s| s.kernel.problem() == problem && s.kernel.layout() == *layout).count();
+    let cost = heuristic(problem, *layout, arch).map_or(0.0, |made| made.cost);
+    (cost * count as f64) as u64
 }
 
 /// Whether a model's weights are so large that they are read from memory in every run: more than 60 % of the second cache.
@@ -180,7 +193,8 @@ impl<'a> Tuner<'a> {
         if records.get(&key).is_some_and(|r| r.generate(problem, layout, arch).is_ok()) {
             return Ok(());
         }
-        let end = Instant::now() + time;
+        let begin = Instant::now();
+        let end = begin + time;
         if let Err(reason) = self.worker.begin(&key.hex(), self.cold) {
             eprintln!("{place} {name}: {reason}");
             return Ok(());
@@ -216,7 +230,8 @@ impl<'a> Tuner<'a> {
             record.write_cubin(&self.args.out, &wpk_plan::Cubin { capability, image })?;
         }
         let left = self.end.saturating_duration_since(Instant::now()).as_secs();
-        eprintln!("{place} {name}: {:.2} us by {} after {count}; {left} s left", record.best[0].ns / 1e3, record.best[0].family);
+        let (best, took) = (&record.best[0], begin.elapsed().as_secs_f64());
+        eprintln!("{place} {name}: {:.2} us by {} after {count} in {took:.1} s; {left} s left", best.ns / 1e3, best.family);
         Ok(())
     }
 

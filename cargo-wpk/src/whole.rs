@@ -28,9 +28,9 @@ fn total(tuner: &mut Tuner<'_>, compiled: &Compiled, folder: &Path) -> Result<f6
 
 /// Decides covers and finalists, writes the plan file, and returns the nanoseconds of the plan without records and with them.
 pub fn decide(args: &TuneArgs, tuner: &mut Tuner<'_>, compiled: &mut Compiled) -> Result<Option<(f64, f64)>, Box<dyn std::error::Error>> {
-    // Of several buckets the first would be timed alone, and a shard has not all records.
+    // Of several buckets the first would be timed alone, and a shard lacks the records of others.
     let [gpu] = &compiled.program.gpus[..] else { return Ok(None) };
-    if gpu.plans.len() != 1 || !compiled.untuned.is_empty() {
+    if gpu.plans.len() != 1 || args.shard.is_some() {
         return Ok(None);
     }
     let lock = tuner.lock()?;

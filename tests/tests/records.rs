@@ -176,6 +176,17 @@ fn a_problem_without_a_record_takes_the_schedule_of_one_like_it() {
     assert_eq!(product(&after).1.2, "there is no record");
 }
 
+/// Times are measured for one cover's problems and estimated for another's: the two do not compare.
+#[test]
+fn records_alone_choose_no_cover() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let before = compile(folder.path());
+    let mut slow = record(&before);
+    slow.best.iter_mut().for_each(|t| t.ns *= 1000.0);
+    slow.write(folder.path()).expect("it is written");
+    assert_eq!(compile(folder.path()).choices[1], before.choices[1]);
+}
+
 #[test]
 fn a_plan_file_chooses_the_cover() {
     let folder = tempfile::tempdir().expect("a folder");

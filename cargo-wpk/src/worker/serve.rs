@@ -153,8 +153,10 @@ fn known<'b, 'a>(current: &'b mut Option<Box<dyn Measurer + 'a>>) -> Result<&'b 
     current.as_mut().ok_or_else(|| "no problem was begun".to_owned())
 }
 
-/// Replays of a whole plan that are timed.
+/// Replays of a whole plan that are timed together.
 const REPLAYS: usize = 60;
+/// How often they are timed until they are steady: a device that was idle is slow at first.
+const STEADY: usize = 20;
 
 fn plan(program: &Path, weights: &Path, device: usize) -> Result<f64, String> {
     let read = |path: &Path| std::fs::read(path).map_err(|e| e.to_string());
@@ -163,7 +165,18 @@ fn plan(program: &Path, weights: &Path, device: usize) -> Result<f64, String> {
     if let Some(reason) = model.refused_calls().first() {
         return Err(format!("a call that was measured is refused: {reason}"));
     }
-    let mut times = model.replays(0, REPLAYS).map_err(|e| e.to_string())?;
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().ok_or_else(|| "nothing was timed".to_owned())
+    let median = || {
+        let mut times = model.replays(0, REPLAYS).map_err(|e| e.to_string())?;
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied().ok_or_else(|| "nothing was timed".to_owned())
+    };
+    let mut last = median()?;
+    for _ in 0..STEADY {
+        let now = median()?;
+        if (now / last - 1.0).abs() < 0.005 {
+            return Ok(now.min(last));
+        }
+        last = now;
+    }
+    Ok(last)
 }

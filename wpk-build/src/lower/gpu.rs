@@ -33,6 +33,7 @@ struct Known {
     call: usize,
     overlaps: bool,
     schedule: String,
+    /// Estimated, whatever a record says: measured times and estimates do not compare, and no cover but one has all its records.
     cost: f64,
 }
 
@@ -50,7 +51,9 @@ impl<'a> Modules<'a> {
         let record = self.records.get(&key).ok_or_else(|| "there is no record".to_owned());
         let recorded = record.and_then(|r| r.generate(problem, layout, self.arch).map(|made| (made, r)));
         let (mut cubins, mut call) = (vec![], None);
-        let (Generated { kernel, schedule, cost }, why) = match recorded {
+        let estimated = heuristic(problem, layout, self.arch).map_err(|e| e.to_string())?;
+        let cost = estimated.cost;
+        let (Generated { kernel, schedule, .. }, why) = match recorded {
             Ok(((made, faster), r)) => {
                 cubins = r.cubins();
                 let by = faster.as_ref().map_or(String::new(), |c| format!(" by {} engine {}", c.library, c.engine));
@@ -58,11 +61,10 @@ impl<'a> Modules<'a> {
                 (made, format!("tuned on {}: {:.2} us{by}, {} of {}", r.device, r.best[0].ns / 1e3, r.search.0, r.search.1))
             }
             Err(reason) => {
-                let made = heuristic(problem, layout, self.arch).map_err(|e| e.to_string())?;
-                let near = self.records.nearest(problem, layout, self.arch, made.cost);
+                let near = self.records.nearest(problem, layout, self.arch, cost);
                 let (made, why) = match near {
                     Some((near, r)) => (near, format!(" estimated, as {} on {}", r.problem, r.device)),
-                    None => (made, " estimated".to_owned()),
+                    None => (estimated, " estimated".to_owned()),
                 };
                 let why = format!("{:.1} us{why}", made.cost / 1e3);
                 self.missing.push((problem.clone(), layout, reason));

@@ -272,7 +272,7 @@ impl Record {
         }
         let call = self.best.first().filter(|t| t.library().is_some());
         let call = call.and_then(|t| t.as_call(wpk_kernels::library::linear(problem, layout)?));
-        Ok((Generated { cost: self.best[0].ns, ..made }, call))
+        Ok((made, call))
     }
 
     /// The name of a cubin beside the file, for a compute capability: it tells the PTX that it was compiled from.
