@@ -76,7 +76,7 @@ pub fn random(dtype: DType, len: usize, seed: u64) -> Vec<u8> {
         return Tensor::ints(dtype, (0..len).map(|_| i64::from(next() > 0.0)).collect()).to_bytes();
     }
     let values: Vec<u8> = (0..len).flat_map(|_| (next() + next()).to_le_bytes()).collect();
-    wpk_build::Literal { dtype: DType::F32, shape: vec![len], bytes: values.into() }.narrowed(dtype).bytes.to_vec()
+    wpk_build::Literal::dense(DType::F32, &[len], values).narrowed(dtype).bytes.to_vec()
 }
 
 fn text(e: impl std::fmt::Display) -> String {

@@ -9,6 +9,7 @@ use std::path::Path;
 use wpk_build::Compiled;
 use wpk_build::graph::evaluate;
 use wpk_kernels::{Rounding, Tensor, eval};
+use wpk_plan::WeightLayout::{Pairs16, Panels16, Quads16};
 use wpk_plan::{Place, Program};
 
 #[derive(Args)]
@@ -132,12 +133,13 @@ impl<'a> Reference<'a> {
             operands.push(if same { operand } else { Tensor::from_bytes(arg.dtype, &operand.to_bytes()) });
         }
         let mut problem = problem.clone();
-        if layout == wpk_plan::WeightLayout::Pairs16 {
+        if layout == Pairs16 {
             operands[1] = unpaired(&operands[1]);
         }
-        if let (wpk_plan::Problem::Contraction(c), wpk_plan::WeightLayout::Panels16 | wpk_plan::WeightLayout::Pairs16) =
-            (&mut problem, layout)
-        {
+        if let (wpk_plan::Problem::Contraction(c), wpk_plan::WeightLayout::Quads16) = (&problem, layout) {
+            operands[1] = unquaded(c, &operands[1]);
+        }
+        if let (wpk_plan::Problem::Contraction(c), Panels16 | Pairs16 | Quads16) = (&mut problem, layout) {
             operands[1] = unpack(c, &operands[1]);
         }
         let results = eval(&problem, &operands.iter().collect::<Vec<_>>(), Rounding::Never);
@@ -166,6 +168,16 @@ fn unpaired(pairs: &Tensor) -> Tensor {
         panels.set((2 * row + within % 2) * PANEL + within / 2, pairs, i);
     }
     panels
+}
+
+/// Panels of quads of bytes as panels of rows.
+fn unquaded(c: &wpk_plan::problem::Contraction, quads: &Tensor) -> Tensor {
+    use wpk_plan::problem::PANEL;
+    let (roles, depth) = (c.roles(), c.inner().iter().product::<usize>());
+    let (bytes, size) = (quads.to_bytes(), roles.quads_panel());
+    let panel =
+        |p: &[u8]| (0..depth * PANEL).map(|i| p[PANEL * (4 + i / PANEL / 4 * 4) + i % PANEL * 4 + i / PANEL % 4]).collect::<Vec<_>>();
+    Tensor::from_bytes(wpk_plan::DType::I8, &bytes.chunks(size).flat_map(panel).collect::<Vec<_>>())
 }
 
 /// Packed weights back in the order that the problem's access states, as a dense tensor; the access is adapted.

@@ -78,8 +78,8 @@ pub struct Target<'a> {
     pub cover: Option<&'a str>,
 }
 
-/// Passes that GPU plans do without: their kernels check bounds as they copy.
-const GPU_WITHOUT: &str = "explicit_padding";
+/// Passes that GPU plans do without: their kernels check bounds as they copy, and multiply no bytes yet.
+const GPU_WITHOUT: [&str; 2] = ["explicit_padding", "integer"];
 
 /// A cover is left for one that is estimated to take this part of its time: estimates err by as much.
 const GAIN: f64 = 0.95;
@@ -122,7 +122,7 @@ pub fn choose_gpu(common: &Optimized, weights: &mut Weights, modules: &mut Modul
 }
 
 fn for_gpu(common: &Optimized, cover: &Cover, target: Target<'_>) -> Result<Graph, Diags> {
-    let without = [cover.without, &[GPU_WITHOUT]].concat();
+    let without = [cover.without, &GPU_WITHOUT].concat();
     let mut optimized = passes::cover(common, &without)?;
     let half = match target.precision {
         Precision::Fp16 => Some(F16),

@@ -22,6 +22,7 @@ mod model;
 pub mod onnx;
 pub mod ops;
 pub mod passes;
+pub mod quantized;
 pub mod records;
 mod scalar;
 pub mod tuning;

@@ -5,7 +5,7 @@ use crate::library::Call;
 use crate::{DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +98,9 @@ unit_enum! {
         /// The second factor of a contraction in bfloat16, to which the first is rounded too, as `[batch][n / 16][k / 2][16][2]`,
         /// zero-padded: see [`crate::problem::Roles`].
         Pairs16 = "pairs16",
+        /// The second factor of a contraction in `i8` as `[batch][n / 16]` panels, each of sixteen `i32` (-128 times the sum of its column)
+        /// and `[k / 4][16][4]`, zero-padded: see [`crate::problem::Roles`].
+        Quads16 = "quads16",
         /// The second factor of a contraction as `[batch][n][k]`, `k` zero-padded to 16 bytes: see [`crate::problem::Roles`].
         Columns = "columns",
     }

@@ -158,6 +158,7 @@ impl Check<'_> {
                     let columns = roles.count(&roles.batch).saturating_mul(roles.count(&roles.n));
                     Some(columns.saturating_mul(roles.column_len(size)).saturating_mul(size))
                 }
+                (Problem::Contraction(c), WeightLayout::Quads16) if i == 1 => Some(c.roles().quads_len()),
                 (Problem::Contraction(c), WeightLayout::Pairs16) if i == 1 => Some(c.roles().packed_len().saturating_mul(2)),
                 (Problem::Contraction(c), WeightLayout::Panels16) if i == 1 => Some(c.roles().packed_len().saturating_mul(4)),
                 _ => operand.view.span().map(|s| s.1.saturating_mul(operand.dtype.bytes())),

@@ -71,8 +71,8 @@ pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result
     if let Some(o) = problem.inputs().iter().chain(&problem.outputs()).find(|o| Format::of(o.dtype).is_some()) {
         return Err(Unsupported(format!("elements of {} are not converted on a GPU yet", o.dtype)));
     }
-    if layout == WeightLayout::Pairs16 {
-        return Err(Unsupported("weights in pairs are for CPUs".to_owned()));
+    if matches!(layout, WeightLayout::Pairs16 | WeightLayout::Quads16) {
+        return Err(Unsupported(format!("weights in {layout} are for CPUs")));
     }
     preferred(problem, layout, arch).map(|made| made.early(starts_early(problem)))
 }

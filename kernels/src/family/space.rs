@@ -95,7 +95,7 @@ pub fn spaces<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Ve
 
 fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<Space<'a>> {
     match problem {
-        _ if layout == WeightLayout::Pairs16 => vec![],
+        _ if matches!(layout, WeightLayout::Pairs16 | WeightLayout::Quads16) => vec![],
         Problem::Map(p) => vec![space::<Pointwise>(p.clone(), arch, move |p, s| pointwise(p, s, arch))],
         Problem::Contraction(c) => {
             let product = Product { contraction: c.clone(), layout };

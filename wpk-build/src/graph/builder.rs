@@ -2,7 +2,9 @@
 
 use super::{Def, Graph, Literal, Node, Op, Value, ValueId, eval, fold, shape};
 use crate::diag::Origin;
+use crate::quantized::{self, Quantized};
 use std::collections::HashMap;
+use std::sync::Arc;
 use wpk_plan::problem::ReduceKind;
 use wpk_plan::{Binary, DType, ScalarFn, Unary};
 
@@ -81,7 +83,9 @@ impl Builder {
             let bytes: usize =
                 constants.iter().map(|c| c.bytes.len()).chain(results.iter().map(|(t, s)| t.bytes() * s.iter().product::<usize>())).sum();
             if eval::operations(&op, &types, &results) + (bytes as u64) < FOLD_LIMIT {
-                let folded = eval::fold(&op, &constants, &results);
+                let quantized = quantized(&op, &constants, &results[0].1);
+                let mut folded = eval::fold(&op, &constants, &results);
+                folded[0].quantized = quantized;
                 let ids: Vec<ValueId> = folded.into_iter().map(|literal| self.constant(literal)).collect();
                 self.known.insert(key, ids.clone());
                 return Ok(ids);
@@ -171,6 +175,27 @@ impl Builder {
         starts[axis] = start;
         counts[axis] = count;
         self.one(Op::Slice { start: starts, step, count: counts }, &[x])
+    }
+}
+
+/// The bytes that a folded constant is made of: those of a dequantization, also after a transposition.
+fn quantized(op: &Op, constants: &[&Literal], shape: &[usize]) -> Option<Arc<Quantized>> {
+    match op {
+        Op::Map { function, .. } => quantized::of_constants(function, constants, shape),
+        Op::Transpose(perm) => {
+            let known = constants[0].quantized.as_ref()?;
+            let turned = |l: &Literal| {
+                let to: Vec<usize> = perm.iter().map(|&p| l.shape[p]).collect();
+                eval::fold(op, &[l], &[(l.dtype, to)]).swap_remove(0)
+            };
+            let scale = match &known.scale {
+                Some(s) if s.len() > 1 && s.shape.len() == perm.len() => Some(turned(s)),
+                Some(s) if s.len() > 1 => return None,
+                other => other.clone(),
+            };
+            Some(Arc::new(Quantized { levels: turned(&known.levels), scale }))
+        }
+        _ => None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! Constants.
 
+use crate::quantized::Quantized;
 use bytes::Bytes;
 use half::{bf16, f16};
+use std::sync::Arc;
 use wpk_kernels::Tensor;
 use wpk_plan::DType;
 
@@ -14,12 +16,19 @@ pub struct Literal {
     pub shape: Vec<usize>,
     /// The elements.
     pub bytes: Bytes,
+    /// The bytes it was made of, where it was.
+    pub quantized: Option<Arc<Quantized>>,
 }
 
 impl Literal {
+    /// From little-endian elements.
+    pub fn dense(dtype: DType, shape: &[usize], bytes: impl Into<Bytes>) -> Self {
+        Self { dtype, shape: shape.to_vec(), bytes: bytes.into(), quantized: None }
+    }
+
     /// From evaluated elements.
     pub fn new(tensor: &Tensor, shape: &[usize]) -> Self {
-        Self { dtype: tensor.dtype, shape: shape.to_vec(), bytes: Bytes::from(tensor.to_bytes()) }
+        Self::dense(tensor.dtype, shape, tensor.to_bytes())
     }
 
     /// Integers.
@@ -46,7 +55,7 @@ impl Literal {
             bytes.extend_from_slice(s.as_bytes());
             bytes.resize((i + 1) * size, 0);
         }
-        Ok(Self { dtype: DType::Text, shape: shape.to_vec(), bytes: Bytes::from(bytes) })
+        Ok(Self::dense(DType::Text, shape, bytes))
     }
 
     /// The elements of text.
@@ -67,7 +76,7 @@ impl Literal {
                 tensor.to_bytes()
             }
         };
-        Self { dtype, shape: self.shape.clone(), bytes: Bytes::from(bytes) }
+        Self::dense(dtype, &self.shape, bytes)
     }
 
     /// The elements, widened.

@@ -17,7 +17,7 @@ pub use eval::{Evaluator, evaluate};
 pub use fold::view;
 pub use literal::Literal;
 pub use op::{Conv, Op};
-pub use shape::broadcast;
+pub use shape::{broadcast, sum_of};
 
 use crate::diag::Origin;
 use wpk_plan::DType;

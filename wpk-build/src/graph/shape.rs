@@ -228,12 +228,17 @@ fn rule(op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
     }
 }
 
+/// The type that products of factors are summed in, before any epilogue: that of the factors, but for bytes.
+pub fn sum_of(factors: DType) -> DType {
+    if factors == DType::I8 { DType::I32 } else { factors }
+}
+
 /// The result of a sum after its epilogue.
 fn finish(sum: DType, shape: Vec<usize>, epilogue: Option<&wpk_plan::ScalarFn>, extras: &[Type]) -> Result<Vec<Type>, String> {
     for (t, s) in extras {
         ensure(broadcast(&[s, &shape]).as_ref() == Ok(&shape), || format!("{t}{s:?} does not broadcast to {shape:?}"))?;
     }
-    Ok(vec![(epilogue.map_or(sum, |f| f.dtype(f.outputs[0])), shape)])
+    Ok(vec![(epilogue.map_or(sum_of(sum), |f| f.dtype(f.outputs[0])), shape)])
 }
 
 fn conv(c: &Conv, inputs: &[Type]) -> Result<Vec<Type>, String> {

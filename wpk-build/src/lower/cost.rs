@@ -38,6 +38,14 @@ fn problem(p: &Problem) -> f64 {
 /// How the runtime will read the first factor decides the rate.
 fn contraction(c: &Contraction) -> f64 {
     let roles = c.roles();
+    if c.dtype == DType::I8 {
+        let contiguous = roles.batch.last().is_some_and(|&l| c.a.stride(l, &c.space) == Some(1));
+        return match (roles.channel.is_some(), roles.n.is_empty()) {
+            (true, false) => 400.0,
+            (false, true) if contiguous => 15.0,
+            _ => 0.5,
+        };
+    }
     if c.dtype != DType::F32 {
         return 0.5;
     }

@@ -159,7 +159,7 @@ fn finish(
     let over = |o: &Operand| Some(Operand { dtype: o.dtype, view: o.view.broadcast(&out.view.shape)? });
     let extras = extras.iter().map(over).collect::<Option<_>>()?;
     // Half types are multiplied exactly and summed in single precision.
-    let sum = if dtype.is_float() && dtype.bytes() == 2 { DType::F32 } else { dtype };
+    let sum = if dtype.is_float() && dtype.bytes() == 2 { DType::F32 } else { crate::graph::sum_of(dtype) };
     let epilogue = epilogue.cloned().unwrap_or_else(|| {
         let mut plain = ScalarFn::identity(sum);
         plain.outputs = vec![plain.cast(0, out.dtype)];

@@ -282,8 +282,11 @@ impl Lowering<'_> {
         let half = c.dtype.is_float() && c.dtype.bytes() == 2;
         let pairs = self.target == Target::Cpu { bf16: true };
         let single = c.dtype == DType::F32 && c.sum == DType::F32;
-        let (section, layout, why) = if let Some(section) = (single || half).then(|| self.by_channel(c, literal)).flatten() {
+        let bytes = c.dtype == DType::I8;
+        let (section, layout, why) = if let Some(section) = (single || half || bytes).then(|| self.by_channel(c, literal)).flatten() {
             (section, WeightLayout::Dense, "channelwise, weights by tap".to_owned())
+        } else if let Some(section) = bytes.then(|| self.weights.quads(literal, c)).flatten() {
+            (section, WeightLayout::Quads16, "weights in quads of bytes".to_owned())
         } else if let Some(section) = (half || c.tf32).then(|| self.weights.columns(literal, c)).flatten() {
             (section, WeightLayout::Columns, "weights in columns".to_owned())
         } else if let Some(section) = (single && pairs).then(|| self.weights.pairs(literal, c)).flatten() {

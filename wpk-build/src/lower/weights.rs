@@ -29,6 +29,7 @@ enum Source {
     Dense(Literal),
     Panels(Literal, Box<Contraction>),
     Pairs(Literal, Box<Contraction>),
+    Quads(Literal, Box<Contraction>),
     Columns(Literal, Box<Contraction>),
     Channels(Literal, Vec<usize>),
 }
@@ -51,7 +52,12 @@ impl Weights {
 
     fn add(&mut self, source: Source, dtype: DType, layout: WeightLayout, shape: Vec<usize>, description: &str) -> u32 {
         let literal = match &source {
-            Source::Dense(l) | Source::Panels(l, _) | Source::Pairs(l, _) | Source::Columns(l, _) | Source::Channels(l, _) => l,
+            Source::Dense(l)
+            | Source::Panels(l, _)
+            | Source::Pairs(l, _)
+            | Source::Quads(l, _)
+            | Source::Columns(l, _)
+            | Source::Channels(l, _) => l,
         };
         let key = if self.untold {
             u128::from(self.blob.sections.len() as u32)
@@ -96,6 +102,16 @@ impl Weights {
         let shape = vec![roles.packed_len()];
         let description = format!("pairs {:?} {roles:?} {strides:?} {}", literal.shape, c.b.base());
         Some(self.add(Source::Pairs(literal.clone(), Box::new(c.clone())), DType::BF16, WeightLayout::Pairs16, shape, &description))
+    }
+
+    /// The second factor of a contraction in panels of quads of bytes; `None` where it cannot be packed.
+    pub fn quads(&mut self, literal: &Literal, c: &Contraction) -> Option<u32> {
+        let roles = c.roles();
+        let strides: Option<Vec<i64>> = (0..c.space.len()).map(|l| c.b.stride(l, &c.space)).collect();
+        let strides = strides.filter(|_| literal.dtype == DType::I8)?;
+        let shape = vec![roles.quads_len()];
+        let description = format!("quads {:?} {roles:?} {strides:?} {}", literal.shape, c.b.base());
+        Some(self.add(Source::Quads(literal.clone(), Box::new(c.clone())), DType::I8, WeightLayout::Quads16, shape, &description))
     }
 
     /// The second factor of a contraction in columns, rounded to TF32 where that is what it is multiplied in; `None` where it
@@ -147,6 +163,7 @@ impl Blob {
                     let packed = c.roles().pairs(&c.b, &data).unwrap_or_default();
                     out.write_all(&packed.into_iter().flat_map(u16::to_le_bytes).collect::<Vec<u8>>())?;
                 }
+                Source::Quads(literal, c) => out.write_all(&c.roles().quads(&c.b, &literal.bytes).unwrap_or_default())?,
                 Source::Columns(literal, c) if c.tf32 => {
                     let floats = literal.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
                     let rounded: Vec<u8> = floats.flat_map(|x| tf32(x).to_le_bytes()).collect();

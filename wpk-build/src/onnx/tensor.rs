@@ -66,7 +66,7 @@ pub fn literal(source: &Source, tensor: &proto::Tensor) -> Result<Literal, Diag>
         return Err(refuse(format!("{dtype}{shape:?} takes {stored} bytes, {} are stored", bytes.len()))
             .help("the file is damaged: export the model again"));
     }
-    Ok(Literal { dtype, shape, bytes: unpacked(bytes, dtype, len) })
+    Ok(Literal::dense(dtype, &shape, unpacked(bytes, dtype, len)))
 }
 
 /// One element a byte, where several are in one: the first in the lowest bits.

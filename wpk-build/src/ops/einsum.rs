@@ -59,7 +59,8 @@ fn import(cx: &mut Context<'_>) -> Imported {
         }
         let (total_squeezed, next_squeezed) = (squeeze(cx, &total, &next)?, squeeze(cx, &next, &total)?);
         let op = Op::Contract { a: total_squeezed.1, b: next_squeezed.1, out: keep.clone(), epilogue: None };
-        total = (cx.b.one(op, &[total_squeezed.0, next_squeezed.0])?, keep);
+        let (dtype, sum) = (cx.dtype(total.0), cx.b.one(op, &[total_squeezed.0, next_squeezed.0])?);
+        total = (cx.b.cast(sum, dtype)?, keep);
     }
     let (mut x, found) = total;
     let summed: Vec<usize> = (0..found.len()).filter(|&d| !out.contains(&found[d])).collect();

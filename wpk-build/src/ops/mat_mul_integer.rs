@@ -1,6 +1,7 @@
 //! [MatMulInteger](https://onnx.ai/onnx/operators/onnx__MatMulInteger.html): matrix product of 8-bit integers less their zero points, in 32 bits.
 
 use super::Refusal;
+use super::dequantize_linear::signed;
 use super::mat_mul::matmul;
 use super::{Context, Imported, OpDef};
 use crate::graph::ValueId;
@@ -18,8 +19,10 @@ fn import(cx: &mut Context<'_>) -> Imported {
 /// A tensor as 32-bit integers less the zero point in input `i`: one for all, one for each of the last dimension, or, where a rank is
 /// given, one for each of the first of so many.
 pub(super) fn centred(cx: &mut Context<'_>, x: ValueId, i: usize, rank: Option<usize>) -> Result<ValueId, Refusal> {
+    let zero = cx.optional(i);
+    let (x, zero) = signed(cx, x, zero)?;
     let wide = cx.b.cast(x, DType::I32)?;
-    let Some(zero) = cx.optional(i) else { return Ok(wide) };
+    let Some(zero) = zero else { return Ok(wide) };
     let mut zero = cx.b.cast(zero, DType::I32)?;
     if let ([n], Some(rank)) = (&cx.shape(zero)[..], rank)
         && *n > 1

@@ -20,12 +20,12 @@ pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Res
 }
 
 /// Channels second to channels last.
-fn last(rank: usize) -> Vec<usize> {
+pub(super) fn last(rank: usize) -> Vec<usize> {
     [0].into_iter().chain(2..rank).chain([1]).collect()
 }
 
 /// Channels last to channels second.
-fn first(rank: usize) -> Vec<usize> {
+pub(super) fn first(rank: usize) -> Vec<usize> {
     invert(&last(rank))
 }
 

@@ -1,7 +1,7 @@
 //! Bias, residual and activation move into the convolution or matrix product before them.
 
 use super::rewrite::{NotFused, Rewrite};
-use crate::graph::{Conv, Node, Op, ValueId};
+use crate::graph::{Conv, Node, Op, ValueId, sum_of};
 use wpk_plan::ScalarFn;
 
 pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
@@ -25,7 +25,7 @@ pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Res
             continue;
         }
         let Some((op, own)) = cx.b.graph.op(v).map(|(op, own)| (op.clone(), own.to_vec())) else { continue };
-        let dtype = cx.b.dtype(own[0]);
+        let dtype = sum_of(cx.b.dtype(own[0]));
         let mut fused = ScalarFn::default();
         let mut operands = own;
         let extras = operands.len() - 2;

@@ -24,11 +24,16 @@ fn explicit_padding(conv: &Conv, x: &[usize], w: &[usize]) -> Option<(Vec<usize>
     if conv.transposed || conv.groups != 1 || x[rank + 1] > FEW || conv.pads.iter().any(|&p| p < 0) {
         return None;
     }
-    let (mut before, mut after) = (vec![0; rank + 2], vec![0; rank + 2]);
-    for d in 0..rank {
-        before[1 + d] = conv.pads[d] as usize;
-        let reach = (conv.out[d].max(1) - 1) * conv.strides[d] + w[2 + d].saturating_sub(1) * conv.dilations[d] + 1;
-        after[1 + d] = reach.saturating_sub(x[1 + d] + before[1 + d]);
-    }
-    Some((before, after))
+    let (before, after) = around(conv, &x[1..=rank], &w[2..]);
+    let with_ends = |list: Vec<usize>| [0].into_iter().chain(list).chain([0]).collect();
+    Some((with_ends(before), with_ends(after)))
+}
+
+/// How much a convolution reads before and after each spatial dimension.
+pub(super) fn around(conv: &Conv, x: &[usize], window: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    let after = |d: usize| {
+        let reach = (conv.out[d].max(1) - 1) * conv.strides[d] + window[d].saturating_sub(1) * conv.dilations[d] + 1;
+        reach.saturating_sub(x[d] + conv.pads[d] as usize)
+    };
+    (conv.pads.iter().map(|&p| p as usize).collect(), (0..x.len()).map(after).collect())
 }

@@ -10,6 +10,7 @@ mod epilogue;
 mod explicit_padding;
 mod fuse_maps;
 mod half;
+mod integer;
 mod layer_norm;
 mod merge_biases;
 mod merge_products;
@@ -37,6 +38,7 @@ pub const PIPELINE: &[Pass] = &[
     Pass { name: "layer_norm", rule: layer_norm::rule },
     Pass { name: "batch_norm", rule: batch_norm::rule },
     Pass { name: "attention", rule: attention::rule },
+    Pass { name: "integer", rule: integer::rule },
     Pass { name: "fuse_maps", rule: fuse_maps::rule },
     Pass { name: "channels_last", rule: channels_last::rule },
     Pass { name: "explicit_padding", rule: explicit_padding::rule },

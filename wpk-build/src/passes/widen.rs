@@ -24,7 +24,7 @@ pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Res
     }
     let mut outputs = cx.b.add(node.op.clone(), &wide)?;
     if !matches!(node.op, Op::ArgReduce { .. }) {
-        outputs[0] = cx.b.cast(outputs[0], narrow)?;
+        outputs[0] = cx.b.cast(outputs[0], cx.old.dtype(node.outputs[0]))?;
     }
     Ok(Some(outputs))
 }

@@ -103,6 +103,42 @@ impl Roles {
         Some(packed.chunks(2 * PANEL).flat_map(pair).collect())
     }
 
+    /// Bytes of a panel of sixteen columns of `i8` in quads, with the sixteen numbers before them.
+    pub fn quads_panel(&self) -> usize {
+        PANEL * (4 + self.count(&self.k()).next_multiple_of(4))
+    }
+
+    /// Bytes of the second factor in quads.
+    pub fn quads_len(&self) -> usize {
+        self.count(&self.batch).saturating_mul(self.count(&self.n).div_ceil(PANEL)).saturating_mul(self.quads_panel())
+    }
+
+    /// The second factor, of `i8`, as panels `[batch][n / 16]`: for each of sixteen columns -128 times its sum as `i32`, which makes up for
+    /// a first factor read as `u8` with 128 added, then `[k / 4][16][4]`, zero-padded. `None` where its indices need bounds.
+    pub fn quads(&self, access: &Access, data: &[u8]) -> Option<Vec<u8>> {
+        let batch = self.offsets(access, &self.batch)?;
+        let k = self.offsets(access, &self.k())?;
+        let n = self.offsets(access, &self.n)?;
+        let mut packed = Vec::with_capacity(self.quads_len());
+        for b in batch {
+            for columns in n.chunks(PANEL) {
+                let mut panel = vec![0u8; self.quads_panel() - 4 * PANEL];
+                for (j, &n) in columns.iter().enumerate() {
+                    let mut sum = 0i32;
+                    for (i, &k) in k.iter().enumerate() {
+                        let x = *data.get((access.base() + b + n + k) as usize)?;
+                        panel[i / 4 * 4 * PANEL + 4 * j + i % 4] = x;
+                        sum = sum.wrapping_add(i32::from(x as i8));
+                    }
+                    packed.extend_from_slice(&sum.wrapping_mul(-128).to_le_bytes());
+                }
+                packed.resize(packed.len() + 4 * (PANEL - columns.len()), 0);
+                packed.extend_from_slice(&panel);
+            }
+        }
+        Some(packed)
+    }
+
     /// The second factor as `[batch][n / 16][k][16]`, zero-padded; `None` where its indices need bounds.
     pub fn pack(&self, access: &Access, data: &[f32]) -> Option<Vec<f32>> {
         let batch = self.offsets(access, &self.batch)?;

@@ -2,23 +2,56 @@
 
 use super::contraction::{OUTSIDE, row_table};
 use super::epilogue::Epilogue;
-use super::isa::{Isa, isa};
+use super::isa::{Isa, dispatch, isa};
 use super::microkernel::STRIDE;
 use super::simd::Lanes;
 use super::simd::Plain;
 use super::{Args, Bound, Cx, part};
+use wpk_plan::DType;
 use wpk_plan::problem::{Contraction, PANEL};
 
 /// Rows of a tile.
 const ROWS: usize = 8;
 
-struct Channelwise {
+/// An element that is multiplied as `f32`.
+trait Element: Copy + 'static {
+    /// What stands for elements outside.
+    const ZEROS: &'static [Self; STRIDE];
+    /// Sixteen neighbours.
+    unsafe fn load<V: Lanes>(p: *const Self) -> V;
+    fn float(self) -> f32;
+}
+
+impl Element for f32 {
+    const ZEROS: &'static [Self; STRIDE] = &[0.0; STRIDE];
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(p: *const Self) -> V {
+        unsafe { V::load(p) }
+    }
+    fn float(self) -> f32 {
+        self
+    }
+}
+
+/// Sums of products of bytes are exact in `f32` up to a thousand taps.
+impl Element for i8 {
+    const ZEROS: &'static [Self; STRIDE] = &[0; STRIDE];
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(p: *const Self) -> V {
+        unsafe { V::load_bytes(p) }
+    }
+    fn float(self) -> f32 {
+        self.into()
+    }
+}
+
+struct Channelwise<E> {
     table: Vec<i32>,
     taps: usize,
     rows: usize,
     channels: usize,
     epilogue: Epilogue,
-    sums: Sums,
+    sums: Sums<E>,
 }
 
 /// For a contraction in which every loop of the second factor but the window belongs to the first too.
@@ -38,10 +71,17 @@ pub(super) fn bind(c: &Contraction) -> Option<Box<dyn Bound>> {
     }
     let table = row_table(c, &roles.m, &roles.taps)?;
     let epilogue = Epilogue::new(c, &[], &roles.m, &roles.batch)?;
-    Some(Box::new(Channelwise { table, taps, rows: roles.count(&roles.m), channels, epilogue, sums: kernel() }))
+    let rows = roles.count(&roles.m);
+    match (c.dtype, c.sum) {
+        (DType::I8, DType::I32) if taps <= 1000 => {
+            Some(Box::new(Channelwise { table, taps, rows, channels, epilogue, sums: kernel::<i8>() }))
+        }
+        (DType::F32, DType::F32) => Some(Box::new(Channelwise { table, taps, rows, channels, epilogue, sums: kernel::<f32>() })),
+        _ => None,
+    }
 }
 
-impl Bound for Channelwise {
+impl<E: Element> Bound for Channelwise<E> {
     fn scratch(&self) -> (usize, usize) {
         (0, ROWS * STRIDE * 4 + self.epilogue.scratch())
     }
@@ -58,27 +98,42 @@ impl Bound for Channelwise {
                 let (row, channel) = (unit / groups * ROWS, unit % groups * STRIDE);
                 let (height, width) = ((self.rows - row).min(ROWS), (self.channels - channel).min(STRIDE));
                 let args = arguments.get();
-                let (x, w) = (args[0].cast::<f32>().add(channel), args[1].cast::<f32>().add(channel));
+                let (x, w) = (args[0].cast::<E>().add(channel), args[1].cast::<E>().add(channel));
                 let table = &self.table[row * self.taps..(row + height) * self.taps];
                 (self.sums)(table, self.taps, x, w, self.channels, width, tile);
+                if size_of::<E>() == 1 {
+                    integers(tile, height);
+                }
                 self.epilogue.store(tile, 0, row, height, channel, width, args, scratch);
             }
         });
     }
 }
 
-type Sums = unsafe fn(&[i32], usize, *const f32, *const f32, usize, usize, *mut f32);
+dispatch! {
+    /// Sums that are integers, as such.
+    unsafe fn integers(tile: *mut f32, rows: usize) = integers_body
+}
+
+#[inline(always)]
+unsafe fn integers_body(tile: *mut f32, rows: usize) {
+    for i in 0..rows * STRIDE {
+        unsafe { tile.add(i).cast::<i32>().write(*tile.add(i) as i32) }
+    }
+}
+
+type Sums<E> = unsafe fn(&[i32], usize, *const E, *const E, usize, usize, *mut f32);
 
 /// The kernel of this machine: table, taps, input, weights, channels in all, channels here, tile. Rows and vectors at once are as many as
 /// sums fit registers.
-fn kernel() -> Sums {
+fn kernel<E: Element>() -> Sums<E> {
     macro_rules! compiled {
         ($V:ty, $rows:literal x $vectors:literal $(, $feature:literal)?) => {{
             $(#[target_feature(enable = $feature)])?
-            unsafe fn sums(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, width: usize, tile: *mut f32) {
-                unsafe { body::<$V, $rows, $vectors>(table, taps, x, w, channels, width, tile) }
+            unsafe fn sums<E: Element>(table: &[i32], taps: usize, x: *const E, w: *const E, channels: usize, width: usize, tile: *mut f32) {
+                unsafe { body::<E, $V, $rows, $vectors>(table, taps, x, w, channels, width, tile) }
             }
-            sums
+            sums::<E>
         }};
     }
     match isa() {
@@ -93,11 +148,11 @@ fn kernel() -> Sums {
 }
 
 #[inline(always)]
-unsafe fn body<V: Lanes, const R: usize, const N: usize>(
+unsafe fn body<E: Element, V: Lanes, const R: usize, const N: usize>(
     table: &[i32],
     taps: usize,
-    x: *const f32,
-    w: *const f32,
+    x: *const E,
+    w: *const E,
     channels: usize,
     width: usize,
     tile: *mut f32,
@@ -105,17 +160,17 @@ unsafe fn body<V: Lanes, const R: usize, const N: usize>(
     unsafe {
         let mut at = 0;
         while at + N * PANEL <= width {
-            columns::<V, R, N>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            columns::<E, V, R, N>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
             at += N * PANEL;
         }
         while at + PANEL <= width {
-            columns::<V, R, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            columns::<E, V, R, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
             at += PANEL;
         }
         if at < width && width >= PANEL {
             // The last vector overlaps the one before and repeats some of its sums.
             let at = width - PANEL;
-            columns::<V, R, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            columns::<E, V, R, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
         } else {
             (at..width).for_each(|at| single(table, taps, x.add(at), w.add(at), channels, tile.add(at)));
         }
@@ -124,33 +179,30 @@ unsafe fn body<V: Lanes, const R: usize, const N: usize>(
 
 /// All rows of some vectors.
 #[inline(always)]
-unsafe fn columns<V: Lanes, const R: usize, const N: usize>(
+unsafe fn columns<E: Element, V: Lanes, const R: usize, const N: usize>(
     table: &[i32],
     taps: usize,
-    x: *const f32,
-    w: *const f32,
+    x: *const E,
+    w: *const E,
     channels: usize,
     tile: *mut f32,
 ) {
     let whole = table.len() / (R * taps) * R;
     for row in (0..whole).step_by(R) {
-        unsafe { rows::<V, R, N>(&table[row * taps..], taps, x, w, channels, tile.add(row * STRIDE)) }
+        unsafe { rows::<E, V, R, N>(&table[row * taps..], taps, x, w, channels, tile.add(row * STRIDE)) }
     }
     for row in whole..table.len() / taps {
-        unsafe { rows::<V, 1, N>(&table[row * taps..], taps, x, w, channels, tile.add(row * STRIDE)) }
+        unsafe { rows::<E, V, 1, N>(&table[row * taps..], taps, x, w, channels, tile.add(row * STRIDE)) }
     }
 }
 
-/// What stands for elements outside.
-static ZEROS: [f32; STRIDE] = [0.0; STRIDE];
-
 /// Some rows of some vectors: a tap's weights are read once for all of them.
 #[inline(always)]
-unsafe fn rows<V: Lanes, const R: usize, const N: usize>(
+unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize>(
     table: &[i32],
     taps: usize,
-    x: *const f32,
-    w: *const f32,
+    x: *const E,
+    w: *const E,
     channels: usize,
     tile: *mut f32,
 ) {
@@ -159,13 +211,13 @@ unsafe fn rows<V: Lanes, const R: usize, const N: usize>(
         for tap in 0..taps {
             let mut weights = [V::splat(0.0); N];
             for j in 0..N {
-                weights[j] = V::load(w.add(tap * channels + j * PANEL));
+                weights[j] = E::load::<V>(w.add(tap * channels + j * PANEL));
             }
             for r in 0..R {
                 let offset = *table.get_unchecked(r * taps + tap);
-                let x = if offset == OUTSIDE { ZEROS.as_ptr() } else { x.wrapping_offset(offset as isize) };
+                let x = if offset == OUTSIDE { E::ZEROS.as_ptr() } else { x.wrapping_offset(offset as isize) };
                 for j in 0..N {
-                    sums[r][j] = sums[r][j].mul_add(V::load(x.add(j * PANEL)), weights[j]);
+                    sums[r][j] = sums[r][j].mul_add(E::load(x.add(j * PANEL)), weights[j]);
                 }
             }
         }
@@ -177,9 +229,9 @@ unsafe fn rows<V: Lanes, const R: usize, const N: usize>(
     }
 }
 
-unsafe fn single(table: &[i32], taps: usize, x: *const f32, w: *const f32, channels: usize, tile: *mut f32) {
+unsafe fn single<E: Element>(table: &[i32], taps: usize, x: *const E, w: *const E, channels: usize, tile: *mut f32) {
     for (r, offsets) in table.chunks_exact(taps).enumerate() {
         let terms = offsets.iter().enumerate().filter(|o| *o.1 != OUTSIDE);
-        unsafe { tile.add(r * STRIDE).write(terms.map(|(t, &o)| *x.offset(o as isize) * *w.add(t * channels)).sum()) }
+        unsafe { tile.add(r * STRIDE).write(terms.map(|(t, &o)| (*x.offset(o as isize)).float() * (*w.add(t * channels)).float()).sum()) }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::epilogue::Epilogue;
 use super::microkernel::{Kernels, PANELS, ROWS, RowPointers, STRIDE};
-use super::{Bound, Cx, Shared, channelwise, generic, pairs, part, winograd};
+use super::{Bound, Cx, Shared, channelwise, copied, generic, pairs, part, quads, winograd};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{DType, WeightLayout};
 
@@ -17,8 +17,9 @@ pub(super) const CHUNK: usize = 120;
 pub(super) const OUTSIDE: i32 = i32::MIN;
 
 pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool) -> Result<Box<dyn Bound>, String> {
-    let fast = c.dtype == DType::F32 && c.sum == DType::F32 && !c.out.view.is_empty() && !c.inner().contains(&0);
-    if fast
+    let filled = !c.out.view.is_empty() && !c.inner().contains(&0);
+    let fast = c.dtype == DType::F32 && c.sum == DType::F32 && filled;
+    if (fast || c.dtype == DType::I8 && filled)
         && layout == WeightLayout::Dense
         && let Some(bound) = channelwise::bind(c)
     {
@@ -30,10 +31,12 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool) -> Result
     {
         return Ok(bound);
     }
-    if fast
-        && layout == WeightLayout::Pairs16
-        && let Some(bound) = pairs::bind(c)
-    {
+    let form = match layout {
+        WeightLayout::Pairs16 => Some(pairs::form()),
+        WeightLayout::Quads16 => Some(quads::form()),
+        _ => None,
+    };
+    if let Some(bound) = form.filter(|_| filled).and_then(|form| copied::bind(c, form)) {
         return Ok(bound);
     }
     if let Some(bound) = fast.then(|| Product::new(c, layout)).flatten() {
@@ -156,7 +159,7 @@ impl Product {
         };
         let columns = match layout {
             WeightLayout::Panels16 => Columns::Packed,
-            WeightLayout::Columns | WeightLayout::Pairs16 => return None,
+            WeightLayout::Columns | WeightLayout::Pairs16 | WeightLayout::Quads16 => return None,
             WeightLayout::Dense => Columns::Dynamic {
                 batch: roles.offsets(&c.b, &roles.batch)?,
                 k: roles.offsets(&c.b, &roles.k())?,

@@ -1,12 +1,12 @@
 //! What is stored for a sum: bias, residual and activation while the tile is still in cache.
 
-use super::code::{Code, Register};
+use super::code::{BLOCK, Code, Register};
 use super::isa::dispatch;
 use super::map::{load, store};
 use super::math;
 use super::microkernel::STRIDE;
 use wpk_plan::problem::{Contraction, PANEL};
-use wpk_plan::{Binary, DType, Expr, ScalarFn, Unary, View};
+use wpk_plan::{Binary, DType, Expr, Unary, View};
 
 /// Elements of an operand by row and column of the product.
 pub(crate) struct Grid {
@@ -69,6 +69,8 @@ enum Kind {
 /// The end of a contraction.
 pub(crate) struct Epilogue {
     kind: Kind,
+    /// The type of the sums, of four bytes.
+    sum: DType,
     out: Grid,
     extras: Vec<Grid>,
     /// By batch: the offset of the output, then of every extra.
@@ -86,8 +88,8 @@ impl Epilogue {
             let part = View { offset: 0, ..view.transpose(batch) };
             part.offsets().zip(&mut batches).for_each(|(o, b)| b.push(o as i64));
         }
-        let kind = simple(&c.epilogue, &out, &extras).unwrap_or_else(|| Kind::General(Code::new(&c.epilogue)));
-        Some(Self { kind, out, extras, batches })
+        let kind = simple(c, &out, &extras).unwrap_or_else(|| Kind::General(Code::new(&c.epilogue)));
+        Some(Self { kind, sum: c.sum, out, extras, batches })
     }
 
     /// Bytes of scratch for one thread.
@@ -148,48 +150,58 @@ impl Epilogue {
             }
             Kind::General(code) => unsafe {
                 let registers = code.registers(scratch);
-                for r in 0..rows {
-                    self.general(code, registers, tile.add(r * STRIDE), offsets, row + r, column, columns, args);
+                // As many rows as fill the lanes of a block.
+                let at_once = (BLOCK / columns.max(1)).max(1);
+                for first in (0..rows).step_by(at_once) {
+                    let some = Rows { first: row + first, count: at_once.min(rows - first), column, n: columns };
+                    self.general(code, registers, tile.add(first * STRIDE), offsets, some, args);
                 }
             },
         }
     }
-    unsafe fn general(
-        &self,
-        code: &Code,
-        registers: &mut [Register],
-        sums: *const f32,
-        offsets: &[i64],
-        row: usize,
-        column: usize,
-        n: usize,
-        args: &[*mut u8],
-    ) {
+
+    unsafe fn general(&self, code: &Code, registers: &mut [Register], sums: *const f32, offsets: &[i64], rows: Rows, args: &[*mut u8]) {
+        let Rows { first, count, column, n } = rows;
         unsafe {
             for (i, inst) in code.function.insts.iter().enumerate() {
                 let Expr::Input(operand) = inst.expr else { continue };
-                let Some(e) = usize::from(operand).checked_sub(1) else {
-                    load(DType::F32, sums.cast(), 1, registers[i], n);
-                    continue;
-                };
-                let grid = &self.extras[e];
-                let size = grid.dtype.bytes();
-                let p = |j: usize| args[2 + e].offset(grid.at(offsets[1 + e], row, column + j) as isize * size as isize);
-                match grid.step {
-                    Ok(step) => load(grid.dtype, p(0), step as isize, registers[i], n),
-                    Err(_) => (0..n).for_each(|j| load(grid.dtype, p(j), 0, registers[i].add(j * lane(grid.dtype)), 1)),
+                let e = usize::from(operand).checked_sub(1);
+                let t = e.map_or(self.sum, |e| self.extras[e].dtype);
+                for r in 0..count {
+                    let to = registers[i].add(r * n * lane(t));
+                    let Some(e) = e else {
+                        load(t, sums.add(r * STRIDE).cast(), 1, to, n);
+                        continue;
+                    };
+                    let grid = &self.extras[e];
+                    let p = |j: usize| args[2 + e].offset(grid.at(offsets[1 + e], first + r, column + j) as isize * t.bytes() as isize);
+                    match grid.step {
+                        Ok(step) => load(t, p(0), step as isize, to, n),
+                        Err(_) => (0..n).for_each(|j| load(t, p(j), 0, to.add(j * lane(t)), 1)),
+                    }
                 }
             }
-            code.run(registers, n);
-            let result = registers[usize::from(code.function.outputs[0])];
-            let size = self.out.dtype.bytes();
-            let p = |j: usize| args[args.len() - 1].offset(self.out.at(offsets[0], row, column + j) as isize * size as isize);
-            match self.out.step {
-                Ok(step) => store(self.out.dtype, result, p(0), step as isize, n),
-                Err(_) => (0..n).for_each(|j| store(self.out.dtype, result.add(j * lane(self.out.dtype)), p(j), 0, 1)),
+            code.run(registers, count * n);
+            let (result, t) = (registers[usize::from(code.function.outputs[0])], self.out.dtype);
+            for r in 0..count {
+                let from = result.add(r * n * lane(t));
+                let p =
+                    |j: usize| args[args.len() - 1].offset(self.out.at(offsets[0], first + r, column + j) as isize * t.bytes() as isize);
+                match self.out.step {
+                    Ok(step) => store(t, from, p(0), step as isize, n),
+                    Err(_) => (0..n).for_each(|j| store(t, from.add(j * lane(t)), p(j), 0, 1)),
+                }
             }
         }
     }
+}
+
+/// Rows of a tile: the first, how many, and their columns.
+struct Rows {
+    first: usize,
+    count: usize,
+    column: usize,
+    n: usize,
 }
 
 /// Bytes of a lane.
@@ -198,8 +210,13 @@ fn lane(t: DType) -> usize {
 }
 
 /// The simple form of an epilogue, where it has one.
-fn simple(f: &ScalarFn, out: &Grid, extras: &[Grid]) -> Option<Kind> {
-    if out.dtype != DType::F32 || out.step != Ok(1) || extras.iter().any(|e| e.dtype != DType::F32 || e.step != Ok(1)) {
+fn simple(c: &Contraction, out: &Grid, extras: &[Grid]) -> Option<Kind> {
+    let f = &c.epilogue;
+    if c.sum != DType::F32
+        || out.dtype != DType::F32
+        || out.step != Ok(1)
+        || extras.iter().any(|e| e.dtype != DType::F32 || e.step != Ok(1))
+    {
         return None;
     }
     let constant = |x: u16| match f.insts[usize::from(x)].expr {

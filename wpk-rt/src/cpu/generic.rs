@@ -13,7 +13,8 @@ struct Generic {
 }
 
 pub(super) fn bind(c: &Contraction) -> Result<Box<dyn Bound>, String> {
-    if !matches!(c.dtype, DType::F32 | DType::F64 | DType::I32 | DType::I64) || c.sum != c.dtype {
+    let bytes = (c.dtype, c.sum) == (DType::I8, DType::I32);
+    if !bytes && (!matches!(c.dtype, DType::F32 | DType::F64 | DType::I32 | DType::I64) || c.sum != c.dtype) {
         return Err(format!("products of {} are not supported", c.dtype));
     }
     let points = View::dense(c.inner());
@@ -107,6 +108,7 @@ impl Generic {
             match c.dtype {
                 DType::F32 => to.cast::<f32>().write(fold!(f32, f64, 0.0, |s, x, y| s + f64::from(x) * f64::from(y)) as f32),
                 DType::F64 => to.cast::<f64>().write(fold!(f64, f64, 0.0, |s: f64, x: f64, y: f64| s + x * y)),
+                DType::I8 => to.cast::<i64>().write(c.sum.wrap(fold!(i8, i64, 0, |s: i64, x: i8, y: i8| s + i64::from(x) * i64::from(y)))),
                 DType::I32 => to.cast::<i64>().write(
                     c.sum.wrap(fold!(i32, i64, 0, |s: i64, x: i32, y: i32| s.wrapping_add(i64::from(x).wrapping_mul(i64::from(y))))),
                 ),

@@ -6,6 +6,8 @@
 /// Callers run on a machine that has the instruction set, in a function compiled for it.
 pub(crate) trait Lanes: Copy {
     unsafe fn load(p: *const f32) -> Self;
+    /// Sixteen signed bytes, converted.
+    unsafe fn load_bytes(p: *const i8) -> Self;
     unsafe fn store(self, p: *mut f32);
     unsafe fn splat(x: f32) -> Self;
     /// `self + x * y`
@@ -20,6 +22,10 @@ impl Lanes for Plain {
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
         Self(unsafe { p.cast::<[f32; 16]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(p: *const i8) -> Self {
+        Self(unsafe { p.cast::<[i8; 16]>().read_unaligned() }.map(f32::from))
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
@@ -42,8 +48,9 @@ impl Lanes for Plain {
 pub(crate) mod x86 {
     use super::Lanes;
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, _mm_loadl_epi64, _mm_loadu_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_set1_ps, _mm256_storeu_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps,
+        _mm512_storeu_ps,
     };
 
     #[derive(Clone, Copy)]
@@ -53,6 +60,10 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn load(p: *const f32) -> Self {
             Self(unsafe { _mm512_loadu_ps(p) })
+        }
+        #[inline(always)]
+        unsafe fn load_bytes(p: *const i8) -> Self {
+            Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) })
         }
         #[inline(always)]
         unsafe fn store(self, p: *mut f32) {
@@ -75,6 +86,11 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn load(p: *const f32) -> Self {
             unsafe { Self(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+        }
+        #[inline(always)]
+        unsafe fn load_bytes(p: *const i8) -> Self {
+            let eight = |p: *const i8| unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) };
+            Self(eight(p), eight(p.wrapping_add(8)))
         }
         #[inline(always)]
         unsafe fn store(self, p: *mut f32) {
@@ -107,6 +123,11 @@ pub(crate) mod arm {
         #[inline(always)]
         unsafe fn load(p: *const f32) -> Self {
             unsafe { Self([vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12))]) }
+        }
+        #[inline(always)]
+        unsafe fn load_bytes(p: *const i8) -> Self {
+            let floats = unsafe { p.cast::<[i8; 16]>().read_unaligned() }.map(f32::from);
+            unsafe { Self::load(floats.as_ptr()) }
         }
         #[inline(always)]
         unsafe fn store(self, p: *mut f32) {

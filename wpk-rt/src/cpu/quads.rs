@@ -1,0 +1,94 @@
+//! Products of bytes with sums in `i32`, by instructions that multiply and add four at a time where the machine has them. The first factor
+//! is read as unsigned, 128 more; what that adds to a sum is taken off before it begins.
+
+use super::copied::Form;
+use super::isa::dispatch;
+use super::microkernel::STRIDE;
+use wpk_plan::problem::PANEL;
+
+/// Bytes of the sums before a panel, which are as many as those of a quad of every column.
+const QUAD: usize = 4 * PANEL;
+
+/// Quads of bytes, with what this machine has for them.
+pub(super) fn form() -> Form {
+    let form = Form { from: 1, to: 1, group: 4, panel: |k| QUAD + PANEL * k.next_multiple_of(4), zero: 128, copy: shift, multiply };
+    #[cfg(target_arch = "x86_64")]
+    if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512vnni") {
+        return Form { multiply: native::multiply, ..form };
+    }
+    form
+}
+
+dispatch! {
+    unsafe fn shift(from: *const u8, n: usize, to: *mut u8) = shift_body
+}
+
+#[inline(always)]
+unsafe fn shift_body(from: *const u8, n: usize, to: *mut u8) {
+    (0..n).for_each(|i| unsafe { to.add(i).write(*from.add(i) ^ 0x80) });
+}
+
+dispatch! {
+    unsafe fn multiply(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8) = multiply_body
+}
+
+#[inline(always)]
+unsafe fn multiply_body(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8) {
+    for r in 0..rows {
+        for p in 0..panels {
+            let (a, b) = (a.wrapping_add(r * row).cast::<[u8; 4]>(), b.wrapping_add(p * panel));
+            let columns = b.wrapping_add(QUAD).cast::<[[i8; 4]; PANEL]>();
+            unsafe {
+                let mut sums = b.cast::<[i32; PANEL]>().read_unaligned();
+                for quad in 0..groups {
+                    let x = a.add(quad).read_unaligned().map(i32::from);
+                    let columns = columns.add(quad).read_unaligned();
+                    for l in 0..PANEL {
+                        for i in 0..4 {
+                            sums[l] += x[i] * i32::from(columns[l][i]);
+                        }
+                    }
+                }
+                tile.cast::<i32>().add(r * STRIDE + p * PANEL).cast::<[i32; PANEL]>().write_unaligned(sums);
+            }
+        }
+    }
+}
+
+/// With AVX512_VNNI.
+#[cfg(target_arch = "x86_64")]
+mod native {
+    use super::super::copied::sizes;
+    use super::{PANEL, QUAD, STRIDE};
+    use std::arch::x86_64::{__m512i, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_storeu_si512};
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+    unsafe fn body<const M: usize, const N: usize>(a: *const u8, row: usize, groups: usize, b: *const u8, panel: usize, tile: *mut u8) {
+        unsafe {
+            let mut sums: [[__m512i; N]; M] = [[_mm512_set1_epi32(0); N]; M];
+            for j in 0..N {
+                let first = _mm512_loadu_si512(b.add(j * panel).cast());
+                (0..M).for_each(|r| sums[r][j] = first);
+            }
+            for quad in 0..groups {
+                let mut columns = [_mm512_set1_epi32(0); N];
+                for j in 0..N {
+                    columns[j] = _mm512_loadu_si512(b.add(j * panel + QUAD + quad * QUAD).cast());
+                }
+                for r in 0..M {
+                    let x = _mm512_set1_epi32(a.add(r * row + quad * 4).cast::<i32>().read_unaligned());
+                    for j in 0..N {
+                        sums[r][j] = _mm512_dpbusd_epi32(sums[r][j], x, columns[j]);
+                    }
+                }
+            }
+            for r in 0..M {
+                for j in 0..N {
+                    _mm512_storeu_si512(tile.cast::<i32>().add(r * STRIDE + j * PANEL).cast(), sums[r][j]);
+                }
+            }
+        }
+    }
+
+    sizes!(multiply = body);
+}
