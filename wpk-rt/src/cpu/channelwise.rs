@@ -2,7 +2,7 @@
 
 use super::contraction::{OUTSIDE, row_table};
 use super::epilogue::Epilogue;
-use super::isa::{Isa, dispatch, isa};
+use super::isa::{Isa, isa};
 use super::microkernel::STRIDE;
 use super::simd::Lanes;
 use super::simd::Plain;
@@ -20,6 +20,10 @@ trait Element: Copy + 'static {
     /// Sixteen neighbours.
     unsafe fn load<V: Lanes>(p: *const Self) -> V;
     fn float(self) -> f32;
+    /// Sixteen sums in their type.
+    unsafe fn store<V: Lanes>(sums: V, p: *mut f32);
+    /// A sum in its type, as bits.
+    fn sum(x: f32) -> f32;
 }
 
 impl Element for f32 {
@@ -30,6 +34,13 @@ impl Element for f32 {
     }
     fn float(self) -> f32 {
         self
+    }
+    #[inline(always)]
+    unsafe fn store<V: Lanes>(sums: V, p: *mut f32) {
+        unsafe { sums.store(p) }
+    }
+    fn sum(x: f32) -> f32 {
+        x
     }
 }
 
@@ -42,6 +53,13 @@ impl Element for i8 {
     }
     fn float(self) -> f32 {
         self.into()
+    }
+    #[inline(always)]
+    unsafe fn store<V: Lanes>(sums: V, p: *mut f32) {
+        unsafe { sums.store_whole(p.cast()) }
+    }
+    fn sum(x: f32) -> f32 {
+        f32::from_bits(x as i32 as u32)
     }
 }
 
@@ -101,24 +119,9 @@ impl<E: Element> Bound for Channelwise<E> {
                 let (x, w) = (args[0].cast::<E>().add(channel), args[1].cast::<E>().add(channel));
                 let table = &self.table[row * self.taps..(row + height) * self.taps];
                 (self.sums)(table, self.taps, x, w, self.channels, width, tile);
-                if size_of::<E>() == 1 {
-                    integers(tile, height);
-                }
                 self.epilogue.store(tile, 0, row, height, channel, width, args, scratch);
             }
         });
-    }
-}
-
-dispatch! {
-    /// Sums that are integers, as such.
-    unsafe fn integers(tile: *mut f32, rows: usize) = integers_body
-}
-
-#[inline(always)]
-unsafe fn integers_body(tile: *mut f32, rows: usize) {
-    for i in 0..rows * STRIDE {
-        unsafe { tile.add(i).cast::<i32>().write(*tile.add(i) as i32) }
     }
 }
 
@@ -223,7 +226,7 @@ unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize>(
         }
         for r in 0..R {
             for j in 0..N {
-                sums[r][j].store(tile.add(r * STRIDE + j * PANEL));
+                E::store(sums[r][j], tile.add(r * STRIDE + j * PANEL));
             }
         }
     }
@@ -232,6 +235,9 @@ unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize>(
 unsafe fn single<E: Element>(table: &[i32], taps: usize, x: *const E, w: *const E, channels: usize, tile: *mut f32) {
     for (r, offsets) in table.chunks_exact(taps).enumerate() {
         let terms = offsets.iter().enumerate().filter(|o| *o.1 != OUTSIDE);
-        unsafe { tile.add(r * STRIDE).write(terms.map(|(t, &o)| (*x.offset(o as isize)).float() * (*w.add(t * channels)).float()).sum()) }
+        unsafe {
+            let sum = terms.map(|(t, &o)| (*x.offset(o as isize)).float() * (*w.add(t * channels)).float()).sum();
+            tile.add(r * STRIDE).write(E::sum(sum));
+        }
     }
 }

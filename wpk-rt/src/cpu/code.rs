@@ -147,7 +147,7 @@ unsafe fn select<T: Copy>(c: Register, x: Register, y: Register, to: Register, n
 macro_rules! float_functions {
     ($unary:ident, $binary:ident, $T:ty, $($special:ident => $f:expr),* $(,)?) => {
         #[inline(always)]
-        unsafe fn $unary(u: Unary, x: Register, to: Register, n: usize) {
+        pub(super) unsafe fn $unary(u: Unary, x: Register, to: Register, n: usize) {
             unsafe {
                 match u {
                     $(Unary::$special => lanes(x, to, n, $f),)*

@@ -1,10 +1,12 @@
 //! What is stored for a sum: bias, residual and activation while the tile is still in cache.
 
 use super::code::{BLOCK, Code, Register};
+use super::floats::Floats;
 use super::isa::dispatch;
 use super::map::{load, store};
 use super::math;
 use super::microkernel::STRIDE;
+use super::requantize::{Requantize, VECTORS, requantize, vectors};
 use wpk_plan::problem::{Contraction, PANEL};
 use wpk_plan::{Binary, DType, Expr, Unary, View};
 
@@ -13,6 +15,8 @@ pub(crate) struct Grid {
     dtype: DType,
     base: i64,
     rows: Vec<u32>,
+    /// Whether all rows are one.
+    vector: bool,
     /// Elements from one column to the next, or every column's offset.
     step: Result<i64, Vec<i64>>,
 }
@@ -31,8 +35,9 @@ impl Grid {
         let columns = along(columns);
         let step = columns.get(1).map_or(i64::from(columns.len() > 1 || view.strides.last() != Some(&0)), |&s| s);
         let uniform = columns.iter().enumerate().all(|(i, &o)| o == i as i64 * step);
-        let rows = along(rows).into_iter().map(u32::try_from).collect::<Result<_, _>>().ok()?;
-        Some(Self { dtype, base: view.offset as i64, rows, step: if uniform { Ok(step) } else { Err(columns) } })
+        let rows: Vec<u32> = along(rows).into_iter().map(u32::try_from).collect::<Result<_, _>>().ok()?;
+        let vector = rows.iter().all(|&r| r == 0);
+        Some(Self { dtype, base: view.offset as i64, rows, vector, step: if uniform { Ok(step) } else { Err(columns) } })
     }
 
     fn at(&self, batch: i64, row: usize, column: usize) -> i64 {
@@ -63,6 +68,10 @@ enum Kind {
         residual: Option<usize>,
         activation: Activation,
     },
+    /// Sums of bytes back to bytes.
+    Requantize(Requantize),
+    /// Other functions of bytes and sums of bytes, in `f32`.
+    Floats(Floats),
     General(Code),
 }
 
@@ -88,7 +97,13 @@ impl Epilogue {
             let part = View { offset: 0, ..view.transpose(batch) };
             part.offsets().zip(&mut batches).for_each(|(o, b)| b.push(o as i64));
         }
-        let kind = simple(c, &out, &extras).unwrap_or_else(|| Kind::General(Code::new(&c.epilogue)));
+        let kind = simple(c, &out, &extras).or_else(|| {
+            let floats = Floats::new(&c.epilogue)?;
+            let along_columns = || out.step == Ok(1) && extras.iter().all(|e| e.vector && e.step == Ok(1));
+            let requantize = floats.requantization().filter(|_| along_columns());
+            Some(requantize.map_or(Kind::Floats(floats), Kind::Requantize))
+        });
+        let kind = kind.unwrap_or_else(|| Kind::General(Code::new(&c.epilogue)));
         Some(Self { kind, sum: c.sum, out, extras, batches })
     }
 
@@ -97,6 +112,8 @@ impl Epilogue {
         match &self.kind {
             Kind::Simple { biases, .. } if biases.len() > 1 => STRIDE * 4,
             Kind::Simple { .. } => 0,
+            Kind::Requantize(_) => VECTORS * 4,
+            Kind::Floats(floats) => floats.scratch(),
             Kind::General(code) => code.scratch(),
         }
     }
@@ -148,6 +165,23 @@ impl Epilogue {
                 let (tensor, theirs) = residual.map_or((std::ptr::null(), own), |e| (base(e), &self.extras[e].rows[row..row + rows]));
                 unsafe { finish(tile, vector, tensor, theirs, *activation, to, own, columns) }
             }
+            Kind::Requantize(r) => unsafe {
+                // Vectors of `i32` and `f32` alike: elements of four bytes.
+                let input = |i: usize| {
+                    let grid = &self.extras[i - 1];
+                    args[1 + i].cast::<f32>().offset((grid.base + offsets[i]) as isize + column as isize).cast_const()
+                };
+                vectors(r, input, columns, scratch.cast());
+                let to = out.offset((self.out.base + offsets[0]) as isize + column as isize);
+                requantize(r, tile.cast(), scratch.cast::<f32>(), columns, to, &self.out.rows[row..row + rows]);
+            },
+            Kind::Floats(floats) => unsafe {
+                let at_once = (BLOCK / columns.max(1)).max(1);
+                for first in (0..rows).step_by(at_once) {
+                    let some = Rows { first: row + first, count: at_once.min(rows - first), column, n: columns };
+                    self.floats(floats, scratch, tile.add(first * STRIDE), offsets, (some, first == 0), args);
+                }
+            },
             Kind::General(code) => unsafe {
                 let registers = code.registers(scratch);
                 // As many rows as fill the lanes of a block.
@@ -157,6 +191,48 @@ impl Epilogue {
                     self.general(code, registers, tile.add(first * STRIDE), offsets, some, args);
                 }
             },
+        }
+    }
+
+    /// A block of rows; vectors along the columns stay from one block of a tile to the next.
+    unsafe fn floats(
+        &self,
+        f: &Floats,
+        scratch: *mut u8,
+        sums: *const f32,
+        offsets: &[i64],
+        (rows, begins): (Rows, bool),
+        args: &[*mut u8],
+    ) {
+        let Rows { first, count, column, n } = rows;
+        unsafe {
+            for (register, input) in f.loads() {
+                let Some(e) = input.checked_sub(1) else {
+                    (0..count).for_each(|r| f.load(register, r * n, sums.add(r * STRIDE).cast(), 1, n, scratch));
+                    continue;
+                };
+                let grid = &self.extras[e];
+                if grid.vector && !begins {
+                    continue;
+                }
+                let size = grid.dtype.bytes() as isize;
+                for r in 0..count {
+                    let p = |j: usize| args[2 + e].offset(grid.at(offsets[1 + e], first + r, column + j) as isize * size);
+                    match grid.step {
+                        Ok(step) => f.load(register, r * n, p(0), step as isize, n, scratch),
+                        Err(_) => (0..n).for_each(|j| f.load(register, r * n + j, p(j), 0, 1, scratch)),
+                    }
+                }
+            }
+            f.run(count * n, scratch);
+            let size = self.out.dtype.bytes() as isize;
+            for r in 0..count {
+                let p = |j: usize| args[args.len() - 1].offset(self.out.at(offsets[0], first + r, column + j) as isize * size);
+                match self.out.step {
+                    Ok(step) => f.store(r * n, p(0), step as isize, n, scratch),
+                    Err(_) => (0..n).for_each(|j| f.store(r * n + j, p(j), 0, 1, scratch)),
+                }
+            }
         }
     }
 
@@ -267,8 +343,7 @@ fn simple(c: &Contraction, out: &Grid, extras: &[Grid]) -> Option<Kind> {
     if rest.first() == Some(&0) {
         return None;
     }
-    let vector = |i: usize| extras[i].rows.iter().all(|&r| r == 0);
-    let (biases, residual): (Vec<usize>, Vec<usize>) = rest.iter().map(|i| i - 1).partition(|&i| vector(i));
+    let (biases, residual): (Vec<usize>, Vec<usize>) = rest.iter().map(|i| i - 1).partition(|&i| extras[i].vector);
     let distinct = rest.windows(2).all(|w| w[0] != w[1]) && residual.len() <= 1;
     distinct.then(|| Kind::Simple { biases, residual: residual.first().copied(), activation })
 }

@@ -9,6 +9,8 @@ pub(crate) trait Lanes: Copy {
     /// Sixteen signed bytes, converted.
     unsafe fn load_bytes(p: *const i8) -> Self;
     unsafe fn store(self, p: *mut f32);
+    /// As integers, which the floats must be.
+    unsafe fn store_whole(self, p: *mut i32);
     unsafe fn splat(x: f32) -> Self;
     /// `self + x * y`
     unsafe fn mul_add(self, x: Self, y: Self) -> Self;
@@ -32,6 +34,10 @@ impl Lanes for Plain {
         unsafe { p.cast::<[f32; 16]>().write_unaligned(self.0) }
     }
     #[inline(always)]
+    unsafe fn store_whole(self, p: *mut i32) {
+        unsafe { p.cast::<[i32; 16]>().write_unaligned(self.0.map(|x| x as i32)) }
+    }
+    #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Self([x; 16])
     }
@@ -48,9 +54,9 @@ impl Lanes for Plain {
 pub(crate) mod x86 {
     use super::Lanes;
     use std::arch::x86_64::{
-        __m256, __m512, _mm_loadl_epi64, _mm_loadu_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_set1_ps, _mm256_storeu_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps,
-        _mm512_storeu_ps,
+        __m256, __m512, _mm_loadl_epi64, _mm_loadu_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
+        _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_storeu_si512,
     };
 
     #[derive(Clone, Copy)]
@@ -68,6 +74,10 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn store(self, p: *mut f32) {
             unsafe { _mm512_storeu_ps(p, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn store_whole(self, p: *mut i32) {
+            unsafe { _mm512_storeu_si512(p.cast(), _mm512_cvtps_epi32(self.0)) }
         }
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
@@ -100,6 +110,13 @@ pub(crate) mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn store_whole(self, p: *mut i32) {
+            unsafe {
+                _mm256_storeu_si256(p.cast(), _mm256_cvtps_epi32(self.0));
+                _mm256_storeu_si256(p.add(8).cast(), _mm256_cvtps_epi32(self.1));
+            }
+        }
+        #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
             let v = unsafe { _mm256_set1_ps(x) };
             Self(v, v)
@@ -114,7 +131,7 @@ pub(crate) mod x86 {
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod arm {
     use super::Lanes;
-    use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32};
+    use std::arch::aarch64::{float32x4_t, vcvtq_s32_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32, vst1q_s32};
 
     #[derive(Clone, Copy)]
     pub(crate) struct Neon([float32x4_t; 4]);
@@ -133,6 +150,12 @@ pub(crate) mod arm {
         unsafe fn store(self, p: *mut f32) {
             for (i, v) in self.0.into_iter().enumerate() {
                 unsafe { vst1q_f32(p.add(4 * i), v) }
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_whole(self, p: *mut i32) {
+            for (i, v) in self.0.into_iter().enumerate() {
+                unsafe { vst1q_s32(p.add(4 * i), vcvtq_s32_f32(v)) }
             }
         }
         #[inline(always)]
