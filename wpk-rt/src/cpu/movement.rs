@@ -8,19 +8,67 @@ use wpk_plan::{DType, View};
 struct Bind {
     dtype: DType,
     parts: Vec<Walk>,
-    fill: Option<(u64, Walk)>,
+    fill: Option<u64>,
+    /// What is filled.
+    around: Vec<Walk>,
 }
 
 pub(super) fn bind(p: &Move) -> Result<Box<dyn Bound>, String> {
     let parts = p.parts.iter().filter(|part| !part.from.is_empty()).map(|part| Walk::new(&[&part.from, &part.to], true).longest_inner());
-    let zero = View { offset: 0, shape: p.out.shape.clone(), strides: vec![0; p.out.shape.len()] };
-    let fill = p.fill.filter(|_| !p.out.is_empty()).map(|bits| (pattern(p.dtype, bits), Walk::new(&[&zero, &p.out], true)));
+    let fill = p.fill.filter(|_| !p.out.is_empty()).map(|bits| pattern(p.dtype, bits));
+    let slabs = match (&p.parts[..], fill) {
+        (_, None) => vec![],
+        ([one], _) => border(&p.out, &one.to).unwrap_or_else(|| vec![p.out.clone()]),
+        _ => vec![p.out.clone()],
+    };
+    let zero = |v: &View| View { offset: 0, shape: v.shape.clone(), strides: vec![0; v.shape.len()] };
+    let around: Vec<Walk> = slabs.iter().filter(|v| !v.is_empty()).map(|v| Walk::new(&[&zero(v), v], true)).collect();
     // Copies of empty parts have no walk, so arguments are matched again when running.
     if p.parts.iter().any(|part| part.from.is_empty()) {
         let filled: Vec<Walk> = p.parts.iter().map(|part| Walk::new(&[&part.from, &part.to], false)).collect();
-        return Ok(Box::new(Bind { dtype: p.dtype, parts: filled, fill }));
+        return Ok(Box::new(Bind { dtype: p.dtype, parts: filled, fill, around }));
     }
-    Ok(Box::new(Bind { dtype: p.dtype, parts: parts.collect(), fill }))
+    Ok(Box::new(Bind { dtype: p.dtype, parts: parts.collect(), fill, around }))
+}
+
+/// What of a dense tensor is around a part of it, as boxes that do not overlap.
+fn border(out: &View, part: &View) -> Option<Vec<View>> {
+    if !out.is_dense() || part.strides != out.strides || part.is_empty() {
+        return None;
+    }
+    let mut rest = part.offset.checked_sub(out.offset)?;
+    let start: Vec<usize> = out.strides.iter().map(|&s| (rest / s as usize, rest %= s as usize).0).collect();
+    let mut boxes = vec![];
+    for d in 0..start.len() {
+        let end = start[d] + part.shape[d];
+        for (from, to) in [(0, start[d]), (end, out.shape[d])] {
+            // Dimensions before this one are within the part, those behind it whole.
+            let first: Vec<usize> = (0..start.len())
+                .map(|e| {
+                    if e < d {
+                        start[e]
+                    } else if e == d {
+                        from
+                    } else {
+                        0
+                    }
+                })
+                .collect();
+            let count: Vec<usize> = (0..start.len())
+                .map(|e| {
+                    if e < d {
+                        part.shape[e]
+                    } else if e == d {
+                        to.checked_sub(from).unwrap_or(0)
+                    } else {
+                        out.shape[e]
+                    }
+                })
+                .collect();
+            boxes.push(out.slice(&first, &vec![1; start.len()], &count));
+        }
+    }
+    Some(boxes)
 }
 
 /// The bytes of a fill value in the element type.
@@ -48,9 +96,9 @@ fn pattern(t: DType, bits: u64) -> u64 {
 impl Bound for Bind {
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
         let out = args[args.len() - 1];
-        if let Some((bits, walk)) = &self.fill {
+        if let Some(bits) = &self.fill {
             let source = Shared(std::ptr::from_ref(bits).cast_mut().cast::<u8>());
-            unsafe { copy(walk, self.dtype.bytes(), source, Shared(out), cx) }
+            self.around.iter().for_each(|walk| unsafe { copy(walk, self.dtype.bytes(), source, Shared(out), cx) });
         }
         for (walk, &from) in self.parts.iter().zip(args) {
             unsafe { copy(walk, self.dtype.bytes(), Shared(from), Shared(out), cx) }
@@ -72,6 +120,7 @@ unsafe fn copy(walk: &Walk, size: usize, from: Shared<u8>, to: Shared<u8>, cx: &
             unsafe {
                 match size {
                     _ if a == 1 && b == 1 => std::ptr::copy_nonoverlapping(f, t, inner * size),
+                    1 if a == 0 && b == 1 => std::ptr::write_bytes(t, *f, inner),
                     1 => strided::<u8>(f, t, a, b, inner),
                     2 => strided::<u16>(f, t, a, b, inner),
                     4 => strided::<u32>(f, t, a, b, inner),
