@@ -93,9 +93,11 @@ pub fn errors(
     let expected = expected(path, compiled, given)?;
     let mut worst: f64 = 0.0;
     for ((port, bytes), expected) in compiled.program.buckets[0].1.outputs.iter().zip(results).zip(&expected) {
-        let error = relative_error(&Tensor::from_bytes(port.dtype, bytes), expected);
+        let found = Tensor::from_bytes(port.dtype, bytes);
+        let error = relative_error(&found, expected);
+        let largest = (0..found.len().min(expected.len())).map(|i| (found.f(i) - expected.f(i)).abs()).fold(0.0, f64::max);
         let line = format!("output {}: relative error {error:.2e}", port.name);
-        out.item("outputs", json!({"name": port.name, "error": error}), &line);
+        out.item("outputs", json!({"name": port.name, "error": error, "largest": largest}), &line);
         worst = if error.is_nan() { f64::INFINITY } else { worst.max(error) };
     }
     Ok(worst)

@@ -65,7 +65,16 @@ fn constant(words: &[&str], line: &str) -> proto::Tensor {
     let len: i64 = dims.iter().product();
     let mut tensor = proto::Tensor { name: words[1].to_owned(), data_type: number(words[2]), dims, ..Default::default() };
     let values: Vec<f64> = match words.get(4) {
-        Some(&"random") => random(words[1].bytes().map(u64::from).sum(), len as usize),
+        Some(&"random") => {
+            let values = random(words[1].bytes().map(u64::from).sum(), len as usize);
+            // Integers of both signs, as many as bytes have; unsigned ones above zero.
+            let (scale, shift) = match words[2] {
+                "f32" | "f64" | "f16" => (1.0, 0.0),
+                kind if kind.starts_with('u') => (127.0, 128.0),
+                _ => (127.0, 0.0),
+            };
+            values.into_iter().map(|v| v * scale + shift).collect()
+        }
         _ => words[5..].iter().map(|w| w.parse().unwrap_or_else(|_| panic!("{line}"))).collect(),
     };
     match words[2] {

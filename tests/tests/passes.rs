@@ -329,3 +329,49 @@ fn two_biases_of_a_sum_become_one() {
          output y = %1",
     );
 }
+
+#[test]
+fn products_of_quantized_factors_are_sums_of_bytes() {
+    check(
+        "opset 19
+         input x u8 1x2x4x4
+         const w i8 3x2x3x3 random
+         const s f32 - = 0.5
+         const v f32 3 = 0.5 0.25 2
+         const z u8 - = 130
+         const o i8 3 = 0 0 0
+         d = DequantizeLinear(x, s, z)
+         f = DequantizeLinear(w, v, o) axis=0
+         y = Conv(d, f) pads=[1,0,1,0]
+         output y",
+        "integer",
+        "input x: u8[1, 2, 4, 4]
+         %0: i8[1, 2, 4, 4] = map i8(sub(i32($0), 128))(x)
+         %1: i8[1, 4, 4, 2] = transpose [0, 2, 3, 1](%0)
+         %2: i8[1, 6, 4, 2] = pad [0, 1, 0, 0] [0, 1, 0, 0](%1)
+         %3: i8[1, 2, 6, 4] = transpose [0, 3, 1, 2](%2)
+         %4: i32[1, 3, 4, 2] = conv stride [1, 1] pad [0, 0](%3, const i8[3, 2, 3, 3])
+         %5: i32[1, 3, 4, 2] = map add($0, $1)(%4, const i32[1, 3, 1, 1])
+         %6: f32[1, 3, 4, 2] = map f32($0)(%5)
+         %7: f32[1, 3, 4, 2] = map mul($0, $1)(%6, const f32[1, 3, 1, 1])
+         output y = %7",
+    );
+    // The scale differs along what is summed over.
+    check(
+        "opset 19
+         input x i8 2x3
+         const w i8 3x2 random
+         const s f32 - = 0.5
+         const v f32 3 = 0.5 0.25 2
+         const o i8 3 = 0 0 0
+         d = DequantizeLinear(x, s)
+         f = DequantizeLinear(w, v, o) axis=0
+         y = MatMul(d, f)
+         output y",
+        "integer",
+        "input x: i8[2, 3]
+         %0: f32[2, 3] = map mul(f32(i32($0)), 0.5)(x)
+         %1: f32[2, 2] = contract ab,bc->ac(%0, const f32[3, 2])
+         output y = %1",
+    );
+}

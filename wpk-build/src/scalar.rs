@@ -58,6 +58,7 @@ fn rewrite(f: &mut ScalarFn, expr: Expr, dtype: DType) -> Option<u16> {
     let c = |x: u16| constant(f, x);
     match expr {
         Expr::Cast(x) if f.dtype(x) == dtype => Some(x),
+        Expr::Cast(x) if dtype == DType::I8 => shifted_levels(f, x),
         Expr::Select(_, x, y) if x == y => Some(x),
         Expr::Unary(Unary::Neg, x) => unary_of(f, x, Unary::Neg),
         Expr::Unary(Unary::Not, x) => unary_of(f, x, Unary::Not),
@@ -81,6 +82,34 @@ fn rewrite(f: &mut ScalarFn, expr: Expr, dtype: DType) -> Option<u16> {
         Expr::Binary(Binary::Div, x, y) if dtype.is_float() => silu_quotient(f, x, y),
         _ => None,
     }
+}
+
+/// Levels of unsigned bytes less 128 as signed ones: `i8(u8(clamp(round(x) + z)) - 128)` moves the zero point and the bounds.
+fn shifted_levels(f: &mut ScalarFn, x: u16) -> Option<u16> {
+    let expr = |f: &ScalarFn, x: u16| f.insts[usize::from(x)].expr;
+    let Expr::Binary(Binary::Sub, levels, less) = expr(f, x) else { return None };
+    let less = constant(f, less).filter(|&c| c == 128.0)?;
+    let Expr::Cast(levels) = expr(f, levels) else { return None };
+    let Expr::Cast(bounded) = expr(f, levels) else { return None };
+    if f.dtype(levels) != DType::U8 || f.dtype(bounded) != DType::F32 {
+        return None;
+    }
+    let (inner, high) = operands(f, bounded, Binary::Min)?;
+    let (inner, low) = operands(f, inner, Binary::Max)?;
+    let (high, low) = (constant(f, high)?, constant(f, low)?);
+    let (rounded, zero) = match operands(f, inner, Binary::Add) {
+        Some((rounded, zero)) => (rounded, constant(f, zero)?),
+        None => (inner, 0.0),
+    };
+    unary_of(f, rounded, Unary::Round)?;
+    if zero.fract() != 0.0 || low < 0.0 || high > 255.0 {
+        return None;
+    }
+    let [zero, low, high] = [zero, low, high].map(|c| f.constant(c - less, DType::F32));
+    let x = f.binary(Binary::Add, rounded, zero);
+    let x = f.binary(Binary::Max, x, low);
+    let x = f.binary(Binary::Min, x, high);
+    Some(f.cast(x, DType::I8))
 }
 
 fn power_of_two(x: f64) -> bool {

@@ -2,16 +2,16 @@
 
 use super::rewrite::{NotFused, Rewrite};
 use crate::graph::{Conv, Node, Op, ValueId, sum_of};
-use wpk_plan::ScalarFn;
+use wpk_plan::{DType, ScalarFn};
 
 pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
     let Op::Map { function, shape } = &node.op else { return Ok(None) };
     if function.outputs.len() != 1 {
         return Ok(None);
     }
-    // The latest of several sums takes the others as operands.
+    // The latest of several sums takes the others as operands, rather one that is not levels yet.
     let mut sums: Vec<usize> = (0..inputs.len()).filter(|&i| is_sum(cx, inputs[i])).collect();
-    sums.sort_by_key(|&i| std::cmp::Reverse(inputs[i]));
+    sums.sort_by_key(|&i| (cx.b.dtype(inputs[i]) == DType::I8, std::cmp::Reverse(inputs[i])));
     for i in sums {
         let v = inputs[i];
         let checks = [

@@ -12,6 +12,7 @@ mod fuse_maps;
 mod half;
 mod integer;
 mod layer_norm;
+mod levels;
 mod merge_biases;
 mod merge_products;
 mod pad_channels;
@@ -43,6 +44,7 @@ pub const PIPELINE: &[Pass] = &[
     Pass { name: "channels_last", rule: channels_last::rule },
     Pass { name: "explicit_padding", rule: explicit_padding::rule },
     Pass { name: "fuse_maps_again", rule: fuse_maps::rule },
+    Pass { name: "levels", rule: levels::rule },
     Pass { name: "epilogue", rule: epilogue::rule },
     Pass { name: "merge_biases", rule: merge_biases::rule },
 ];

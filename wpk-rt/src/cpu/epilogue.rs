@@ -6,7 +6,7 @@ use super::isa::dispatch;
 use super::map::{load, store};
 use super::math;
 use super::microkernel::STRIDE;
-use super::requantize::{Requantize, VECTORS, requantize, vectors};
+use super::requantize::{Places, Requantize, Residual, VECTORS, requantize, vectors};
 use wpk_plan::problem::{Contraction, PANEL};
 use wpk_plan::{Binary, DType, Expr, Unary, View};
 
@@ -99,8 +99,12 @@ impl Epilogue {
         }
         let kind = simple(c, &out, &extras).or_else(|| {
             let floats = Floats::new(&c.epilogue)?;
-            let along_columns = || out.step == Ok(1) && extras.iter().all(|e| e.vector && e.step == Ok(1));
-            let requantize = floats.requantization().filter(|_| along_columns());
+            let requantize = floats.requantization().filter(|r| {
+                // Everything but the residual lies along the columns.
+                let residual = r.residual.map(|r| r.input - 1);
+                let vectors = extras.iter().enumerate().all(|(i, e)| (e.vector || residual == Some(i)) && e.step == Ok(1));
+                vectors && out.step == Ok(1)
+            });
             Some(requantize.map_or(Kind::Floats(floats), Kind::Requantize))
         });
         let kind = kind.unwrap_or_else(|| Kind::General(Code::new(&c.epilogue)));
@@ -172,8 +176,19 @@ impl Epilogue {
                     args[1 + i].cast::<f32>().offset((grid.base + offsets[i]) as isize + column as isize).cast_const()
                 };
                 vectors(r, input, columns, scratch.cast());
-                let to = out.offset((self.out.base + offsets[0]) as isize + column as isize);
-                requantize(r, tile.cast(), scratch.cast::<f32>(), columns, to, &self.out.rows[row..row + rows]);
+                let own = &self.out.rows[row..row + rows];
+                let mut places = Places {
+                    to: out.offset((self.out.base + offsets[0]) as isize + column as isize),
+                    rows: own,
+                    residual: std::ptr::null(),
+                    theirs: own,
+                };
+                if let Some(Residual { input, .. }) = r.residual {
+                    let grid = &self.extras[input - 1];
+                    places.residual = args[1 + input].offset((grid.base + offsets[input]) as isize + column as isize).cast();
+                    places.theirs = &grid.rows[row..row + rows];
+                }
+                requantize(r, tile.cast(), scratch.cast::<f32>(), columns, places);
             },
             Kind::Floats(floats) => unsafe {
                 let at_once = (BLOCK / columns.max(1)).max(1);

@@ -3,7 +3,7 @@
 
 use super::code::{BLOCK, Register, unary_f32};
 use super::isa::dispatch;
-use super::requantize::{Column, Requantize};
+use super::requantize::{Column, Level, Requantize, Residual};
 use wpk_plan::{Binary, DType, Expr, ScalarFn, Unary};
 
 /// One pass over a block; its result is the register of the same number.
@@ -25,14 +25,7 @@ enum Op {
     With(Binary, u16, f32),
     /// `x * y + z`
     MulAdd(u16, u16, u16),
-    /// `clamp(round(x / by) + zero, low, high)`
-    Quantize {
-        x: u16,
-        by: f32,
-        zero: f32,
-        low: f32,
-        high: f32,
-    },
+    Quantize(u16, Level),
 }
 
 /// A function ready to run on blocks.
@@ -128,7 +121,7 @@ impl Translation<'_> {
             _ => (x, 1.0),
         };
         let whole = [zero, low, high].iter().all(|x| x.fract() == 0.0);
-        whole.then_some(Op::Quantize { x: self.float(x)?, by, zero, low, high })
+        whole.then_some(Op::Quantize(self.float(x)?, Level { by, zero, low, high }))
     }
 
     /// An integer as `f32`.
@@ -165,7 +158,7 @@ impl Translation<'_> {
         let at = self.float(v)?;
         let (least, most) = dtype.int_range();
         match self.ops[usize::from(at)] {
-            Op::Quantize { low, high, .. } if low >= least as f32 && high <= most as f32 => Some(at),
+            Op::Quantize(_, Level { low, high, .. }) if low >= least as f32 && high <= most as f32 => Some(at),
             _ => None,
         }
     }
@@ -191,12 +184,46 @@ impl Floats {
 
     /// The function as the end of a sum of bytes, where it is no more: input 0 is the sum.
     pub(super) fn requantization(&self) -> Option<Requantize> {
+        if self.out == DType::F32 {
+            return None;
+        }
+        let op = |at: u16| self.ops[usize::from(at)];
+        let Op::Quantize(x, level) = op(self.result) else { return None };
+        if let Op::Binary(Binary::Add, p, q) = op(x) {
+            // Levels of the sum and of a residual, both as numbers.
+            let scaled = |at: u16| match op(at) {
+                Op::With(Binary::Mul, x, by) => (x, by),
+                _ => (at, 1.0),
+            };
+            let residual = |at: u16| match (scaled(at), op(scaled(at).0)) {
+                ((_, by), Op::Load { input, dtype: DType::I8, minus }) if input > 0 => Some((usize::from(input), (minus, by))),
+                _ => None,
+            };
+            let sum = |at: u16| {
+                let (inner, by) = scaled(at);
+                let (inner, less) = match op(inner) {
+                    Op::With(Binary::Sub, inner, less) => (inner, less),
+                    _ => (inner, 0.0),
+                };
+                Some((self.end(inner)?, (less, by)))
+            };
+            if let Some((input, own)) = residual(q).or_else(|| residual(p))
+                && let Some((end, sum)) = sum(p).or_else(|| sum(q))
+            {
+                return Some(Requantize { residual: Some(Residual { input, own, sum, level }), ..end });
+            }
+        }
+        self.end(self.result)
+    }
+
+    /// The end of a sum of bytes that a register is.
+    fn end(&self, at: u16) -> Option<Requantize> {
         let op = |at: u16| self.ops[usize::from(at)];
         let vector = |at: u16| match op(at) {
             Op::Load { input, dtype: DType::F32, .. } if input > 0 => Some(Column::Input(input.into())),
             _ => None,
         };
-        let Op::Quantize { x, by, zero, low, high } = op(self.result) else { return None };
+        let Op::Quantize(x, level) = op(at) else { return None };
         let (sum, m, b) = match op(x) {
             Op::MulAdd(sum, m, b) => (sum, vector(m)?, vector(b)?),
             Op::Binary(Binary::Mul, sum, m) => (sum, vector(m)?, Column::Const(0.0)),
@@ -220,7 +247,7 @@ impl Floats {
             },
             _ => return None,
         };
-        (self.out != DType::F32).then_some(Requantize { a, m, b, by, zero, low, high })
+        Some(Requantize { a, m, b, level, residual: None })
     }
 
     /// Bytes of scratch for all registers of one thread.
@@ -380,14 +407,9 @@ unsafe fn execute_body(op: &Op, registers: *mut f32, to: *mut f32, n: usize) {
             let (x, y, z) = (at(x), at(y), at(z));
             each!(i => *x.add(i) * *y.add(i) + *z.add(i));
         }
-        Op::Quantize { x, by, zero, low, high } => {
+        Op::Quantize(x, level) => {
             let x = at(x);
-            // What is not a number becomes the lowest level.
-            each!(i => {
-                let x = (*x.add(i) / by).round_ties_even() + zero;
-                let x = if x > low { x } else { low };
-                if x < high { x } else { high }
-            });
+            each!(i => level.of(*x.add(i)));
         }
     }
 }

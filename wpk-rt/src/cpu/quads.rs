@@ -25,7 +25,20 @@ dispatch! {
 
 #[inline(always)]
 unsafe fn shift_body(from: *const u8, n: usize, to: *mut u8) {
-    (0..n).for_each(|i| unsafe { to.add(i).write(*from.add(i) ^ 0x80) });
+    let some = |at: usize| unsafe {
+        let mut bytes = from.add(at).cast::<[u8; PANEL]>().read_unaligned();
+        for byte in &mut bytes {
+            *byte ^= 0x80;
+        }
+        to.add(at).cast::<[u8; PANEL]>().write_unaligned(bytes);
+    };
+    (0..n / PANEL).for_each(|i| some(i * PANEL));
+    match n % PANEL {
+        0 => {}
+        // The last ones overlap those before.
+        _ if n > PANEL => some(n - PANEL),
+        _ => (0..n).for_each(|i| unsafe { to.add(i).write(*from.add(i) ^ 0x80) }),
+    }
 }
 
 dispatch! {

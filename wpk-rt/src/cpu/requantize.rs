@@ -1,5 +1,5 @@
-//! The end of most sums of bytes, in one pass from the sums to memory: `clamp(round(((sum + a) * m + b) / by) + zero, low, high)` with a
-//! vector each for `a`, `m` and `b` along the columns.
+//! The end of most sums of bytes, in one pass from the sums to memory: `level((sum + a) * m + b)` with a vector each for `a`, `m` and `b` along
+//! the columns, where `level(x) = clamp(round(x / by) + zero, low, high)`; with a residual, `level((level(...) - z) * s + (residual - y) * t)`.
 
 use super::isa::dispatch;
 use super::microkernel::STRIDE;
@@ -20,10 +20,30 @@ pub(super) struct Requantize {
     pub(super) a: Option<usize>,
     pub(super) m: Column,
     pub(super) b: Column,
+    pub(super) level: Level,
+    pub(super) residual: Option<Residual>,
+}
+
+/// `clamp(round(x / by) + zero, low, high)`
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Level {
     pub(super) by: f32,
     pub(super) zero: f32,
     pub(super) low: f32,
     pub(super) high: f32,
+}
+
+/// Levels of signed bytes that are added to those of the sum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Residual {
+    /// An input by number.
+    pub(super) input: usize,
+    /// What one of its levels is less, and what then multiplies it.
+    pub(super) own: (f32, f32),
+    /// The same for the levels of the sum.
+    pub(super) sum: (f32, f32),
+    /// What is stored for both.
+    pub(super) level: Level,
 }
 
 /// Elements of the vectors of a tile.
@@ -48,45 +68,76 @@ pub(super) unsafe fn vectors(r: &Requantize, inputs: impl Fn(usize) -> *const f3
     }
 }
 
+/// Where rows begin: what is stored, and the residual.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a> {
+    pub(super) to: *mut u8,
+    pub(super) rows: &'a [u32],
+    pub(super) residual: *const i8,
+    pub(super) theirs: &'a [u32],
+}
+
 dispatch! {
     /// Rows of sums: the tile, the vectors, how many columns, where each row goes.
     ///
     /// # Safety
-    /// `sums` holds a row of [`STRIDE`] for each offset, `to` is valid for `n` bytes from every offset.
-    pub(super) unsafe fn requantize(r: &Requantize, sums: *const i32, vectors: *const f32, n: usize, to: *mut u8, rows: &[u32]) = body
+    /// `sums` holds a row of [`STRIDE`] for each offset, the places are valid for `n` bytes from every offset.
+    pub(super) unsafe fn requantize(r: &Requantize, sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>) = body
 }
 
 #[inline(always)]
-unsafe fn body(r: &Requantize, sums: *const i32, vectors: *const f32, n: usize, to: *mut u8, rows: &[u32]) {
-    for (i, &row) in rows.iter().enumerate() {
-        let (sums, to) = (sums.wrapping_add(i * STRIDE), to.wrapping_add(row as usize));
+unsafe fn body(r: &Requantize, sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>) {
+    unsafe {
+        match r.residual {
+            None => rows(sums, vectors, n, places, |x, _| r.level.of(x)),
+            Some(Residual { own, sum, level, .. }) => {
+                rows(sums, vectors, n, places, |x, y| level.of((r.level.of(x) - sum.0) * sum.1 + (y - own.0) * own.1));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn rows(sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>, f: impl Fn(f32, f32) -> f32) {
+    for (i, (&row, &theirs)) in places.rows.iter().zip(places.theirs).enumerate() {
+        let (sums, to) = (sums.wrapping_add(i * STRIDE), places.to.wrapping_add(row as usize));
+        let residual = places.residual.wrapping_add(theirs as usize);
         for at in (0..n).step_by(PANEL) {
+            let some = (n - at).min(PANEL);
             unsafe {
                 let sums = sums.add(at).cast::<[i32; PANEL]>().read_unaligned();
                 let a = vectors.add(at).cast::<[i32; PANEL]>().read_unaligned();
                 let m = vectors.add(STRIDE + at).cast::<[f32; PANEL]>().read_unaligned();
                 let b = vectors.add(2 * STRIDE + at).cast::<[f32; PANEL]>().read_unaligned();
+                let mut theirs = [0i8; PANEL];
+                if places.residual.is_null() {
+                } else if some == PANEL {
+                    theirs = residual.add(at).cast::<[i8; PANEL]>().read_unaligned();
+                } else {
+                    (0..some).for_each(|l| theirs[l] = *residual.add(at + l));
+                }
                 let mut levels = [0u8; PANEL];
                 for l in 0..PANEL {
-                    let x = sums[l].wrapping_add(a[l]) as f32 * m[l] + b[l];
-                    levels[l] = level(x, r);
+                    let x = f(sums[l].wrapping_add(a[l]) as f32 * m[l] + b[l], f32::from(theirs[l]));
+                    // SAFETY: levels are within eight bits.
+                    levels[l] = x.to_int_unchecked::<i32>() as u8;
                 }
-                if n - at >= PANEL {
+                if some == PANEL {
                     to.add(at).cast::<[u8; PANEL]>().write_unaligned(levels);
                 } else {
-                    (0..n - at).for_each(|l| to.add(at + l).write(levels[l]));
+                    (0..some).for_each(|l| to.add(at + l).write(levels[l]));
                 }
             }
         }
     }
 }
 
-/// The level of a number; what is none becomes the lowest.
-#[inline(always)]
-fn level(x: f32, r: &Requantize) -> u8 {
-    let x = (x / r.by).round_ties_even() + r.zero;
-    let x = if x > r.low { x } else { r.low };
-    let x = if x < r.high { x } else { r.high };
-    // SAFETY: bounds are within eight bits.
-    unsafe { x.to_int_unchecked::<i32>() as u8 }
+impl Level {
+    /// The level of a number; what is none becomes the lowest.
+    #[inline(always)]
+    pub(super) fn of(&self, x: f32) -> f32 {
+        let x = (x / self.by).round_ties_even() + self.zero;
+        let x = if x > self.low { x } else { self.low };
+        if x < self.high { x } else { self.high }
+    }
 }
