@@ -63,66 +63,90 @@ impl Copied {
         self.k.next_multiple_of(self.form.group) * self.form.to
     }
 
-    /// Bytes of the copied rows of a tile.
-    fn rows(&self) -> usize {
-        (ROWS * self.row()).next_multiple_of(64)
+    /// Rows that are copied at once, for all their columns: as many as stay in the second cache.
+    fn chunk(&self) -> usize {
+        let rows = AT_ONCE[self.panels() - 1];
+        (COPIES / self.row()).clamp(rows, CHUNK) / rows * rows
+    }
+
+    /// Most panels of a tile.
+    fn panels(&self) -> usize {
+        let panels = self.n.div_ceil(PANEL);
+        panels.div_ceil(panels.div_ceil(PANELS))
+    }
+
+    /// Bytes of the copied rows of a task.
+    fn copies(&self) -> usize {
+        (self.chunk().min(self.m) * self.row()).next_multiple_of(64)
     }
 }
 
+/// Bytes of copied rows that stay in the second cache beside a tile's panels.
+const COPIES: usize = 384 << 10;
+
 impl Bound for Copied {
     fn scratch(&self) -> (usize, usize) {
-        (0, self.rows() + ROWS * STRIDE * 4 + self.epilogue.scratch())
+        (0, self.copies() + ROWS * STRIDE * 4 + self.epilogue.scratch())
     }
 
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
-        let panels = self.n.div_ceil(PANEL);
-        let groups = panels.div_ceil(PANELS);
-        let rows = AT_ONCE[panels.div_ceil(groups) - 1];
-        let mut chunks = self.m.div_ceil(CHUNK / rows * rows);
+        let groups = self.n.div_ceil(PANEL).div_ceil(PANELS);
+        let rows = AT_ONCE[self.panels() - 1];
+        let mut chunks = self.m.div_ceil(self.chunk());
+        let mut parts = 1;
         let enough = if cx.pool.threads() == 1 { 1 } else { 4 * cx.pool.threads() };
-        while self.batch.len() * groups * chunks < enough && chunks * rows < self.m {
-            chunks += 1;
+        // Rows are copied once for all columns of a task; where they are few, columns are shared out, and rows copied again.
+        while self.batch.len() * chunks * parts < enough && (chunks * rows < self.m || parts < groups) {
+            if parts < groups && self.m < 2 * enough * rows {
+                parts += 1;
+            } else if chunks * rows < self.m {
+                chunks += 1;
+            } else {
+                break;
+            }
         }
         let arguments = Args(args);
-        cx.pool.run(self.batch.len() * groups * chunks, &|task, thread| unsafe {
-            let (b, chunk, group) = (task / (groups * chunks), task / groups % chunks, task % groups);
+        cx.pool.run(self.batch.len() * chunks * parts, &|task, thread| unsafe {
+            let (b, chunk, columns) = (task / (chunks * parts), task / parts % chunks, task % parts);
             let tiles = part(self.m.div_ceil(rows), chunks, chunk);
             let range = tiles.start * rows..(tiles.end * rows).min(self.m);
-            self.chunk(arguments.get(), b, range, part(panels, groups, group), cx.own(thread));
+            self.rows(arguments.get(), b, range, part(groups, parts, columns), groups, cx.own(thread));
         });
     }
 }
 
 impl Copied {
-    /// A range of rows times a range of panels.
-    unsafe fn chunk(&self, args: &[*mut u8], batch: usize, range: Range<usize>, panels: Range<usize>, own: *mut u8) {
+    /// A range of rows times some of the groups of panels.
+    unsafe fn rows(&self, args: &[*mut u8], batch: usize, range: Range<usize>, some: Range<usize>, groups: usize, own: *mut u8) {
         let Form { from, to, zero, .. } = self.form;
-        let tile = own.wrapping_add(self.rows());
+        let tile = own.wrapping_add(self.copies());
         let scratch = tile.wrapping_add(ROWS * STRIDE * 4);
         let element = |offset: i64| offset as isize * from as isize;
         let a = args[0].wrapping_offset(element(self.batch[batch])).cast_const();
-        let (all, panel) = (self.n.div_ceil(PANEL), (self.form.panel)(self.k));
-        let b = args[1].wrapping_add((batch * all + panels.start) * panel).cast_const();
-        let (width, column, depth) = (panels.len(), panels.start * PANEL, self.k / self.taps.max(1));
-        let columns = (self.n - column).min(width * PANEL);
-        let count = range.len().div_ceil(AT_ONCE[width - 1]);
-        for rows in (0..count).map(|t| part(range.len(), count, t)) {
-            let (row, height) = (range.start + rows.start, rows.len());
-            for r in 0..height {
-                let copied = own.wrapping_add(r * self.row());
-                for tap in 0..self.taps {
-                    let at = copied.wrapping_add(tap * depth * to);
-                    match self.table[(row + r) * self.taps + tap] {
-                        OUTSIDE => unsafe { std::ptr::write_bytes(at, zero, depth * to) },
-                        offset => unsafe { (self.form.copy)(a.wrapping_offset(element(offset.into())), depth, at) },
-                    }
+        let (all, panel, depth) = (self.n.div_ceil(PANEL), (self.form.panel)(self.k), self.k / self.taps.max(1));
+        for (r, row) in range.clone().enumerate() {
+            let copied = own.wrapping_add(r * self.row());
+            for tap in 0..self.taps {
+                let at = copied.wrapping_add(tap * depth * to);
+                match self.table[row * self.taps + tap] {
+                    OUTSIDE => unsafe { std::ptr::write_bytes(at, zero, depth * to) },
+                    offset => unsafe { (self.form.copy)(a.wrapping_offset(element(offset.into())), depth, at) },
                 }
-                // What is beyond the depth meets weights of zero.
-                unsafe { std::ptr::write_bytes(copied.add(self.k * to), 0, self.row() - self.k * to) }
             }
-            unsafe {
-                (self.form.multiply)(own, self.row(), self.row() / (self.form.group * to), height, b, panel, width, tile);
-                self.epilogue.store(tile.cast(), batch, row, height, column, columns, args, scratch);
+            // What is beyond the depth meets weights of zero.
+            unsafe { std::ptr::write_bytes(copied.add(self.k * to), 0, self.row() - self.k * to) }
+        }
+        for panels in some.map(|g| part(all, groups, g)) {
+            let b = args[1].wrapping_add((batch * all + panels.start) * panel).cast_const();
+            let (width, column) = (panels.len(), panels.start * PANEL);
+            let columns = (self.n - column).min(width * PANEL);
+            let count = range.len().div_ceil(AT_ONCE[width - 1]);
+            for rows in (0..count).map(|t| part(range.len(), count, t)) {
+                let (copied, height) = (own.wrapping_add(rows.start * self.row()), rows.len());
+                unsafe {
+                    (self.form.multiply)(copied, self.row(), self.row() / (self.form.group * to), height, b, panel, width, tile);
+                    self.epilogue.store(tile.cast(), batch, range.start + rows.start, height, column, columns, args, scratch);
+                }
             }
         }
     }
