@@ -178,7 +178,7 @@ impl Epilogue {
                 vectors(r, input, columns, scratch.cast());
                 let own = &self.out.rows[row..row + rows];
                 let mut places = Places {
-                    to: out.offset((self.out.base + offsets[0]) as isize + column as isize),
+                    to: out.offset(((self.out.base + offsets[0]) as isize + column as isize) * self.out.dtype.bytes() as isize),
                     rows: own,
                     residual: std::ptr::null(),
                     theirs: own,

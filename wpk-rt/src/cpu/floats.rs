@@ -184,10 +184,15 @@ impl Floats {
 
     /// The function as the end of a sum of bytes, where it is no more: input 0 is the sum.
     pub(super) fn requantization(&self) -> Option<Requantize> {
-        if self.out == DType::F32 {
-            return None;
-        }
         let op = |at: u16| self.ops[usize::from(at)];
+        if self.out == DType::F32 {
+            let Op::With(Binary::Mul, x, by) = op(self.result) else { return None };
+            let (x, less) = match op(x) {
+                Op::With(Binary::Sub, x, less) => (x, less),
+                _ => (x, 0.0),
+            };
+            return Some(Requantize { number: Some((less, by)), ..self.end(x)? });
+        }
         let Op::Quantize(x, level) = op(self.result) else { return None };
         if let Op::Binary(Binary::Add, p, q) = op(x) {
             // Levels of the sum and of a residual, both as numbers.
@@ -247,7 +252,7 @@ impl Floats {
             },
             _ => return None,
         };
-        Some(Requantize { a, m, b, level, residual: None })
+        Some(Requantize { a, m, b, level, residual: None, number: None })
     }
 
     /// Bytes of scratch for all registers of one thread.

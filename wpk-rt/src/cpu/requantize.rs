@@ -22,6 +22,8 @@ pub(super) struct Requantize {
     pub(super) b: Column,
     pub(super) level: Level,
     pub(super) residual: Option<Residual>,
+    /// What a level is less, and what then multiplies it, where numbers are stored and not levels.
+    pub(super) number: Option<(f32, f32)>,
 }
 
 /// `clamp(round(x / by) + zero, low, high)`
@@ -89,18 +91,44 @@ dispatch! {
 unsafe fn body(r: &Requantize, sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>) {
     unsafe {
         match r.residual {
-            None => rows(sums, vectors, n, places, |x, _| r.level.of(x)),
+            None => match r.number {
+                None => rows::<u8>(sums, vectors, n, places, |x, _| r.level.of(x)),
+                Some((less, by)) => rows::<f32>(sums, vectors, n, places, |x, _| (r.level.of(x) - less) * by),
+            },
             Some(Residual { own, sum, level, .. }) => {
-                rows(sums, vectors, n, places, |x, y| level.of((r.level.of(x) - sum.0) * sum.1 + (y - own.0) * own.1));
+                rows::<u8>(sums, vectors, n, places, |x, y| level.of((r.level.of(x) - sum.0) * sum.1 + (y - own.0) * own.1));
             }
         }
     }
 }
 
+/// An element that is stored.
+trait Stored: Copy + Default {
+    /// Of a level or a number.
+    ///
+    /// # Safety
+    /// A level is within eight bits.
+    unsafe fn of(x: f32) -> Self;
+}
+
+impl Stored for u8 {
+    #[inline(always)]
+    unsafe fn of(x: f32) -> Self {
+        unsafe { x.to_int_unchecked::<i32>() as u8 }
+    }
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    unsafe fn of(x: f32) -> Self {
+        x
+    }
+}
+
 #[inline(always)]
-unsafe fn rows(sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>, f: impl Fn(f32, f32) -> f32) {
+unsafe fn rows<T: Stored>(sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>, f: impl Fn(f32, f32) -> f32) {
     for (i, (&row, &theirs)) in places.rows.iter().zip(places.theirs).enumerate() {
-        let (sums, to) = (sums.wrapping_add(i * STRIDE), places.to.wrapping_add(row as usize));
+        let (sums, to) = (sums.wrapping_add(i * STRIDE), places.to.cast::<T>().wrapping_add(row as usize));
         let residual = places.residual.wrapping_add(theirs as usize);
         for at in (0..n).step_by(PANEL) {
             let some = (n - at).min(PANEL);
@@ -116,14 +144,13 @@ unsafe fn rows(sums: *const i32, vectors: *const f32, n: usize, places: Places<'
                 } else {
                     (0..some).for_each(|l| theirs[l] = *residual.add(at + l));
                 }
-                let mut levels = [0u8; PANEL];
+                let mut levels = [T::default(); PANEL];
                 for l in 0..PANEL {
                     let x = f(sums[l].wrapping_add(a[l]) as f32 * m[l] + b[l], f32::from(theirs[l]));
-                    // SAFETY: levels are within eight bits.
-                    levels[l] = x.to_int_unchecked::<i32>() as u8;
+                    levels[l] = T::of(x);
                 }
                 if some == PANEL {
-                    to.add(at).cast::<[u8; PANEL]>().write_unaligned(levels);
+                    to.add(at).cast::<[T; PANEL]>().write_unaligned(levels);
                 } else {
                     (0..some).for_each(|l| to.add(at + l).write(levels[l]));
                 }
