@@ -128,7 +128,7 @@ fn graph(precision: Precision, x: &[usize], w: &[usize], op: Op) -> Option<Graph
     let mut b = Builder::default();
     let input = b.input("x", dtype, x);
     let bytes = vec![0; w.iter().product::<usize>() * dtype.bytes()];
-    let weights = b.constant(wpk_build::Literal::dense(dtype, &w, bytes));
+    let weights = b.constant(wpk_build::Literal::dense(dtype, w, bytes));
     // What is stored has the type of the factors.
     let mut epilogue = wpk_plan::ScalarFn::default();
     let sum = epilogue.input(0, DType::F32);

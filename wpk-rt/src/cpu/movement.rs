@@ -59,7 +59,7 @@ fn border(out: &View, part: &View) -> Option<Vec<View>> {
                     if e < d {
                         part.shape[e]
                     } else if e == d {
-                        to.checked_sub(from).unwrap_or(0)
+                        to.saturating_sub(from)
                     } else {
                         out.shape[e]
                     }
