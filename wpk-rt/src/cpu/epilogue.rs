@@ -1,13 +1,12 @@
 //! What is stored for a sum: bias, residual and activation while the tile is still in cache.
 
+use super::activation::{Activation, finish};
 use super::code::{BLOCK, Code, Register};
 use super::floats::Floats;
-use super::isa::dispatch;
 use super::map::{load, store};
-use super::math;
 use super::microkernel::STRIDE;
 use super::requantize::{Places, Requantize, Residual, VECTORS, requantize, vectors};
-use wpk_plan::problem::{Contraction, PANEL};
+use wpk_plan::problem::Contraction;
 use wpk_plan::{Binary, DType, Expr, Unary, View};
 
 /// Elements of an operand by row and column of the product.
@@ -47,18 +46,6 @@ impl Grid {
         };
         self.base + batch + i64::from(self.rows[row]) + column
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Activation {
-    None,
-    Clamp(f32, f32),
-    Gelu,
-    GeluTanh,
-    Silu,
-    Sigmoid,
-    Tanh,
-    HardSwish,
 }
 
 enum Kind {
@@ -361,118 +348,4 @@ fn simple(c: &Contraction, out: &Grid, extras: &[Grid]) -> Option<Kind> {
     let (biases, residual): (Vec<usize>, Vec<usize>) = rest.iter().map(|i| i - 1).partition(|&i| extras[i].vector);
     let distinct = rest.windows(2).all(|w| w[0] != w[1]) && residual.len() <= 1;
     distinct.then(|| Kind::Simple { biases, residual: residual.first().copied(), activation })
-}
-
-dispatch! {
-    unsafe fn finish(tile: *const f32, bias: *const f32, residual: *const f32, theirs: &[u32], activation: Activation, to: *mut f32, own: &[u32], n: usize) = finish_body
-}
-
-#[inline(always)]
-unsafe fn finish_body(
-    tile: *const f32,
-    bias: *const f32,
-    residual: *const f32,
-    theirs: &[u32],
-    activation: Activation,
-    to: *mut f32,
-    own: &[u32],
-    n: usize,
-) {
-    let operands = Operands { tile, bias, residual, theirs, to, own, n };
-    // Everything that does not change within the tile is decided here, so that the loops inside have no branches.
-    unsafe {
-        match activation {
-            Activation::None => operands.apply(|x| x),
-            Activation::Clamp(low, high) => operands.apply(|x| {
-                let x = if x < low { low } else { x };
-                if x > high { high } else { x }
-            }),
-            Activation::Gelu => operands.apply(math::gelu),
-            Activation::GeluTanh => operands.apply(math::gelu_tanh),
-            Activation::Silu => operands.apply(|x| x * math::sigmoid(x)),
-            Activation::Sigmoid => operands.apply(math::sigmoid),
-            Activation::Tanh => operands.apply(math::tanh),
-            Activation::HardSwish => operands.apply(|x| x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
-        }
-    }
-}
-
-struct Operands<'a> {
-    tile: *const f32,
-    bias: *const f32,
-    residual: *const f32,
-    theirs: &'a [u32],
-    to: *mut f32,
-    own: &'a [u32],
-    n: usize,
-}
-
-impl Operands<'_> {
-    #[inline(always)]
-    unsafe fn apply(&self, f: impl Fn(f32) -> f32) {
-        unsafe {
-            match (self.bias.is_null(), self.residual.is_null()) {
-                (true, true) => self.rows::<false, false>(f),
-                (false, true) => self.rows::<true, false>(f),
-                (true, false) => self.rows::<false, true>(f),
-                (false, false) => self.rows::<true, true>(f),
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn rows<const BIAS: bool, const RESIDUAL: bool>(&self, f: impl Fn(f32) -> f32) {
-        for (r, (&own, &theirs)) in self.own.iter().zip(self.theirs).enumerate() {
-            unsafe {
-                let (sums, to) = (self.tile.add(r * STRIDE), self.to.add(own as usize));
-                let bias = self.bias;
-                let residual = self.residual.wrapping_add(theirs as usize);
-                let whole = self.n / PANEL * PANEL;
-                for at in (0..whole).step_by(PANEL) {
-                    vector::<BIAS, RESIDUAL>(
-                        sums.add(at).cast(),
-                        bias.wrapping_add(at).cast(),
-                        residual.wrapping_add(at).cast(),
-                        to.add(at).cast(),
-                        &f,
-                    );
-                }
-                for at in whole..self.n {
-                    let mut x = *sums.add(at);
-                    if BIAS {
-                        x += *bias.add(at);
-                    }
-                    if RESIDUAL {
-                        x += *residual.add(at);
-                    }
-                    to.add(at).write(f(x));
-                }
-            }
-        }
-    }
-}
-
-type Vector = [f32; PANEL];
-
-#[inline(always)]
-unsafe fn vector<const BIAS: bool, const RESIDUAL: bool>(
-    sums: *const Vector,
-    bias: *const Vector,
-    residual: *const Vector,
-    to: *mut Vector,
-    f: &impl Fn(f32) -> f32,
-) {
-    unsafe {
-        let mut lanes = sums.read_unaligned();
-        if BIAS {
-            let bias = bias.read_unaligned();
-            (0..PANEL).for_each(|i| lanes[i] += bias[i]);
-        }
-        if RESIDUAL {
-            let residual = residual.read_unaligned();
-            (0..PANEL).for_each(|i| lanes[i] += residual[i]);
-        }
-        (0..PANEL).for_each(|i| lanes[i] = f(lanes[i]));
-        to.write_unaligned(lanes);
-    }
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::undocumented_unsafe_blocks, reason = "one invariant covers them all: the plan is verified before it is bound")]
 #![allow(clippy::too_many_arguments, reason = "kernels take what registers hold")]
 
+mod activation;
 mod attention;
 mod channelwise;
 mod code;

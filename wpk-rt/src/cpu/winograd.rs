@@ -1,7 +1,9 @@
-//! Convolutions of 3 by 3 without gaps by Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray, 2016): two by two results of four by four
-//! elements by 16 products instead of 36. Images are transformed tile by tile, products by transformed weights are sums over channels for
-//! each of the 16 places, and results are transformed back before the epilogue. Its error is about that of the plain sum: halves and sums of
-//! four elements are all that is added. An infinite element makes all four results of its tile no number, those beside its window too.
+//! Convolutions of 3 by 3 without gaps by Winograd's minimal filtering (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016):
+//! F(2x2, 3x3) makes two by two results of four by four elements by 16 products instead of 36, F(4x4, 3x3) four by four of six by six by 36
+//! instead of 144. Images are transformed tile by tile, products by transformed weights are sums over channels for each place of a tile,
+//! and results are transformed back before the epilogue. The error of the small tiles is about that of the plain sum, that of the large
+//! ones, whose transforms multiply by up to 8 and divide by 24, some ten times as large. An infinite element makes all results of its tile
+//! no number, those beside its window too.
 
 use super::epilogue::Epilogue;
 use super::isa::{Isa, isa};
@@ -13,8 +15,6 @@ use std::sync::{Arc, OnceLock};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{DType, WeightLayout};
 
-/// Places of a transformed tile.
-const PLACES: usize = 16;
 /// Bytes of transformed images that a task keeps in the second cache.
 const CACHED: usize = 512 << 10;
 /// Channels below which transforming costs more than it saves.
@@ -22,6 +22,8 @@ const LEAST: usize = 32;
 
 struct Winograd {
     kernels: Kernels,
+    /// Results of a tile in each dimension.
+    size: usize,
     /// Images, result rows and columns.
     images: usize,
     out: [usize; 2],
@@ -66,10 +68,14 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout) -> Option<Box<dyn Boun
         _ => return None,
     };
     let epilogue = Epilogue::new(c, &[], &roles.m, &roles.n)?;
+    let out = [c.space[*p], c.space[*q]];
+    let cost = |size: usize| estimate(size, roles.count(others), out, channels, columns);
+    let size = if cost(4) < cost(2) { 4 } else { 2 };
     Some(Box::new(Winograd {
         kernels: Kernels::get(),
+        size,
         images: roles.count(others),
-        out: [c.space[*p], c.space[*q]],
+        out,
         base: c.a.offset as i64,
         strides: [image, rows.0, across.0],
         extents: [rows.1, across.1],
@@ -78,27 +84,49 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout) -> Option<Box<dyn Boun
         columns,
         epilogue,
         weights: OnceLock::new(),
-        transforms: transforms(),
+        transforms: if size == 4 { transforms::<6, 4>() } else { transforms::<4, 2>() },
     }))
 }
 
+/// Nanoseconds on one core with wide vectors: products, or reading the transformed weights where that takes longer, and the transforms.
+fn estimate(size: usize, images: usize, out: [usize; 2], channels: usize, columns: usize) -> f64 {
+    let places = (size + 2) * (size + 2);
+    let tiles = images * out[0].div_ceil(size) * out[1].div_ceil(size);
+    let weights = places * channels * columns;
+    let products = (tiles * weights) as f64 / 110.0;
+    products.max((4 * weights) as f64 / 14.0) + (tiles * places * (channels + columns)) as f64 / 6.0
+}
+
+/// What a filter's taps are multiplied by, for results of two and of four.
+const FILTERS: [&[[f32; 3]]; 2] = [
+    &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
+    &[
+        [1.0 / 4.0, 0.0, 0.0],
+        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+        [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+        [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+        [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+        [0.0, 0.0, 1.0],
+    ],
+];
+
 /// Panels of weights as plain products have them, transformed: `[place][panel][channel][16]`.
-unsafe fn transformed(weights: *const f32, channels: usize, panels: usize) -> Vec<f32> {
-    const G: [[f32; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
-    let size = panels * channels * PANEL;
-    let mut all = vec![0.0; PLACES * size];
+unsafe fn transformed(weights: *const f32, size: usize, channels: usize, panels: usize) -> Vec<f32> {
+    let g = FILTERS[usize::from(size == 4)];
+    let stride = panels * channels * PANEL;
+    let mut all = vec![0.0; g.len() * g.len() * stride];
     for panel in 0..panels {
         for channel in 0..channels {
             let at = |tap: usize| unsafe { *weights.add(((panel * 9 + tap) * channels + channel) * PANEL).cast::<[f32; PANEL]>() };
             let taps: [[f32; PANEL]; 9] = std::array::from_fn(at);
-            for i in 0..4 {
+            for (i, down) in g.iter().enumerate() {
                 let row: [[f32; PANEL]; 3] = std::array::from_fn(|s| {
-                    std::array::from_fn(|l| G[i][0] * taps[s][l] + G[i][1] * taps[3 + s][l] + G[i][2] * taps[6 + s][l])
+                    std::array::from_fn(|l| down[0] * taps[s][l] + down[1] * taps[3 + s][l] + down[2] * taps[6 + s][l])
                 });
-                for j in 0..4 {
-                    let to = (4 * i + j) * size + (panel * channels + channel) * PANEL;
+                for (j, across) in g.iter().enumerate() {
+                    let to = (g.len() * i + j) * stride + (panel * channels + channel) * PANEL;
                     for l in 0..PANEL {
-                        all[to + l] = G[j][0] * row[0][l] + G[j][1] * row[1][l] + G[j][2] * row[2][l];
+                        all[to + l] = across[0] * row[0][l] + across[1] * row[1][l] + across[2] * row[2][l];
                     }
                 }
             }
@@ -108,27 +136,33 @@ unsafe fn transformed(weights: *const f32, channels: usize, panels: usize) -> Ve
 }
 
 impl Winograd {
+    /// Places of a transformed tile.
+    fn places(&self) -> usize {
+        (self.size + 2) * (self.size + 2)
+    }
+
     /// Tiles of a result's row, and rows of tiles of all images.
     fn tiles(&self) -> (usize, usize) {
-        (self.out[1].div_ceil(2), self.images * self.out[0].div_ceil(2))
+        (self.out[1].div_ceil(self.size), self.images * self.out[0].div_ceil(self.size))
     }
 
     /// Rows of tiles that a task takes at most.
     fn block(&self) -> usize {
-        let tiles = CACHED / (PLACES * 4 * self.channels);
+        let tiles = CACHED / (self.places() * 4 * self.channels);
         (tiles / self.tiles().0).clamp(1, self.tiles().1)
     }
 
-    /// Floats of a task's transformed images, of its products, and of two rows of results.
+    /// Floats of a task's transformed images, of its products, and of the results of a row of tiles.
     fn own(&self) -> [usize; 3] {
         let (across, _) = self.tiles();
         let tiles = self.block() * across;
-        [PLACES * tiles * self.channels, PLACES * (tiles + ROWS) * STRIDE, 4 * across * STRIDE]
+        let places = self.places();
+        [places * tiles * self.channels, places * (tiles + ROWS) * STRIDE, self.size * self.size * across * STRIDE]
     }
 
     fn weights(&self, args: &[*mut u8]) -> &Arc<Vec<f32>> {
         let panels = self.columns.div_ceil(PANEL);
-        self.weights.get_or_init(|| Arc::new(unsafe { transformed(args[1].cast::<f32>().cast_const(), self.channels, panels) }))
+        self.weights.get_or_init(|| Arc::new(unsafe { transformed(args[1].cast::<f32>().cast_const(), self.size, self.channels, panels) }))
     }
 }
 
@@ -141,7 +175,8 @@ impl Bound for Winograd {
         if args[1].is_null() {
             return;
         }
-        let weights = known.entry(args[1] as usize).or_insert_with(|| self.weights(args).clone());
+        // Sections begin at multiples of 64, so that a tile's size makes another key.
+        let weights = known.entry(args[1] as usize + self.size).or_insert_with(|| self.weights(args).clone());
         let _ = self.weights.set(weights.clone());
     }
 
@@ -169,13 +204,13 @@ impl Winograd {
         let (v, m) = (own, own.wrapping_add(images));
         let y = m.wrapping_add(products);
         let scratch = y.wrapping_add(self.own()[2]).cast::<u8>();
-        let (tiles, down) = (rows.len() * across, self.out[0].div_ceil(2));
+        let (tiles, down) = (rows.len() * across, self.out[0].div_ceil(self.size));
         let x = args[0].cast::<f32>().wrapping_offset(self.base as isize).cast_const();
         for (i, row) in rows.clone().enumerate() {
-            let (image, first) = (row / down, 2 * (row % down) as i64 - self.before[0]);
+            let (image, first) = (row / down, (self.size * (row % down)) as i64 - self.before[0]);
             let x = x.wrapping_offset((image as i64 * self.strides[0]) as isize);
             for t in 0..across {
-                let corner = [first, 2 * t as i64 - self.before[1]];
+                let corner = [first, (self.size * t) as i64 - self.before[1]];
                 let to = v.wrapping_add((i * across + t) * self.channels);
                 unsafe { (self.transforms.image)(self, x, corner, to, tiles * self.channels) };
             }
@@ -188,7 +223,7 @@ impl Winograd {
             let (width, column) = (group.len(), group.start * PANEL);
             let columns = (self.columns - column).min(width * PANEL);
             let count = tiles.div_ceil(self.kernels.rows(width));
-            for place in 0..PLACES {
+            for place in 0..self.places() {
                 let b = weights[place * size + group.start * self.channels * PANEL..].as_ptr();
                 for t in (0..count).map(|t| part(tiles, count, t)) {
                     let from = v.wrapping_add((place * tiles + t.start) * self.channels);
@@ -200,10 +235,10 @@ impl Winograd {
             }
             for (i, row) in rows.clone().enumerate() {
                 unsafe { (self.transforms.result)(m.wrapping_add(i * across * STRIDE), tiles * STRIDE, across, width, y) };
-                let (image, first) = (row / down, 2 * (row % down));
-                for dy in 0..(self.out[0] - first).min(2) {
+                let (image, first) = (row / down, self.size * (row % down));
+                for dy in 0..(self.out[0] - first).min(self.size) {
                     let pixel = (image * self.out[0] + first + dy) * self.out[1];
-                    let y = y.wrapping_add(dy * 2 * across * STRIDE);
+                    let y = y.wrapping_add(dy * self.size * across * STRIDE);
                     unsafe { self.epilogue.store(y, 0, pixel, self.out[1], column, columns, args, scratch) };
                 }
             }
@@ -213,24 +248,25 @@ impl Winograd {
 
 /// The transforms, compiled for this machine.
 struct Transforms {
-    /// Of a tile's four by four elements from a corner on: to the first place of its channels, and elements from one place to the next.
+    /// Of a tile's elements from a corner on: to the first place of its channels, and elements from one place to the next.
     image: unsafe fn(&Winograd, *const f32, [i64; 2], *mut f32, usize),
-    /// Of products to two rows of results: first place, elements between places, tiles, panels, results.
+    /// Of products to the results of a row of tiles: first place, elements between places, tiles, panels, results.
     result: unsafe fn(*const f32, usize, usize, usize, *mut f32),
 }
 
-fn transforms() -> Transforms {
+/// For tiles of `N` by `N` elements and `R` by `R` results.
+fn transforms<const N: usize, const R: usize>() -> Transforms {
     macro_rules! compiled {
         ($V:ty $(, $feature:literal)?) => {{
             $(#[target_feature(enable = $feature)])?
-            unsafe fn image(w: &Winograd, x: *const f32, corner: [i64; 2], to: *mut f32, place: usize) {
-                unsafe { image_body::<$V>(w, x, corner, to, place) }
+            unsafe fn image<const N: usize>(w: &Winograd, x: *const f32, corner: [i64; 2], to: *mut f32, place: usize) {
+                unsafe { image_body::<$V, N>(w, x, corner, to, place) }
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn result(m: *const f32, place: usize, tiles: usize, panels: usize, y: *mut f32) {
-                unsafe { result_body::<$V>(m, place, tiles, panels, y) }
+            unsafe fn result<const N: usize, const R: usize>(m: *const f32, place: usize, tiles: usize, panels: usize, y: *mut f32) {
+                unsafe { result_body::<$V, N, R>(m, place, tiles, panels, y) }
             }
-            Transforms { image, result }
+            Transforms { image: image::<N>, result: result::<N, R> }
         }};
     }
     match isa() {
@@ -244,49 +280,82 @@ fn transforms() -> Transforms {
     }
 }
 
-/// `[a - c, b + c, c - b, b - d]`
+/// The transform of elements in one dimension, of four for two results and of six for four.
 #[inline(always)]
-unsafe fn four<V: Lanes>([a, b, c, d]: [V; 4]) -> [V; 4] {
+unsafe fn elements<V: Lanes, const N: usize>(d: [V; N]) -> [V; N] {
     unsafe {
-        let (one, minus) = (V::splat(1.0), V::splat(-1.0));
-        [a.mul_add(c, minus), b.mul_add(c, one), c.mul_add(b, minus), b.mul_add(d, minus)]
+        let (one, minus, four) = (V::splat(1.0), V::splat(-1.0), V::splat(-4.0));
+        let mut t = d;
+        if N == 4 {
+            t[0] = d[0].mul_add(d[2], minus);
+            t[1] = d[1].mul_add(d[2], one);
+            t[2] = d[2].mul_add(d[1], minus);
+            t[3] = d[1].mul_add(d[3], minus);
+        } else {
+            let (a, b) = (d[4].mul_add(d[2], four), d[3].mul_add(d[1], four));
+            let (c, e) = (d[4].mul_add(d[2], minus), d[3].mul_add(d[1], minus));
+            let (two, less, five) = (V::splat(2.0), V::splat(-2.0), V::splat(-5.0));
+            t[0] = d[4].mul_add(d[2], five).mul_add(d[0], V::splat(4.0));
+            t[1] = a.mul_add(b, one);
+            t[2] = a.mul_add(b, minus);
+            t[3] = c.mul_add(e, two);
+            t[4] = c.mul_add(e, less);
+            t[5] = d[5].mul_add(d[3], five).mul_add(d[1], V::splat(4.0));
+        }
+        t
     }
 }
 
-/// `[a + b + c, b - c - d]`
+/// The transform of products in one dimension.
 #[inline(always)]
-unsafe fn two<V: Lanes>([a, b, c, d]: [V; 4]) -> [V; 2] {
+unsafe fn results<V: Lanes, const N: usize, const R: usize>(m: [V; N]) -> [V; R] {
     unsafe {
         let (one, minus) = (V::splat(1.0), V::splat(-1.0));
-        [a.mul_add(b, one).mul_add(c, one), b.mul_add(c, minus).mul_add(d, minus)]
+        let mut y = [m[0]; R];
+        let (s, d) = (m[1].mul_add(m[2], one), m[1].mul_add(m[2], minus));
+        if R == 2 {
+            y[0] = m[0].mul_add(s, one);
+            y[1] = d.mul_add(m[3], minus);
+        } else {
+            let (u, v) = (m[3].mul_add(m[4], one), m[3].mul_add(m[4], minus));
+            y[0] = m[0].mul_add(s, one).mul_add(u, one);
+            y[1] = d.mul_add(v, V::splat(2.0));
+            y[2] = s.mul_add(u, V::splat(4.0));
+            y[3] = d.mul_add(v, V::splat(8.0)).mul_add(m[5], one);
+        }
+        y
     }
 }
 
 #[inline(always)]
-unsafe fn image_body<V: Lanes>(w: &Winograd, x: *const f32, corner: [i64; 2], to: *mut f32, place: usize) {
+unsafe fn image_body<V: Lanes, const N: usize>(w: &Winograd, x: *const f32, corner: [i64; 2], to: *mut f32, place: usize) {
     let inside = |i: usize, j: usize| {
         let at = [corner[0] + i as i64, corner[1] + j as i64];
         let inside = (0..w.extents[0]).contains(&at[0]) && (0..w.extents[1]).contains(&at[1]);
         inside.then(|| x.wrapping_offset((at[0] * w.strides[1] + at[1] * w.strides[2]) as isize))
     };
-    let elements: [[Option<*const f32>; 4]; 4] = std::array::from_fn(|i| std::array::from_fn(|j| inside(i, j)));
+    let places: [[Option<*const f32>; N]; N] = std::array::from_fn(|i| std::array::from_fn(|j| inside(i, j)));
     for channel in (0..w.channels).step_by(PANEL) {
         unsafe {
             let zero = V::splat(0.0);
-            let mut rows = [[zero; 4]; 4];
-            for i in 0..4 {
-                let mut d = [zero; 4];
-                for j in 0..4 {
-                    if let Some(p) = elements[i][j] {
+            let mut rows = [[zero; N]; N];
+            for i in 0..N {
+                let mut d = [zero; N];
+                for j in 0..N {
+                    if let Some(p) = places[i][j] {
                         d[j] = V::load(p.add(channel));
                     }
                 }
-                rows[i] = four(d);
+                rows[i] = elements(d);
             }
-            for j in 0..4 {
-                let column = four([rows[0][j], rows[1][j], rows[2][j], rows[3][j]]);
-                for i in 0..4 {
-                    column[i].store(to.add((4 * i + j) * place + channel));
+            for j in 0..N {
+                let mut column = [zero; N];
+                for i in 0..N {
+                    column[i] = rows[i][j];
+                }
+                let column = elements(column);
+                for i in 0..N {
+                    column[i].store(to.add((N * i + j) * place + channel));
                 }
             }
         }
@@ -294,20 +363,27 @@ unsafe fn image_body<V: Lanes>(w: &Winograd, x: *const f32, corner: [i64; 2], to
 }
 
 #[inline(always)]
-unsafe fn result_body<V: Lanes>(m: *const f32, place: usize, tiles: usize, panels: usize, y: *mut f32) {
+unsafe fn result_body<V: Lanes, const N: usize, const R: usize>(m: *const f32, place: usize, tiles: usize, panels: usize, y: *mut f32) {
     for t in 0..tiles {
         for column in (0..panels * PANEL).step_by(PANEL) {
             unsafe {
-                let at = |i: usize, j: usize| V::load(m.add((4 * i + j) * place + t * STRIDE + column));
                 let zero = V::splat(0.0);
-                let mut rows = [[zero; 2]; 4];
-                for i in 0..4 {
-                    rows[i] = two([at(i, 0), at(i, 1), at(i, 2), at(i, 3)]);
+                let mut rows = [[zero; R]; N];
+                for i in 0..N {
+                    let mut products = [zero; N];
+                    for j in 0..N {
+                        products[j] = V::load(m.add((N * i + j) * place + t * STRIDE + column));
+                    }
+                    rows[i] = results(products);
                 }
-                for dx in 0..2 {
-                    let down = two([rows[0][dx], rows[1][dx], rows[2][dx], rows[3][dx]]);
+                for dx in 0..R {
+                    let mut down = [zero; N];
+                    for i in 0..N {
+                        down[i] = rows[i][dx];
+                    }
+                    let down: [V; R] = results(down);
                     for (dy, value) in down.into_iter().enumerate() {
-                        value.store(y.add((dy * 2 * tiles + 2 * t + dx) * STRIDE + column));
+                        value.store(y.add((dy * R * tiles + R * t + dx) * STRIDE + column));
                     }
                 }
             }
