@@ -87,13 +87,20 @@ dispatch! {
 /// Lanes of a running sum or maximum.
 const LANES: usize = 16;
 
+/// A number unknown to the compiler, which would else gather the lanes of sixteen groups at a time.
+#[inline(always)]
+fn opaque(i: usize) -> usize {
+    std::hint::black_box(i)
+}
+
 #[inline(always)]
 unsafe fn fold(x: *const f32, n: usize, start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [start; LANES];
     let whole = n / LANES * LANES;
     for i in (0..whole).step_by(LANES) {
-        for (l, lane) in lanes.iter_mut().enumerate() {
-            *lane = f(*lane, unsafe { *x.add(i + l) });
+        let group = unsafe { x.add(opaque(i)).cast::<[f32; LANES]>().read_unaligned() };
+        for l in 0..LANES {
+            lanes[l] = f(lanes[l], group[l]);
         }
     }
     for i in whole..n {
@@ -114,6 +121,7 @@ unsafe fn fold(x: *const f32, n: usize, start: f32, f: impl Fn(f32, f32) -> f32)
 unsafe fn each(x: *const f32, y: *mut f32, n: usize, f: impl Fn(f32) -> f32) {
     let whole = n / LANES * LANES;
     for i in (0..whole).step_by(LANES) {
+        let i = opaque(i);
         unsafe {
             let mut lanes = x.add(i).cast::<[f32; LANES]>().read_unaligned();
             (0..LANES).for_each(|l| lanes[l] = f(lanes[l]));
