@@ -186,7 +186,8 @@ fn quantized_convolutions() {
                 "opset 19\ninput x f32 1x{c}x{h}x{w}\n{weights}\nconst s f32 - = 0.0078\nconst z {kind} - = {zero}\nconst t f32 - = 0.31
                 q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\nf = DequantizeLinear(w, sw, zw) axis=0
                 c = Conv(d, f) pads=[1,1,1,1]\nr = Relu(c)\nqc = QuantizeLinear(r, t, z)\ndc = DequantizeLinear(qc, t, z)
-                a = Add(dc, d)\ny = QuantizeLinear(a, t, z)\noutput y"
+                a = Add(dc, d)\ny = QuantizeLinear(a, t, z)\noutput y
+                p = MaxPool(d) kernel_shape=[2,3] pads=[1,1,0,1]\nv = QuantizeLinear(p, s, z)\noutput v"
             ),
             seed,
         );

@@ -375,3 +375,21 @@ fn products_of_quantized_factors_are_sums_of_bytes() {
          output y = %1",
     );
 }
+
+#[test]
+fn the_largest_of_quantized_numbers_is_that_of_levels() {
+    check(
+        "opset 19
+         input x i8 1x2x4x4
+         const s f32 - = 0.5
+         const z i8 - = 3
+         d = DequantizeLinear(x, s, z)
+         y = MaxPool(d) kernel_shape=[2,2] strides=[2,2]
+         output y",
+        "integer",
+        "input x: i8[1, 2, 4, 4]
+         %0: i8[1, 2, 2, 2] = window max [1, 1, 2, 2] stride [1, 1, 2, 2] pad [0, 0, 0, 0](x)
+         %1: f32[1, 2, 2, 2] = map mul(f32(sub(i32($0), 3)), 0.5)(%0)
+         output y = %1",
+    );
+}

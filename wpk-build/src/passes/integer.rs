@@ -5,13 +5,17 @@ use super::channels_last::{first, last};
 use super::explicit_padding::around;
 use super::rewrite::Rewrite;
 use crate::graph::{Conv, Literal, Node, Op, ValueId};
-use crate::quantized::{activation, weights};
+use crate::quantized::{Activation, activation, weights};
+use wpk_plan::problem::WindowKind;
 use wpk_plan::{Binary, DType};
 
 /// Most products of bytes whose sum certainly fits 32 bits.
 const DEPTH: usize = 1 << 16;
 
 pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
+    if let Op::Window { kind: WindowKind::Max, indices: false, .. } = &node.op {
+        return pooled(cx, node, inputs[0]);
+    }
     let [x, w] = *inputs else { return Ok(None) };
     let (Some(a), Some(b)) = (activation(&cx.b.graph, x), weights(&cx.b.graph, w)) else { return Ok(None) };
     // The loops of the weights, and of the result.
@@ -55,6 +59,19 @@ pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Res
     }
     cx.merge_origin(node, x);
     Ok(Some(vec![y]))
+}
+
+/// The largest of some numbers is that of the largest level.
+fn pooled(cx: &mut Rewrite<'_>, node: &Node, x: ValueId) -> Result<Option<Vec<ValueId>>, String> {
+    let Some(Activation { levels, scale: Some(scale), .. }) = activation(&cx.b.graph, x) else { return Ok(None) };
+    let Some((Op::Map { function, .. }, _)) = cx.b.graph.op(x) else { return Ok(None) };
+    if scale <= 0.0 {
+        return Ok(None);
+    }
+    let function = function.clone();
+    let levels = cx.b.one(node.op.clone(), &[levels])?;
+    let shape = cx.b.shape(levels);
+    cx.b.add(Op::Map { function, shape }, &[levels]).map(Some)
 }
 
 /// Where each element of a tensor with loops `own` belongs in one that has extent 1 along the loops of `out` that it lacks.

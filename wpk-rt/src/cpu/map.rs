@@ -1,6 +1,7 @@
 //! Maps: a scalar function over strided operands, block by block.
 
 use super::code::{BLOCK, Code, Register};
+use super::floats::Floats;
 use super::{Args, Bound, Cx, part};
 use wpk_plan::Walk;
 use wpk_plan::minifloat::Format;
@@ -10,6 +11,8 @@ use wpk_plan::{DType, Expr};
 
 struct Bind {
     code: Code,
+    /// The function where it is one of bytes, in `f32`.
+    floats: Option<Floats>,
     walk: Walk,
     /// Element types of inputs, then outputs.
     types: Vec<DType>,
@@ -29,6 +32,7 @@ pub(super) fn bind(p: &Map) -> Result<Box<dyn Bound>, String> {
         insts.iter().enumerate().filter_map(|(i, s)| if let Expr::Index(d) = s.expr { Some((i, usize::from(d))) } else { None }).collect();
     Ok(Box::new(Bind {
         code: Code::new(&p.function),
+        floats: Floats::new(&p.function),
         walk: Walk::new(&views, indices.is_empty()),
         types: operands().map(|o| o.dtype).collect(),
         inputs: p.inputs.len(),
@@ -39,7 +43,7 @@ pub(super) fn bind(p: &Map) -> Result<Box<dyn Bound>, String> {
 
 impl Bound for Bind {
     fn scratch(&self) -> (usize, usize) {
-        (0, self.code.scratch())
+        (0, self.floats.as_ref().map_or(0, Floats::scratch).max(self.code.scratch()))
     }
 
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
@@ -66,6 +70,15 @@ impl Bind {
             let at = self.walk.row(operand, row) + start as i64 * self.walk.step(operand);
             args.0[operand].wrapping_offset(at as isize * self.types[operand].bytes() as isize)
         };
+        if let Some(floats) = &self.floats {
+            return unsafe {
+                for (register, input) in floats.loads() {
+                    floats.load(register, 0, pointer(input), self.walk.step(input) as isize, n, own);
+                }
+                floats.run(n, own);
+                floats.store(0, pointer(self.inputs), self.walk.step(self.inputs) as isize, n, own);
+            };
+        }
         unsafe {
             for (operand, inst) in self.reads.iter().enumerate().filter_map(|(o, i)| Some((o, (*i)?))) {
                 let (p, t, step) = (pointer(operand), self.types[operand], self.walk.step(operand));

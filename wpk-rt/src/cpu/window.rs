@@ -20,13 +20,14 @@ pub(super) fn bind(p: &Window) -> Result<Box<dyn Bound>, String> {
     if rank > RANK || rank == 0 {
         return Err(format!("pooling over {rank} dimensions is not supported"));
     }
-    if !matches!(p.input.dtype, DType::F32 | DType::F64 | DType::I64 | DType::I32) {
+    if !matches!(p.input.dtype, DType::F32 | DType::F64 | DType::I64 | DType::I32 | DType::I8) {
         return Err(format!("pooling of {} is not supported", p.input.dtype));
     }
     let last = p.dims[rank - 1];
     let alone = last.size == 1 && last.stride == 1 && last.pad == 0 && p.output.view.shape[rank - 1] == p.input.view.shape[rank - 1];
     let together = [&p.input.view, &p.output.view].iter().all(|v| v.strides[rank - 1] == 1);
-    let vectors = alone && together && p.indices.is_none() && p.input.dtype == DType::F32;
+    let bytes = p.input.dtype == DType::I8 && p.kind == WindowKind::Max;
+    let vectors = alone && together && p.indices.is_none() && (p.input.dtype == DType::F32 || bytes);
     Ok(Box::new(Bind { dense: View::dense(&p.input.view.shape).strides, p: p.clone(), vectors }))
 }
 
@@ -49,6 +50,10 @@ impl Bound for Bind {
                 let place = |v: &View| v.strides.iter().zip(point).fold(v.offset as i64, |at, (s, p)| at + s * p as i64) as isize;
                 let o = place(&self.p.output.view);
                 unsafe {
+                    if self.vectors && self.p.input.dtype == DType::I8 {
+                        largest(self, &point, from.get().cast(), to.get().cast::<i8>().offset(o), shape[rank]);
+                        continue;
+                    }
                     if self.vectors {
                         vector(self, &point, from.get().cast(), to.get().cast::<f32>().offset(o), shape[rank]);
                         continue;
@@ -56,6 +61,7 @@ impl Bound for Bind {
                     let at = match self.p.input.dtype {
                         DType::F32 => self.element::<f32>(&point, from.get().cast(), to.get().cast::<f32>().offset(o), f32::NEG_INFINITY),
                         DType::F64 => self.element::<f64>(&point, from.get().cast(), to.get().cast::<f64>().offset(o), f64::NEG_INFINITY),
+                        DType::I8 => self.element::<i8>(&point, from.get().cast(), to.get().cast::<i8>().offset(o), i8::MIN),
                         DType::I32 => self.element::<i32>(&point, from.get().cast(), to.get().cast::<i32>().offset(o), i32::MIN),
                         _ => self.element::<i64>(&point, from.get().cast(), to.get().cast::<i64>().offset(o), i64::MIN),
                     };
@@ -143,7 +149,7 @@ macro_rules! numbers {
         }
     )*};
 }
-numbers!(f32: |x| x.is_nan(), f64: |x| x.is_nan(), i32: |_| false, i64: |_| false);
+numbers!(f32: |x| x.is_nan(), f64: |x| x.is_nan(), i8: |_| false, i32: |_| false, i64: |_| false);
 
 dispatch! {
     unsafe fn vector(b: &Bind, point: &[usize; RANK], x: *const f32, to: *mut f32, n: usize) = vector_body
@@ -175,5 +181,34 @@ fn accumulate(lanes: &mut [f32; 64], p: *const f32, width: usize, max: bool) {
     for (l, lane) in lanes[..width].iter_mut().enumerate() {
         let v = unsafe { *p.add(l) };
         *lane = if max { if v > *lane || v.is_nan() { v } else { *lane } } else { *lane + v };
+    }
+}
+
+dispatch! {
+    /// The largest bytes.
+    unsafe fn largest(b: &Bind, point: &[usize; RANK], x: *const i8, to: *mut i8, n: usize) = largest_body
+}
+
+#[inline(always)]
+unsafe fn largest_body(b: &Bind, point: &[usize; RANK], x: *const i8, to: *mut i8, n: usize) {
+    const LANES: usize = 64;
+    for start in (0..n).step_by(LANES) {
+        let width = (n - start).min(LANES);
+        let mut lanes = [i8::MIN; LANES];
+        b.taps(point, |at, _| {
+            let p = x.wrapping_offset(at).wrapping_add(start);
+            let mut bytes = [i8::MIN; LANES];
+            unsafe {
+                if width == LANES {
+                    bytes = p.cast::<[i8; LANES]>().read_unaligned();
+                } else {
+                    std::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), width);
+                }
+            }
+            for l in 0..LANES {
+                lanes[l] = lanes[l].max(bytes[l]);
+            }
+        });
+        unsafe { std::ptr::copy_nonoverlapping(lanes.as_ptr(), to.add(start), width) }
     }
 }
