@@ -4,7 +4,7 @@
 use crate::graph::{Graph, Literal, Op, ValueId};
 use crate::scalar::constant;
 use std::sync::Arc;
-use wpk_plan::{Binary, DType, Expr, ScalarFn};
+use wpk_plan::{Binary, DType, Expr, ScalarFn, View};
 
 /// The bytes that a constant was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,17 @@ pub struct Quantized {
     pub levels: Literal,
     /// What they are multiplied by, broadcast to that shape; nothing for integers.
     pub scale: Option<Literal>,
+}
+
+impl Quantized {
+    /// The constant itself, where it is one of `f32`.
+    pub fn numbers(&self) -> Option<Literal> {
+        let scale = self.scale.as_ref().filter(|s| s.dtype == DType::F32)?;
+        let by = View::dense(&scale.shape).broadcast(&self.levels.shape)?;
+        let scales: Vec<f32> = scale.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let numbers = self.levels.bytes.iter().zip(by.offsets()).flat_map(|(&x, at)| (f32::from(x as i8) * scales[at]).to_le_bytes());
+        Some(Literal::dense(DType::F32, &self.levels.shape, numbers.collect::<Vec<u8>>()))
+    }
 }
 
 /// The levels behind a value that is computed when the model runs.
@@ -116,7 +127,7 @@ pub fn weights(g: &Graph, v: ValueId) -> Option<Arc<Quantized>> {
     if let Some(literal) = g.literal(v) {
         return literal.quantized.clone().filter(|q| q.levels.shape == literal.shape);
     }
-    // Large ones are not folded.
+    // Large integers are not folded.
     let (Op::Map { function, shape }, inputs) = g.op(v)? else { return None };
     of_constants(function, &inputs.iter().map(|&i| g.literal(i)).collect::<Option<Vec<_>>>()?, shape)
 }

@@ -80,11 +80,17 @@ impl Builder {
         }
         let constants: Option<Vec<&Literal>> = inputs.iter().map(|&i| self.graph.literal(i)).collect();
         if let Some(constants) = constants {
+            let quantized = quantized(&op, &constants, &results[0].1);
+            let numbers = quantized.as_ref().filter(|_| matches!(op, Op::Map { .. })).and_then(|q| q.numbers());
             let bytes: usize =
                 constants.iter().map(|c| c.bytes.len()).chain(results.iter().map(|(t, s)| t.bytes() * s.iter().product::<usize>())).sum();
-            if eval::operations(&op, &types, &results) + (bytes as u64) < FOLD_LIMIT {
-                let quantized = quantized(&op, &constants, &results[0].1);
-                let mut folded = eval::fold(&op, &constants, &results);
+            let folded = match numbers {
+                Some(numbers) => Some(vec![numbers]),
+                None => {
+                    (eval::operations(&op, &types, &results) + (bytes as u64) < FOLD_LIMIT).then(|| eval::fold(&op, &constants, &results))
+                }
+            };
+            if let Some(mut folded) = folded {
                 folded[0].quantized = quantized;
                 let ids: Vec<ValueId> = folded.into_iter().map(|literal| self.constant(literal)).collect();
                 self.known.insert(key, ids.clone());
