@@ -69,6 +69,8 @@ const BATCH: usize = 16;
 const PATIENCE: usize = 2;
 /// Rounds of compiling and tuning: a measured plan may prefer another cover, with problems of its own.
 const ROUNDS: usize = 3;
+/// The part of the time that is kept for measuring whole plans.
+const WHOLE: f64 = 0.15;
 /// The fastest that are measured again, in another order and for longer.
 const FINALISTS: usize = 5;
 
@@ -152,8 +154,10 @@ pub struct Tuner<'a> {
     pub worker: Worker,
     /// The device's name.
     pub device: String,
+    /// When time is up for single problems.
+    end: Instant,
     /// When time is up.
-    pub end: Instant,
+    pub last: Instant,
     cold: bool,
     logs: Option<PathBuf>,
 }
@@ -167,8 +171,9 @@ impl<'a> Tuner<'a> {
         let mut worker = Worker::new(arguments, limits);
         let device = worker.device()?;
         let logs = user_folder(|name| std::env::var(name).ok()).map(|f| f.with_file_name("log"));
-        let end = Instant::now() + Duration::from_secs_f64(args.budget);
-        Ok(Self { args, worker, device, end, cold: false, logs })
+        let (now, budget) = (Instant::now(), Duration::from_secs_f64(args.budget));
+        let (end, last) = (now + budget.mul_f64(1.0 - WHOLE), now + budget);
+        Ok(Self { args, worker, device, end, last, cold: false, logs })
     }
 
     /// Keeps other measurements off the GPU until it is dropped.

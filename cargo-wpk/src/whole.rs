@@ -2,11 +2,13 @@
 //! finalists that single measurements cannot tell apart, are decided by the time of the plan.
 
 use crate::tune::{TuneArgs, Tuner};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
-use wpk_build::records::{Key, PlanFile, Record, Records};
+use wpk_build::records::{Key, PlanFile, Record, Records, Timed};
 use wpk_build::{Compiled, Model};
 use wpk_kernels::arch::Arch;
+use wpk_kernels::family::spaces;
 
 /// How much slower than the best a finalist may have been by itself.
 const CLOSE: f64 = 1.04;
@@ -14,8 +16,6 @@ const CLOSE: f64 = 1.04;
 const GAIN: f64 = 0.995;
 /// How much slower than the chosen cover another may be estimated.
 const NEAR: f64 = 1.25;
-/// Finalists that are tried.
-const TRIALS: usize = 8;
 
 /// Nanoseconds of a model's first GPU plan.
 fn total(tuner: &mut Tuner<'_>, compiled: &Compiled, folder: &Path) -> Result<f64, String> {
@@ -61,39 +61,72 @@ pub fn decide(args: &TuneArgs, tuner: &mut Tuner<'_>, compiled: &mut Compiled) -
     Ok(Some((heuristic, best)))
 }
 
-/// Tries the second of records whose first two are close, those that take longest first, while there is time.
+/// Tries other schedules of the plan's records while there is time, those that take longest first: one that was hardly slower by itself, and
+/// the estimate's choice, since in a plan neighbours overlap and share the second cache.
 fn finalists(
     args: &TuneArgs,
     tuner: &mut Tuner<'_>,
     (model, folder): (&Model, &Path),
     mut best: f64,
 ) -> Result<f64, Box<dyn std::error::Error>> {
+    let counts = counts(&model.build()?);
     let records = Records::open(std::slice::from_ref(&args.out));
-    let mut close: Vec<&Record> = records.iter().filter(|r| r.best.len() > 1 && r.best[1].ns < CLOSE * r.best[0].ns).collect();
-    close.sort_by(|a, b| b.best[0].ns.total_cmp(&a.best[0].ns));
-    for record in close.into_iter().take(TRIALS) {
-        if Instant::now() >= tuner.end {
-            break;
-        }
-        let Some(other) = exchanged(tuner, record)? else { continue };
-        other.0.write(&args.out)?;
-        if let Some(cubin) = &other.1 {
-            other.0.write_cubin(&args.out, cubin)?;
-        }
-        match total(tuner, &model.build()?, folder) {
-            Ok(ns) if ns < GAIN * best => best = ns,
-            _ => drop(record.write(&args.out)?),
+    let time = |r: &Record| counts.get(r.key()).map(|&n| n as f64 * r.best[0].ns);
+    let mut used: Vec<(f64, &Record)> = records.iter().filter_map(|r| Some((time(r)?, r))).collect();
+    used.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for (_, record) in used {
+        let mut current = record.clone();
+        for other in others(record) {
+            if Instant::now() >= tuner.last {
+                return Ok(best);
+            }
+            let Some((other, cubin)) = exchanged(tuner, record, other)? else { continue };
+            other.write(&args.out)?;
+            if let Some(cubin) = &cubin {
+                other.write_cubin(&args.out, cubin)?;
+            }
+            match total(tuner, &model.build()?, folder) {
+                Ok(ns) if ns < GAIN * best => (best, current) = (ns, other),
+                _ => drop(current.write(&args.out)?),
+            }
         }
     }
     Ok(best)
 }
 
-/// A record with its second first, and what its fastest schedule is then compiled to.
-fn exchanged(tuner: &mut Tuner<'_>, record: &Record) -> Result<Option<(Record, Option<wpk_plan::Cubin>)>, String> {
+/// How often each problem of the GPU plans occurs, by its key.
+fn counts(compiled: &Compiled) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for gpu in &compiled.program.gpus {
+        let Some(arch) = Arch::named(&gpu.arch) else { continue };
+        for step in gpu.plans.iter().flat_map(|p| p.body.steps()) {
+            *counts.entry(Key::new(step.kernel.problem(), step.kernel.layout(), arch).hex()).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
+/// Which of a record's candidates are worth a whole plan: the second where it is close, and the estimate's choice.
+fn others(record: &Record) -> Vec<usize> {
+    let close = record.best.get(1).filter(|t| t.ns < CLOSE * record.best[0].ns).map(|_| 1);
+    let estimated = || {
+        let (target, layout, problem) = Key::parts(record.key())?;
+        let all = spaces(&problem, layout, Arch::named(&target)?);
+        let least = all.iter().flat_map(|s| s.all().into_iter().map(move |c| (s, c))).min_by(|a, b| a.1.cost.total_cmp(&b.1.cost))?;
+        let choice = Timed::schedule(least.0.family, least.0.params, &least.1.values, 0.0);
+        record.best.iter().position(|t| t.family == choice.family && t.schedule == choice.schedule)
+    };
+    let mut others: Vec<usize> = close.into_iter().chain(estimated()).filter(|&k| k > 0).collect();
+    others.dedup();
+    others
+}
+
+/// A record with another candidate first, and what its fastest schedule is then compiled to.
+fn exchanged(tuner: &mut Tuner<'_>, record: &Record, first: usize) -> Result<Option<(Record, Option<wpk_plan::Cubin>)>, String> {
     let Some((target, layout, problem)) = Key::parts(record.key()) else { return Ok(None) };
     let Some(arch) = Arch::named(&target) else { return Ok(None) };
     let mut other = record.clone();
-    other.best.swap(0, 1);
+    other.best[..=first].rotate_right(1);
     other.seal(&problem, layout, arch)?;
     if other.ptx == record.ptx {
         return Ok(Some((other, None)));
