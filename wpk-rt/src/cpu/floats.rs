@@ -116,10 +116,23 @@ impl Translation<'_> {
             _ => (inner, 0.0),
         };
         let Expr::Unary(Unary::Round, x) = self.expr(rounded) else { return None };
-        let (x, by) = match self.expr(x) {
+        let (mut x, by) = match self.expr(x) {
             Expr::Binary(Binary::Div, x, by) => (x, self.constant(by)?),
             _ => (x, 1.0),
         };
+        let (mut low, mut high) = (low, high);
+        // Rounding keeps the order: bounds before it, as of activations, are bounds of levels.
+        while by > 0.0
+            && let Expr::Binary(b @ (Binary::Max | Binary::Min), inner, bound) = self.expr(x)
+            && let Some(bound) = self.constant(bound)
+        {
+            let level = (bound / by).round_ties_even() + zero;
+            (low, high) = if b == Binary::Max { (low.max(level), high) } else { (low, high.min(level)) };
+            x = inner;
+        }
+        if low > high {
+            return None;
+        }
         let whole = [zero, low, high].iter().all(|x| x.fract() == 0.0);
         whole.then_some(Op::Quantize(self.float(x)?, Level { by, zero, low, high }))
     }
