@@ -477,3 +477,25 @@ fn sums_with_two_biases_and_a_residual() {
         );
     }
 }
+
+/// Batches whose first results are large are computed image by image up to where they get small, or images meet.
+#[test]
+fn images_apart() {
+    for (seed, rest) in [
+        "y = GlobalAveragePool(p)",
+        "m = ReduceMean(p, axes) axes=[2,3] keepdims=0\nconst axes i64 2 = 2 3\ny = MatMul(m, v)\nconst v f32 2x5 random",
+        "s = Softmax(p) axis=0\ny = ReduceSum(s)",
+        "a = Add(p, q)\nconst q f32 3x2x1x1 random\ny = ReduceMax(a)",
+    ]
+    .iter()
+    .enumerate()
+    {
+        check(
+            &format!(
+                "opset 17\ninput x f32 3x2x512x512\nconst w f32 2x2x1x1 random\nconst b f32 2 random\nc = Conv(x, w, b)\nr = Relu(c)
+                t = Add(r, x)\np = MaxPool(t) kernel_shape=[8,8] strides=[8,8]\n{rest}\noutput y"
+            ),
+            seed as u64,
+        );
+    }
+}

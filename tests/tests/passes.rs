@@ -2,7 +2,7 @@
 
 use wpk_build::import::{Options, import};
 use wpk_build::onnx::parse;
-use wpk_build::passes::{PIPELINE, apply};
+use wpk_build::passes::{Optimized, PIPELINE, apply, by_image};
 use wpk_tests::text;
 
 /// Runs every pass up to the named one and compares the graph's text.
@@ -392,4 +392,44 @@ fn the_largest_of_quantized_numbers_is_that_of_levels() {
          %1: f32[1, 2, 2, 2] = map mul(f32(sub(i32($0), 3)), 0.5)(%0)
          output y = %1",
     );
+}
+
+/// The text of a graph image by image, or of the graph as it is.
+#[track_caller]
+fn check_apart(model: &str, expected: &str) {
+    let source = parse(text::bytes(model)).expect("the model is read");
+    let graph = import(&source, &Options::default()).expect("the model is imported");
+    let apart = by_image(Optimized { graph, remarks: vec![] }).expect("the graph is whole").graph.to_string();
+    let normal = |s: &str| s.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n");
+    assert_eq!(normal(&apart), normal(expected), "\nfound:\n{apart}");
+}
+
+#[test]
+fn large_results_are_computed_image_by_image() {
+    check_apart(
+        "input x f32 2x1x1024x1024
+         const w f32 1x1x1x1 = 3
+         c = Conv(x, w)
+         p = MaxPool(c) kernel_shape=[64,64] strides=[64,64]
+         y = Softmax(p) axis=3
+         output y",
+        "input x: f32[2, 1, 1024, 1024]
+         %0: f32[1, 1, 1024, 1024] = slice from [0, 0, 0, 0] by [1, 1, 1, 1](x)
+         %1: f32[1, 1, 1024, 1024] = conv stride [1, 1] pad [0, 0](%0, 3:f32)
+         %2: f32[1, 1, 16, 16] = window max [1, 1, 64, 64] stride [1, 1, 64, 64] pad [0, 0, 0, 0](%1)
+         %3: f32[1, 1, 1024, 1024] = slice from [1, 0, 0, 0] by [1, 1, 1, 1](x)
+         %4: f32[1, 1, 1024, 1024] = conv stride [1, 1] pad [0, 0](%3, 3:f32)
+         %5: f32[1, 1, 16, 16] = window max [1, 1, 64, 64] stride [1, 1, 64, 64] pad [0, 0, 0, 0](%4)
+         %6: f32[2, 1, 16, 16] = concat axis 0(%2, %5)
+         %7: f32[2, 1, 16, 16] = softmax(%6)
+         output y = %7",
+    );
+    // Images meet in the first step, or results are small.
+    for model in
+        ["input x f32 2x1x1024x1024\ny = ReduceSum(x, a) keepdims=1\nconst a i64 1 = 0\noutput y", "input x f32 2x4\ny = Relu(x)\noutput y"]
+    {
+        let source = parse(text::bytes(model)).expect("the model is read");
+        let whole = import(&source, &Options::default()).expect("the model is imported").to_string();
+        check_apart(model, &whole);
+    }
 }

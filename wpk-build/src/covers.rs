@@ -44,7 +44,7 @@ pub fn choose(common: &Optimized) -> Result<(Optimized, Vec<Choice>), Diags> {
     let mut choices: Vec<Choice> = vec![];
     let mut known: Vec<String> = vec![];
     for cover in COVERS.iter().filter(|c| !c.gpu) {
-        let optimized = passes::cover(common, cover.without)?;
+        let optimized = passes::by_image(passes::cover(common, cover.without)?)?;
         // A pass that found nothing to do makes no alternative.
         let text = optimized.graph.to_string();
         if known.contains(&text) {

@@ -5,6 +5,7 @@
 
 mod attention;
 mod batch_norm;
+mod by_image;
 mod channels_last;
 mod epilogue;
 mod explicit_padding;
@@ -87,6 +88,20 @@ pub fn cover(common: &Optimized, without: &[&str]) -> Result<Optimized, Diags> {
     let mut optimized = common.clone();
     for pass in PIPELINE.iter().skip_while(|p| p.name != FIRST_CHOICE).filter(|p| !without.contains(&p.name)) {
         optimized.graph = apply(pass, &optimized.graph, &[], &mut optimized.remarks)?;
+    }
+    Ok(optimized)
+}
+
+/// The first part of a batch image by image, where that keeps it in the caches.
+pub fn by_image(mut optimized: Optimized) -> Result<Optimized, Diags> {
+    let bug = |what: String| {
+        Diags::from(Diag::new(format!("images apart: {what}")).help("this is a bug in wpk: please report it with the model"))
+    };
+    if let Some(graph) = by_image::by_image(&optimized.graph).map_err(bug)? {
+        match graph.verify() {
+            faults if faults.is_empty() => optimized.graph = graph,
+            faults => return Err(bug(faults.join("; "))),
+        }
     }
     Ok(optimized)
 }
