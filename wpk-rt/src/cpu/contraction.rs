@@ -301,6 +301,11 @@ impl Product {
                 let tile = if self.blocks.len() > 1 { tiles.wrapping_add(t * ROWS * STRIDE) } else { tiles };
                 unsafe {
                     let step = self.point(a, row, height, block, pointers, gathered);
+                    let whole = self.blocks.len() == 1 && columns == width * PANEL;
+                    if whole && let Some(to) = self.epilogue.direct(batch, row, column, arguments.args) {
+                        self.kernels.direct(height, width)(pointers, block.taps, block.depth, step, b.add(k * PANEL), self.k * PANEL, to);
+                        continue;
+                    }
                     let kernel = self.kernels.kernel(height, width);
                     kernel(pointers, block.taps, block.depth, step, b.add(k * PANEL), self.k * PANEL, tile, i > 0);
                     if last {

@@ -4,7 +4,7 @@ use super::activation::{Activation, finish};
 use super::code::{BLOCK, Code, Register};
 use super::floats::Floats;
 use super::map::{load, store};
-use super::microkernel::STRIDE;
+use super::microkernel::{Direct, STRIDE};
 use super::requantize::{Places, Requantize, Residual, VECTORS, requantize, vectors};
 use wpk_plan::problem::Contraction;
 use wpk_plan::{Binary, DType, Expr, Unary, View};
@@ -107,6 +107,27 @@ impl Epilogue {
             Kind::Floats(floats) => floats.scratch(),
             Kind::General(code) => code.scratch(),
         }
+    }
+
+    /// What a kernel needs to store sums at once, for whole panels of columns: where a vector and bounds are all there is.
+    ///
+    /// # Safety
+    /// As for [`Epilogue::store`].
+    pub(crate) unsafe fn direct(&self, batch: usize, row: usize, column: usize, args: &[*mut u8]) -> Option<Direct> {
+        let Kind::Simple { biases, residual: None, activation } = &self.kind else { return None };
+        let bounds = match *activation {
+            Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
+            Activation::Clamp(low, high) => (low, high),
+            _ => return None,
+        };
+        let offsets = &self.batches[batch];
+        let place = |arg: usize, offset: i64| args[arg].cast::<f32>().wrapping_offset(offset as isize + column as isize);
+        let bias = match biases[..] {
+            [] => std::ptr::null(),
+            [e] => place(2 + e, self.extras[e].base + offsets[1 + e]).cast_const(),
+            _ => return None,
+        };
+        Some(Direct { bias, bounds, to: place(args.len() - 1, self.out.base + offsets[0]), rows: self.out.rows[row..].as_ptr() })
     }
 
     /// Stores a tile of sums: `rows` rows from `row` on, columns from `column` on.

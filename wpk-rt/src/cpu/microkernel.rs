@@ -20,6 +20,19 @@ pub(crate) type RowPointers = [*const f32; ROWS];
 /// panels, elements between panels, the tile of stride [`STRIDE`], and whether to add to it.
 pub(crate) type MicroKernel = unsafe fn(*const RowPointers, usize, usize, usize, *const f32, usize, *mut f32, bool);
 
+/// What becomes of sums that go to memory at once: a vector added where it is not null, bounds, where the first row's columns begin, and where
+/// rows do from there.
+#[derive(Clone, Copy)]
+pub(crate) struct Direct {
+    pub(crate) bias: *const f32,
+    pub(crate) bounds: (f32, f32),
+    pub(crate) to: *mut f32,
+    pub(crate) rows: *const u32,
+}
+
+/// The same sums, stored as [`Direct`] tells; the arguments before it are those of a [`MicroKernel`].
+pub(crate) type DirectKernel = unsafe fn(*const RowPointers, usize, usize, usize, *const f32, usize, Direct);
+
 #[inline(always)]
 unsafe fn body<V: Lanes, const M: usize, const N: usize>(
     runs: *const RowPointers,
@@ -40,6 +53,54 @@ unsafe fn body<V: Lanes, const M: usize, const N: usize>(
                 }
             }
         }
+        let sums = products(sums, runs, count, depth, step, b, panel);
+        for r in 0..M {
+            for j in 0..N {
+                sums[r][j].store(tile.add(r * STRIDE + j * PANEL));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn direct<V: Lanes, const M: usize, const N: usize>(
+    runs: *const RowPointers,
+    count: usize,
+    depth: usize,
+    step: usize,
+    b: *const f32,
+    panel: usize,
+    to: Direct,
+) {
+    unsafe {
+        let mut sums = [[V::splat(0.0); N]; M];
+        for j in 0..N {
+            let first = if to.bias.is_null() { V::splat(0.0) } else { V::load(to.bias.add(j * PANEL)) };
+            (0..M).for_each(|r| sums[r][j] = first);
+        }
+        let sums = products(sums, runs, count, depth, step, b, panel);
+        let (low, high) = (V::splat(to.bounds.0), V::splat(to.bounds.1));
+        for r in 0..M {
+            let row = to.to.add(*to.rows.add(r) as usize);
+            for j in 0..N {
+                sums[r][j].clamp(low, high).store(row.add(j * PANEL));
+            }
+        }
+    }
+}
+
+/// Sums with the products of all runs added.
+#[inline(always)]
+unsafe fn products<V: Lanes, const M: usize, const N: usize>(
+    mut sums: [[V; N]; M],
+    runs: *const RowPointers,
+    count: usize,
+    depth: usize,
+    step: usize,
+    b: *const f32,
+    panel: usize,
+) -> [[V; N]; M] {
+    unsafe {
         let mut b = b;
         for run in 0..count {
             let rows = &*runs.add(run);
@@ -61,24 +122,24 @@ unsafe fn body<V: Lanes, const M: usize, const N: usize>(
                 at += step;
             }
         }
-        for r in 0..M {
-            for j in 0..N {
-                sums[r][j].store(tile.add(r * STRIDE + j * PANEL));
-            }
-        }
     }
+    sums
 }
 
 /// Compiles the kernel for one instruction set and lists it by rows and panels.
 macro_rules! table {
     ($name:ident, $V:ty, $features:literal, $([$($m:literal),*] x $n:literal),*) => {
-        fn $name(m: usize, n: usize) -> Option<MicroKernel> {
+        fn $name(m: usize, n: usize) -> Option<(MicroKernel, DirectKernel)> {
             #[target_feature(enable = $features)]
             unsafe fn kernel<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
                 unsafe { body::<$V, M, N>(r, c, d, s, b, p, t, a) }
             }
+            #[target_feature(enable = $features)]
+            unsafe fn at_once<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: Direct) {
+                unsafe { direct::<$V, M, N>(r, c, d, s, b, p, t) }
+            }
             match (m, n) {
-                $($(($m, $n) => Some(kernel::<$m, $n> as MicroKernel),)*)*
+                $($(($m, $n) => Some((kernel::<$m, $n> as MicroKernel, at_once::<$m, $n> as DirectKernel)),)*)*
                 _ => None,
             }
         }
@@ -93,15 +154,18 @@ table!(avx2, super::simd::x86::Avx2, "avx2,fma", [1, 2, 3, 4, 5, 6] x 1);
 #[cfg(target_arch = "aarch64")]
 table!(neon, super::simd::arm::Neon, "neon", [1, 2, 3, 4, 5, 6] x 1);
 
-fn portable(m: usize, n: usize) -> Option<MicroKernel> {
+fn portable(m: usize, n: usize) -> Option<(MicroKernel, DirectKernel)> {
     unsafe fn kernel<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
         unsafe { body::<Plain, M, 1>(r, c, d, s, b, p, t, a) }
     }
+    unsafe fn at_once<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: Direct) {
+        unsafe { direct::<Plain, M, 1>(r, c, d, s, b, p, t) }
+    }
     match (m, n) {
-        (1, 1) => Some(kernel::<1>),
-        (2, 1) => Some(kernel::<2>),
-        (3, 1) => Some(kernel::<3>),
-        (4, 1) => Some(kernel::<4>),
+        (1, 1) => Some((kernel::<1>, at_once::<1>)),
+        (2, 1) => Some((kernel::<2>, at_once::<2>)),
+        (3, 1) => Some((kernel::<3>, at_once::<3>)),
+        (4, 1) => Some((kernel::<4>, at_once::<4>)),
         _ => None,
     }
 }
@@ -109,7 +173,7 @@ fn portable(m: usize, n: usize) -> Option<MicroKernel> {
 /// The kernels of this machine.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
-    find: fn(usize, usize) -> Option<MicroKernel>,
+    find: fn(usize, usize) -> Option<(MicroKernel, DirectKernel)>,
     /// Most panels of a tile.
     pub(crate) panels: usize,
     rows: [usize; PANELS],
@@ -138,6 +202,12 @@ impl Kernels {
     pub(crate) fn kernel(&self, m: usize, n: usize) -> MicroKernel {
         unsafe fn nothing(_: *const RowPointers, _: usize, _: usize, _: usize, _: *const f32, _: usize, _: *mut f32, _: bool) {}
         debug_assert!((self.find)(m, n).is_some(), "no kernel for {m} rows and {n} panels");
-        (self.find)(m, n).unwrap_or(nothing)
+        (self.find)(m, n).map_or(nothing, |k| k.0)
+    }
+
+    /// The kernel that stores at once, for the same.
+    pub(crate) fn direct(&self, m: usize, n: usize) -> DirectKernel {
+        unsafe fn nothing(_: *const RowPointers, _: usize, _: usize, _: usize, _: *const f32, _: usize, _: Direct) {}
+        (self.find)(m, n).map_or(nothing, |k| k.1)
     }
 }

@@ -14,6 +14,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn splat(x: f32) -> Self;
     /// `self + x * y`
     unsafe fn mul_add(self, x: Self, y: Self) -> Self;
+    /// Between two bounds; what is no number stays so.
+    unsafe fn clamp(self, low: Self, high: Self) -> Self;
 }
 
 /// Plain arrays, which the compiler vectorizes as it can.
@@ -48,6 +50,14 @@ impl Lanes for Plain {
         }
         self
     }
+    #[inline(always)]
+    unsafe fn clamp(mut self, low: Self, high: Self) -> Self {
+        for i in 0..16 {
+            let x = if self.0[i] < low.0[i] { low.0[i] } else { self.0[i] };
+            self.0[i] = if x > high.0[i] { high.0[i] } else { x };
+        }
+        self
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -55,8 +65,9 @@ pub(crate) mod x86 {
     use super::Lanes;
     use std::arch::x86_64::{
         __m256, __m512, _mm_loadl_epi64, _mm_loadu_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
-        _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_storeu_si512,
+        _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cvtepi8_epi32,
+        _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps,
+        _mm512_storeu_ps, _mm512_storeu_si512,
     };
 
     #[derive(Clone, Copy)]
@@ -86,6 +97,11 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn mul_add(self, x: Self, y: Self) -> Self {
             Self(unsafe { _mm512_fmadd_ps(x.0, y.0, self.0) })
+        }
+        #[inline(always)]
+        unsafe fn clamp(self, low: Self, high: Self) -> Self {
+            // The second operand is the result where one is no number.
+            Self(unsafe { _mm512_min_ps(high.0, _mm512_max_ps(low.0, self.0)) })
         }
     }
 
@@ -125,13 +141,18 @@ pub(crate) mod x86 {
         unsafe fn mul_add(self, x: Self, y: Self) -> Self {
             unsafe { Self(_mm256_fmadd_ps(x.0, y.0, self.0), _mm256_fmadd_ps(x.1, y.1, self.1)) }
         }
+        #[inline(always)]
+        unsafe fn clamp(self, low: Self, high: Self) -> Self {
+            let one = |x, low, high| unsafe { _mm256_min_ps(high, _mm256_max_ps(low, x)) };
+            Self(one(self.0, low.0, high.0), one(self.1, low.1, high.1))
+        }
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod arm {
     use super::Lanes;
-    use std::arch::aarch64::{float32x4_t, vcvtq_s32_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vst1q_f32, vst1q_s32};
+    use std::arch::aarch64::{float32x4_t, vcvtq_s32_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vst1q_f32, vst1q_s32};
 
     #[derive(Clone, Copy)]
     pub(crate) struct Neon([float32x4_t; 4]);
@@ -166,6 +187,13 @@ pub(crate) mod arm {
         unsafe fn mul_add(mut self, x: Self, y: Self) -> Self {
             for i in 0..4 {
                 self.0[i] = unsafe { vfmaq_f32(self.0[i], x.0[i], y.0[i]) };
+            }
+            self
+        }
+        #[inline(always)]
+        unsafe fn clamp(mut self, low: Self, high: Self) -> Self {
+            for i in 0..4 {
+                self.0[i] = unsafe { vminq_f32(vmaxq_f32(self.0[i], low.0[i]), high.0[i]) };
             }
             self
         }
