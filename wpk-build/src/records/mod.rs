@@ -149,6 +149,7 @@ pub struct Record {
 
 /// The version of the files.
 const VERSION: u64 = 2;
+
 /// The name of the file of a problem's record on a device, by the problem's family and key.
 pub fn file(device: &str, family: &str, key: &str) -> PathBuf {
     Path::new(&slug(device)).join(format!("{family}-{}.json", &hash::hex(key.as_bytes())[..16]))

@@ -6,7 +6,7 @@ use super::epilogue::Epilogue;
 use super::microkernel::{PANELS, ROWS, STRIDE};
 use super::{Args, Bound, Cx, part};
 use std::ops::Range;
-use wpk_plan::problem::{Contraction, PANEL};
+use wpk_plan::problem::{Contraction, PANEL, Roles};
 
 /// Rows at once, by panels.
 const AT_ONCE: [usize; PANELS] = [8, 8, 8, 6];
@@ -20,8 +20,8 @@ pub(super) struct Form {
     pub(super) to: usize,
     /// Elements that are multiplied at a time: rows are filled up to a multiple.
     pub(super) group: usize,
-    /// Bytes of a panel of the second factor, by the depth of the sum.
-    pub(super) panel: fn(usize) -> usize,
+    /// Bytes of a panel of the second factor.
+    pub(super) panel: fn(&Roles) -> usize,
     /// The bytes of an element that stands for zero.
     pub(super) zero: u8,
     /// Copies neighbours: from, how many, to.
@@ -36,6 +36,7 @@ pub(super) type Multiply = unsafe fn(*const u8, usize, usize, usize, *const u8, 
 
 struct Copied {
     form: Form,
+    panel: usize,
     batch: Vec<i64>,
     m: usize,
     n: usize,
@@ -54,7 +55,7 @@ pub(super) fn bind(c: &Contraction, form: Form) -> Option<Box<dyn Bound>> {
     let batch = roles.offsets(&c.a, &roles.batch)?;
     let table = row_table(c, &roles.m, &taps)?;
     let epilogue = Epilogue::new(c, &roles.batch, &roles.m, &roles.n)?;
-    Some(Box::new(Copied { form, batch, m, n, k, taps: k / depth, table, epilogue }))
+    Some(Box::new(Copied { form, panel: (form.panel)(&roles), batch, m, n, k, taps: k / depth, table, epilogue }))
 }
 
 impl Copied {
@@ -123,7 +124,7 @@ impl Copied {
         let scratch = tile.wrapping_add(ROWS * STRIDE * 4);
         let element = |offset: i64| offset as isize * from as isize;
         let a = args[0].wrapping_offset(element(self.batch[batch])).cast_const();
-        let (all, panel, depth) = (self.n.div_ceil(PANEL), (self.form.panel)(self.k), self.k / self.taps.max(1));
+        let (all, panel, depth) = (self.n.div_ceil(PANEL), self.panel, self.k / self.taps.max(1));
         for (r, row) in range.clone().enumerate() {
             let copied = own.wrapping_add(r * self.row());
             for tap in 0..self.taps {

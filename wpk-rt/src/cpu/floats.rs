@@ -296,7 +296,7 @@ impl Floats {
         }
     }
 
-    /// Computes `n` lanes from what was loaded; what comes of it lies in [`Floats::result`].
+    /// Computes `n` lanes from what was loaded.
     ///
     /// # Safety
     /// `scratch` must hold [`Floats::scratch`] bytes; `n` is at most a block.

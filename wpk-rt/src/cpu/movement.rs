@@ -43,28 +43,10 @@ fn border(out: &View, part: &View) -> Option<Vec<View>> {
         let end = start[d] + part.shape[d];
         for (from, to) in [(0, start[d]), (end, out.shape[d])] {
             // Dimensions before this one are within the part, those behind it whole.
-            let first: Vec<usize> = (0..start.len())
-                .map(|e| {
-                    if e < d {
-                        start[e]
-                    } else if e == d {
-                        from
-                    } else {
-                        0
-                    }
-                })
-                .collect();
-            let count: Vec<usize> = (0..start.len())
-                .map(|e| {
-                    if e < d {
-                        part.shape[e]
-                    } else if e == d {
-                        to.saturating_sub(from)
-                    } else {
-                        out.shape[e]
-                    }
-                })
-                .collect();
+            let (mut first, mut count) = (vec![0; start.len()], out.shape.clone());
+            first[..d].copy_from_slice(&start[..d]);
+            count[..d].copy_from_slice(&part.shape[..d]);
+            (first[d], count[d]) = (from, to.saturating_sub(from));
             boxes.push(out.slice(&first, &vec![1; start.len()], &count));
         }
     }

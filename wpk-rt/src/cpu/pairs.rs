@@ -9,7 +9,7 @@ use wpk_plan::problem::PANEL;
 
 /// Pairs of bfloat16, with what this machine has for them.
 pub(super) fn form() -> Form {
-    let form = Form { from: 4, to: 2, group: 2, panel: |k| 2 * k * PANEL, zero: 0, copy: round, multiply };
+    let form = Form { from: 4, to: 2, group: 2, panel: |r| 2 * PANEL * r.count(&r.k()), zero: 0, copy: round, multiply };
     #[cfg(target_arch = "x86_64")]
     if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
         return Form { copy: native::round, multiply: native::multiply, ..form };

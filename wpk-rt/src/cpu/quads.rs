@@ -4,14 +4,14 @@
 use super::copied::Form;
 use super::isa::dispatch;
 use super::microkernel::STRIDE;
-use wpk_plan::problem::PANEL;
+use wpk_plan::problem::{PANEL, Roles};
 
 /// Bytes of the sums before a panel, which are as many as those of a quad of every column.
 const QUAD: usize = 4 * PANEL;
 
 /// Quads of bytes, with what this machine has for them.
 pub(super) fn form() -> Form {
-    let form = Form { from: 1, to: 1, group: 4, panel: |k| QUAD + PANEL * k.next_multiple_of(4), zero: 128, copy: shift, multiply };
+    let form = Form { from: 1, to: 1, group: 4, panel: Roles::quads_panel, zero: 128, copy: shift, multiply };
     #[cfg(target_arch = "x86_64")]
     if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512vnni") {
         return Form { multiply: native::multiply, ..form };
