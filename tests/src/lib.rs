@@ -36,5 +36,6 @@
 //! let _ = digits.forward(&wpk::Tensor::<f64, wpk::Shape4<1, 1, 8, 8>>::zeros());
 //! ```
 
+pub mod beside;
 pub mod emulated;
 pub mod text;

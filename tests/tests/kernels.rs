@@ -2,80 +2,8 @@
 //!
 //! `WPK_ISA=portable` and `WPK_ISA=avx2` run the same cases on other instruction sets.
 
-use wpk_build::graph::evaluate;
-use wpk_build::onnx::parse;
-use wpk_build::{Model, Precision};
-use wpk_kernels::{Data, Rounding, Tensor};
-use wpk_plan::DType;
-use wpk_rt::{Device, Weights};
-use wpk_tests::text;
-
-/// Compiles a model, runs it on random inputs, and compares with the float64 evaluation of the imported graph.
-#[track_caller]
-fn check(model: &str, seed: u64) {
-    check_to(2e-6, Precision::Fp32, model, seed);
-}
-
-/// The same in an arithmetic, with the largest error of an `f32` result in the 2-norm.
-#[track_caller]
-fn check_to(limit: f64, precision: Precision, model: &str, seed: u64) {
-    let source = parse(text::bytes(model)).expect("the model is read");
-    let compiled = Model::new("m.onnx").cpu_precision(precision).build_from(&source).unwrap_or_else(|d| panic!("{d}\n{model}"));
-    let plan = &compiled.program.buckets[0].1;
-    let inputs: Vec<Tensor> = plan
-        .inputs
-        .iter()
-        .enumerate()
-        .map(|(i, p)| {
-            let values = text::random(seed + i as u64, p.shape.iter().product());
-            // The value that the element type holds is what both sides compute with.
-            if p.dtype.is_float() {
-                Tensor::floats(p.dtype, values.iter().map(|&v| f64::from(v as f32)).collect())
-            } else {
-                Tensor::ints(p.dtype, values.iter().map(|v| (v * 5.0) as i64).collect())
-            }
-        })
-        .collect();
-    let loaded = wpk_rt::Model::new(compiled.program.clone(), Weights::Owned(compiled.blob.to_bytes()), Device::Cpu)
-        .unwrap_or_else(|e| panic!("{e}\n{model}"));
-    let bytes: Vec<Vec<u8>> = inputs.iter().map(Tensor::to_bytes).collect();
-    let mut results: Vec<Vec<u8>> = plan.outputs.iter().map(|p| vec![0xff; p.bytes()]).collect();
-    let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
-    loaded.run(0, &slices, &mut results.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{e}"));
-    for ((port, bytes), expected) in plan.outputs.iter().zip(&results).zip(evaluate(&compiled.graphs[0].0, &inputs, Rounding::Never)) {
-        let found = Tensor::from_bytes(port.dtype, bytes);
-        let norm = (0..expected.len()).map(|i| expected.f(i).powi(2)).sum::<f64>().sqrt().max(1e-6);
-        let error = (0..expected.len()).map(|i| (found.f(i) - expected.f(i)).powi(2)).sum::<f64>().sqrt() / norm;
-        let limit = match (&expected.data, port.dtype) {
-            (Data::Int(_), _) => 0.0,
-            (_, DType::F64) => 1e-12,
-            (_, DType::F16 | DType::BF16) => 1e-2,
-            _ => limit,
-        };
-        assert!(
-            found.len() == expected.len() && error <= limit,
-            "output {} has error {error:.1e}\n{model}\n{}",
-            port.name,
-            compiled.program
-        );
-    }
-}
-
-/// Small random numbers.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % n
-    }
-    fn within(&mut self, low: usize, high: usize) -> usize {
-        low + self.below(high - low + 1)
-    }
-    fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
-        list[self.below(list.len())]
-    }
-}
+use wpk_build::Precision;
+use wpk_tests::beside::{Random, check, check_to};
 
 #[test]
 fn convolutions() {
@@ -131,63 +59,6 @@ fn products_in_bfloat16() {
             &format!(
                 "input i f32 1x{h}x{w}x{ci}\nx = Transpose(i) perm=[0,3,1,2]\nconst w f32 {co}x{ci}x3x3 random\nc = Conv(x, w) pads=[1,1,1,1]
                 y = Transpose(c) perm=[0,2,3,1]\noutput y"
-            ),
-            seed,
-        );
-    }
-}
-
-/// Products of bytes, whose sums are exact: every height and width of tiles, zero points, groups, one channel each.
-#[test]
-fn products_of_bytes() {
-    for seed in 0..80 {
-        let r = &mut Random(seed);
-        let (m, n, k) = (r.within(1, 40), r.within(1, 150), r.within(1, 200));
-        let zero = [0, -128, 7][r.below(3)];
-        check(
-            &format!("input x i8 2x{m}x{k}\nconst z i8 - = {zero}\nconst w i8 {k}x{n} random\ny = MatMulInteger(x, w, z)\noutput y"),
-            seed,
-        );
-        let groups = [1, 1, 2, 9][r.below(4)];
-        let (ci, co) = (groups * r.within(1, 20), groups * r.within(1, 30));
-        let (h, w, stride, pad) = (r.within(3, 12), r.within(3, 12), r.within(1, 2), r.below(3));
-        let window = format!("group={groups} strides=[{stride},1] pads=[{pad},1,1,{pad}]");
-        let per_group = ci / groups;
-        check(
-            &format!(
-                "input i i8 1x{h}x{w}x{ci}\nx = Transpose(i) perm=[0,3,1,2]\nconst z i8 - = {zero}\nconst w i8 {co}x{per_group}x3x2 random
-                y = ConvInteger(x, w, z) {window}\noutput y"
-            ),
-            seed,
-        );
-        // A depthwise one, quantized again.
-        check(
-            &format!(
-                "input i i8 1x{h}x{w}x{co}\nx = Transpose(i) perm=[0,3,1,2]\nconst w i8 {co}x1x3x3 random\nconst z i8 - = {zero}
-                const s f32 - = 0.05\nconst o i8 - = 3\nconst o0 i8 - = 0\nconst b i32 {co} random
-                c = QLinearConv(x, s, z, w, s, o0, s, o, b) group={co} strides=[{stride},1] pads=[{pad},1,1,1]
-                y = Transpose(c) perm=[0,2,3,1]\noutput y"
-            ),
-            seed,
-        );
-    }
-}
-
-/// Quantized models as tools write them: between products every tensor is quantized, residuals too.
-#[test]
-fn quantized_convolutions() {
-    for seed in 0..40 {
-        let r = &mut Random(seed);
-        let (c, h, w) = (r.within(1, 40), r.within(3, 10), r.within(3, 10));
-        let (kind, zero) = if r.below(2) == 0 { ("u8", 131) } else { ("i8", -9) };
-        let weights = format!("const w i8 {c}x{c}x3x3 random\nconst sw f32 {c} random\nconst zw i8 {c} = {}", "0 ".repeat(c));
-        check(
-            &format!(
-                "opset 19\ninput x f32 1x{c}x{h}x{w}\n{weights}\nconst s f32 - = 0.0078\nconst z {kind} - = {zero}\nconst t f32 - = 0.31
-                q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\nf = DequantizeLinear(w, sw, zw) axis=0
-                c = Conv(d, f) pads=[1,1,1,1]\nr = Relu(c)\nqc = QuantizeLinear(r, t, z)\ndc = DequantizeLinear(qc, t, z)
-                a = Add(dc, d)\ny = QuantizeLinear(a, t, z)\noutput y
-                p = MaxPool(d) kernel_shape=[2,3] pads=[1,1,0,1]\nv = QuantizeLinear(p, s, z)\noutput v"
             ),
             seed,
         );

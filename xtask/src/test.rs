@@ -26,7 +26,9 @@ pub fn test() -> Outcome {
     cargo(&["test", "-p", "wpk", "-p", "wpk-rt", "--all-features", "--quiet"])?;
     for isa in ["portable", "avx2"] {
         step(&format!("kernels on {isa}"));
-        run(Command::new("cargo").args(["test", "-p", "wpk-tests", "--test", "kernels", "--quiet"]).env("WPK_ISA", isa))?;
+        run(Command::new("cargo")
+            .args(["test", "-p", "wpk-tests", "--test", "kernels", "--test", "quantized", "--quiet"])
+            .env("WPK_ISA", isa))?;
     }
     step("conformance");
     conformance::conformance(&[])?;
