@@ -10,7 +10,7 @@ use wpk_kernels::family::{Generated, heuristic};
 use wpk_kernels::library::linear;
 use wpk_plan::problem::Problem;
 use wpk_plan::{DType, Module, WeightLayout};
-use wpk_rt::measure::{Bench, Loaded, Memory};
+use wpk_rt::measure::{Bench, EdgeKind, Loaded, Memory};
 
 /// Nanoseconds that the launches of one timing take together, at least.
 const LONG: f64 = 300_000.0;
@@ -25,6 +25,15 @@ const COPIES: usize = 64;
 
 /// How a candidate ended: nanoseconds, or why it has none.
 pub type Outcome = Result<f64, String>;
+
+/// What surrounds a kernel while it is timed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Surroundings {
+    /// Weights come from memory: they are not in the second cache when they are read.
+    pub cold: bool,
+    /// Kernels that may start before the one before has ended do so, as in a plan.
+    pub early: bool,
+}
 
 /// A problem that candidates are measured for.
 pub trait Measurer {
@@ -48,6 +57,7 @@ pub struct Gpu<'a> {
     /// Further copies of the second operand.
     copies: Vec<Memory>,
     reference: Vec<Tensor>,
+    early: bool,
     best: f64,
     prepared: Vec<Result<Rc<Ready>, String>>,
     /// Calls made ready when they were proposed: for some that takes a second.
@@ -62,6 +72,7 @@ pub struct Gpu<'a> {
 struct Ready {
     loaded: Loaded,
     own: Vec<Memory>,
+    edges: EdgeKind,
 }
 
 /// Random elements of about one, the sum of two uniform ones, in the type of an operand.
@@ -84,12 +95,15 @@ fn text(e: impl std::fmt::Display) -> String {
 }
 
 impl<'a> Gpu<'a> {
-    /// Operands of random numbers; the reference is what the estimate's schedule gives. `cold` says that weights are not in the
-    /// second cache when they are read.
+    /// Operands of random numbers; the reference is what the estimate's schedule gives.
     ///
     /// # Errors
     /// Where the device fails or the problem has no kernel.
-    pub fn new(bench: &'a Bench, (problem, layout, arch): (&Problem, WeightLayout, &'static Arch), cold: bool) -> Result<Self, String> {
+    pub fn new(
+        bench: &'a Bench,
+        (problem, layout, arch): (&Problem, WeightLayout, &'static Arch),
+        around: Surroundings,
+    ) -> Result<Self, String> {
         let (mut operands, mut copies) = (vec![], vec![]);
         for (i, o) in problem.inputs().iter().chain(&problem.outputs()).enumerate() {
             let mut len = o.view.span().map_or(0, |s| s.1);
@@ -99,7 +113,7 @@ impl<'a> Gpu<'a> {
                 len = len.max(roles.packed_len()).max(columns);
             }
             let bytes = random(o.dtype, len, i as u64 + 1);
-            if i == 1 && cold && layout != WeightLayout::Dense {
+            if i == 1 && around.cold && layout != WeightLayout::Dense {
                 let count = (2 * bench.cache().map_err(text)?).div_ceil(bytes.len().max(1)).clamp(1, COPIES);
                 copies = (1..count).map(|_| bench.memory(&bytes)).collect::<Result<_, _>>().map_err(text)?;
             }
@@ -111,6 +125,7 @@ impl<'a> Gpu<'a> {
             operands,
             copies,
             reference: vec![],
+            early: around.early,
             best: f64::INFINITY,
             prepared: vec![],
             calls: vec![],
@@ -119,7 +134,7 @@ impl<'a> Gpu<'a> {
         };
         let made = heuristic(problem, layout, arch).map_err(text)?;
         let loaded = bench.load(&[made.kernel.module(arch)]).pop().ok_or("nothing was loaded")?.map_err(text)?;
-        let anchor = Ready { loaded, own: gpu.own(&made)? };
+        let anchor = gpu.ready(loaded, &made)?;
         gpu.bench.run(&anchor.loaded, &gpu.arguments(&anchor)[0]).map_err(text)?;
         gpu.reference = gpu.results()?;
         let ns = gpu.steady(&anchor)?;
@@ -127,9 +142,11 @@ impl<'a> Gpu<'a> {
         Ok(gpu)
     }
 
-    fn own(&self, made: &Generated) -> Result<Vec<Memory>, String> {
+    fn ready(&self, loaded: Loaded, made: &Generated) -> Result<Ready, String> {
         let sizes = [made.kernel.workspace, made.kernel.zeroed];
-        sizes.into_iter().filter(|&n| n > 0).map(|n| self.bench.memory(&vec![0; n]).map_err(text)).collect()
+        let own = sizes.into_iter().filter(|&n| n > 0).map(|n| self.bench.memory(&vec![0; n]).map_err(text)).collect::<Result<_, _>>()?;
+        let edges = if self.early && made.kernel.overlaps() { EdgeKind::Programmatic } else { EdgeKind::Full };
+        Ok(Ready { loaded, own, edges })
     }
 
     /// The arguments, once for every copy of the weights.
@@ -165,7 +182,7 @@ impl<'a> Gpu<'a> {
 
     fn median(&self, ready: &Ready, rounds: usize) -> Result<f64, String> {
         let arguments = self.arguments(ready);
-        let time = |repeats, rounds| self.bench.time(&ready.loaded, &arguments, repeats, rounds).map_err(text);
+        let time = |repeats, rounds| self.bench.time((&ready.loaded, ready.edges), &arguments, repeats, rounds).map_err(text);
         // Few launches would tell what a graph takes to start.
         let once = time(10, 3)?[1];
         if once > HOPELESS * self.best {
@@ -178,7 +195,7 @@ impl<'a> Gpu<'a> {
     /// The median of the anchor once it takes as long as just before: a device that was idle is slow at first.
     fn steady(&self, anchor: &Ready) -> Result<f64, String> {
         let arguments = self.arguments(anchor);
-        let median = || self.bench.time(&anchor.loaded, &arguments, 40, 9).map(|t| t[t.len() / 2]).map_err(text);
+        let median = || self.bench.time((&anchor.loaded, anchor.edges), &arguments, 40, 9).map(|t| t[t.len() / 2]).map_err(text);
         let mut last = median()?;
         for _ in 0..STEADY {
             let now = median()?;
@@ -199,7 +216,7 @@ impl<'a> Gpu<'a> {
             linear(&self.compiler.problem, self.compiler.layout).and_then(|l| timed.as_call(l)).ok_or("no call computes the problem")?;
         let operands: Vec<&Memory> = self.operands.iter().collect();
         let (loaded, _) = self.bench.prepare(&call, &operands).map_err(text)?;
-        Ok(Rc::new(Ready { loaded, own: vec![] }))
+        Ok(Rc::new(Ready { loaded, own: vec![], edges: EdgeKind::Full }))
     }
 }
 
@@ -214,7 +231,7 @@ impl Measurer for Gpu<'_> {
             match self.bench.prepare(&call, &operands) {
                 Ok((loaded, call)) => {
                     let timed = Timed::call(&call, 0.0);
-                    self.calls.push((timed.clone(), Rc::new(Ready { loaded, own: vec![] })));
+                    self.calls.push((timed.clone(), Rc::new(Ready { loaded, own: vec![], edges: EdgeKind::Full })));
                     calls.push(timed);
                 }
                 Err(reason) => notes.push(format!("{} engine {}: {reason}", call.library, call.engine)),
@@ -236,7 +253,7 @@ impl Measurer for Gpu<'_> {
                 None => self.call(&candidate),
                 Some(kernel) => kernel.and_then(|(made, _)| {
                     let loaded = loaded.next().ok_or("nothing was loaded")?.map_err(text)?;
-                    Ok(Rc::new(Ready { loaded, own: self.own(&made)? }))
+                    self.ready(loaded, &made).map(Rc::new)
                 }),
             };
             self.prepared.push(ready);

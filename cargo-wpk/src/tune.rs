@@ -1,6 +1,7 @@
 //! `cargo wpk tune`: searches for the fastest schedules and calls of a model's problems on a GPU, and writes records.
 
 use crate::log::Log;
+use crate::measure::Surroundings;
 use crate::search::space::FamilySpace;
 use crate::search::{self, History, Rng, Space, Values, first};
 use crate::whole;
@@ -95,7 +96,7 @@ pub fn tune(args: &TuneArgs) -> Outcome {
         if untuned.is_empty() || Instant::now() >= tuner.end {
             break;
         }
-        tuner.cold = cold(&compiled);
+        tuner.around.cold = cold(&compiled);
         let mut order = untuned.clone();
         order.sort_by_cached_key(|u| std::cmp::Reverse(share_of_plan(&compiled, u)));
         for (i, (arch, (problem, layout, _))) in order.iter().enumerate() {
@@ -158,7 +159,7 @@ pub struct Tuner<'a> {
     end: Instant,
     /// When time is up.
     pub last: Instant,
-    cold: bool,
+    around: Surroundings,
     logs: Option<PathBuf>,
 }
 
@@ -173,7 +174,7 @@ impl<'a> Tuner<'a> {
         let logs = user_folder(|name| std::env::var(name).ok()).map(|f| f.with_file_name("log"));
         let (now, budget) = (Instant::now(), Duration::from_secs_f64(args.budget));
         let (end, last) = (now + budget.mul_f64(1.0 - WHOLE), now + budget);
-        Ok(Self { args, worker, device, end, last, cold: false, logs })
+        Ok(Self { args, worker, device, end, last, around: Surroundings { cold: false, early: true }, logs })
     }
 
     /// Keeps other measurements off the GPU until it is dropped.
@@ -200,7 +201,7 @@ impl<'a> Tuner<'a> {
         }
         let begin = Instant::now();
         let end = begin + time;
-        if let Err(reason) = self.worker.begin(&key.hex(), self.cold) {
+        if let Err(reason) = self.worker.begin(&key.hex(), self.around) {
             eprintln!("{place} {name}: {reason}");
             return Ok(());
         }
@@ -222,7 +223,7 @@ impl<'a> Tuner<'a> {
         let count = measured.len();
         let best = self.finals(measured)?;
         drop(lock);
-        let Some(mut record) = Record::new(&key, problem, (&self.device, arch), best) else {
+        let Some(mut record) = Record::new(&key, problem, (&self.device, arch), best, whole::choice(problem, layout, arch)) else {
             eprintln!("{place} {name}: nothing of {count} gave right results");
             return Ok(());
         };

@@ -1,6 +1,7 @@
 //! What only the whole plan tells: neighbours share the second cache, and covers differ in more than their kernels. Covers, and
 //! finalists that single measurements cannot tell apart, are decided by the time of the plan.
 
+use crate::measure::Surroundings;
 use crate::tune::{TuneArgs, Tuner};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,6 +10,8 @@ use wpk_build::records::{Key, PlanFile, Record, Records, Timed};
 use wpk_build::{Compiled, Model};
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::spaces;
+use wpk_plan::WeightLayout;
+use wpk_plan::problem::Problem;
 
 /// How much slower than the best a finalist may have been by itself.
 const CLOSE: f64 = 1.04;
@@ -49,6 +52,9 @@ pub fn decide(args: &TuneArgs, tuner: &mut Tuner<'_>, compiled: &mut Compiled) -
         }
     }
     let model = model.cover(cover);
+    if heuristic < best {
+        best = estimates(args, tuner, (&model, folder.path()), best)?;
+    }
     best = finalists(args, tuner, (&model, folder.path()), best)?;
     *compiled = model.build()?;
     drop(lock);
@@ -59,6 +65,31 @@ pub fn decide(args: &TuneArgs, tuner: &mut Tuner<'_>, compiled: &mut Compiled) -
     }
     eprintln!("the whole plan is fastest as: {cover}");
     Ok(Some((heuristic, best)))
+}
+
+/// Where the plan of estimates is faster, takes the estimate's choice for every record at once: [`finalists`] then brings back what is worth it.
+fn estimates(
+    args: &TuneArgs,
+    tuner: &mut Tuner<'_>,
+    (model, folder): (&Model, &Path),
+    best: f64,
+) -> Result<f64, Box<dyn std::error::Error>> {
+    let counts = counts(&model.build()?);
+    let records = Records::open(std::slice::from_ref(&args.out));
+    let mut before = vec![];
+    for record in records.iter().filter(|r| counts.contains_key(r.key())) {
+        let Some(k) = estimated(record).filter(|&k| k > 0) else { continue };
+        let Some((other, cubin)) = exchanged(tuner, record, k)? else { continue };
+        other.write(&args.out)?;
+        cubin.iter().try_for_each(|c| other.write_cubin(&args.out, c))?;
+        before.push(record);
+    }
+    let ns = total(tuner, &model.build()?, folder)?;
+    if ns < best {
+        return Ok(ns);
+    }
+    before.into_iter().try_for_each(|r| r.write(&args.out).map(drop))?;
+    Ok(best)
 }
 
 /// Tries other schedules of the plan's records while there is time, those that take longest first: one that was hardly slower by itself, and
@@ -82,9 +113,7 @@ fn finalists(
             }
             let Some((other, cubin)) = exchanged(tuner, record, other)? else { continue };
             other.write(&args.out)?;
-            if let Some(cubin) = &cubin {
-                other.write_cubin(&args.out, cubin)?;
-            }
+            cubin.iter().try_for_each(|c| other.write_cubin(&args.out, c))?;
             match total(tuner, &model.build()?, folder) {
                 Ok(ns) if ns < GAIN * best => (best, current) = (ns, other),
                 _ => drop(current.write(&args.out)?),
@@ -109,16 +138,23 @@ fn counts(compiled: &Compiled) -> BTreeMap<String, usize> {
 /// Which of a record's candidates are worth a whole plan: the second where it is close, and the estimate's choice.
 fn others(record: &Record) -> Vec<usize> {
     let close = record.best.get(1).filter(|t| t.ns < CLOSE * record.best[0].ns).map(|_| 1);
-    let estimated = || {
-        let (target, layout, problem) = Key::parts(record.key())?;
-        let all = spaces(&problem, layout, Arch::named(&target)?);
-        let least = all.iter().flat_map(|s| s.all().into_iter().map(move |c| (s, c))).min_by(|a, b| a.1.cost.total_cmp(&b.1.cost))?;
-        let choice = Timed::schedule(least.0.family, least.0.params, &least.1.values, 0.0);
-        record.best.iter().position(|t| t.family == choice.family && t.schedule == choice.schedule)
-    };
-    let mut others: Vec<usize> = close.into_iter().chain(estimated()).filter(|&k| k > 0).collect();
+    let mut others: Vec<usize> = close.into_iter().chain(estimated(record)).filter(|&k| k > 0).collect();
     others.dedup();
     others
+}
+
+/// Where the estimate's choice is among a record's candidates.
+fn estimated(record: &Record) -> Option<usize> {
+    let (target, layout, problem) = Key::parts(record.key())?;
+    let choice = choice(&problem, layout, Arch::named(&target)?)?;
+    record.best.iter().position(|t| t.family == choice.family && t.schedule == choice.schedule)
+}
+
+/// The schedule of least estimate.
+pub fn choice(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Option<Timed> {
+    let all = spaces(problem, layout, arch);
+    let least = all.iter().flat_map(|s| s.all().into_iter().map(move |c| (s, c))).min_by(|a, b| a.1.cost.total_cmp(&b.1.cost))?;
+    Some(Timed::schedule(least.0.family, least.0.params, &least.1.values, 0.0))
 }
 
 /// A record with another candidate first, and what its fastest schedule is then compiled to.
@@ -131,7 +167,7 @@ fn exchanged(tuner: &mut Tuner<'_>, record: &Record, first: usize) -> Result<Opt
     if other.ptx == record.ptx {
         return Ok(Some((other, None)));
     }
-    tuner.worker.begin(record.key(), false)?;
+    tuner.worker.begin(record.key(), Surroundings::default())?;
     let Some(schedule) = other.schedule() else { return Ok(None) };
     let (capability, image) = tuner.worker.cubin(schedule)?;
     Ok(Some((other, Some(wpk_plan::Cubin { capability, image: wpk_plan::Bytes(image) }))))

@@ -2,6 +2,7 @@
 
 use super::problems;
 use crate::Outcome;
+use crate::measure::Surroundings;
 use crate::search::space::FamilySpace;
 use crate::search::{self, History, Searcher, Space, Values, first};
 use crate::worker::{Limits, Worker};
@@ -39,7 +40,7 @@ pub fn convs(args: &ConvsArgs) -> Outcome {
     let arch = Arch::named(&args.gpu).ok_or("there is no such architecture")?;
     let mut worker = Worker::new(vec!["--device".to_owned(), args.device.to_string()], Limits::default());
     for (name, problem, layout) in problems::peers(args.precision, args.batch) {
-        worker.begin(&Key::new(&problem, layout, arch).hex(), false)?;
+        worker.begin(&Key::new(&problem, layout, arch).hex(), Surroundings::default())?;
         let (mut generated, mut chosen, mut least): (Vec<Timed>, Option<Timed>, f64) = (vec![], None, f64::INFINITY);
         for space in spaces(&problem, layout, arch).into_iter().map(|s| FamilySpace::new(s, &problem)) {
             let found = search(&mut worker, &space, args.measure)?;
@@ -52,8 +53,17 @@ pub fn convs(args: &ConvsArgs) -> Outcome {
         let fastest = |of: &[Timed]| of.iter().min_by(|a, b| a.ns.total_cmp(&b.ns)).cloned();
         let ours = fastest(&generated);
         let all: Vec<Timed> = ours.iter().chain(&fastest(&calls)).cloned().collect();
-        for (peer, found) in [("wpk-heuristic", chosen), ("wpk-generated", ours), ("wpk-library", fastest(&calls)), ("wpk", fastest(&all))]
-        {
+        worker.begin(&Key::new(&problem, layout, arch).hex(), Surroundings { early: true, ..Surroundings::default() })?;
+        let early = worker.time(ours.as_slice(), 5)?.pop().and_then(Result::ok);
+        let early = ours.clone().zip(early).map(|(timed, ns)| Timed { ns, ..timed });
+        let rows = [
+            ("wpk-heuristic", chosen),
+            ("wpk-generated", ours),
+            ("wpk-generated+programmatic", early),
+            ("wpk-library", fastest(&calls)),
+            ("wpk", fastest(&all)),
+        ];
+        for (peer, found) in rows {
             let Some(found) = found else { continue };
             let note = format!("{} {:?}", found.family, found.schedule);
             println!("{}", json!({"suite": "conv", "name": name, "peer": peer, "ms": found.ns / 1e6, "note": note}));
@@ -87,7 +97,9 @@ fn search(worker: &mut Worker, space: &FamilySpace<'_>, most: usize) -> Result<V
 
 /// What libraries propose and took. In strict `f32` they read weights that lie as in the other precisions.
 fn calls(worker: &mut Worker, (problem, layout, arch): (&Problem, WeightLayout, &Arch)) -> Result<Vec<Timed>, String> {
-    if layout == WeightLayout::Panels16 && worker.begin(&Key::new(problem, WeightLayout::Columns, arch).hex(), false).is_err() {
+    if layout == WeightLayout::Panels16
+        && worker.begin(&Key::new(problem, WeightLayout::Columns, arch).hex(), Surroundings::default()).is_err()
+    {
         return Ok(vec![]);
     }
     let proposed = worker.calls()?;

@@ -2,6 +2,7 @@
 
 mod convs;
 mod file;
+mod live;
 mod plot;
 mod problems;
 mod searches;
@@ -9,6 +10,7 @@ mod searches;
 pub use convs::{ConvsArgs, convs};
 
 use crate::Outcome;
+use crate::measure::Surroundings;
 use crate::search::replay::Replay;
 use crate::search::space::FamilySpace;
 use crate::worker::{Limits, Worker};
@@ -35,6 +37,9 @@ pub struct LandscapeArgs {
     /// Compares the searches too, with so many seeds
     #[arg(long, default_value_t = 0)]
     seeds: u64,
+    /// Compares the searches on the device, with so many measurements a problem each
+    #[arg(long, requires = "device")]
+    live: Option<usize>,
     /// Draws what the searches have found after each measurement into this file, as SVG
     #[arg(long, requires = "seeds")]
     curves: Option<PathBuf>,
@@ -45,9 +50,10 @@ pub struct LandscapeArgs {
 
 pub fn landscape(args: &LandscapeArgs) -> Outcome {
     let arch = Arch::named(&args.gpu).ok_or("there is no such architecture")?;
-    match args.device {
-        Some(device) => record(args, arch, device),
-        None => compare(args, arch),
+    match (args.device, args.live) {
+        (Some(device), Some(most)) => live::compare(args, arch, device, most),
+        (Some(device), None) => record(args, arch, device),
+        (None, _) => compare(args, arch),
     }
 }
 
@@ -60,7 +66,7 @@ fn record(args: &LandscapeArgs, arch: &Arch, device: usize) -> Outcome {
     let precision = format!("{:?}", args.precision).to_lowercase();
     for (name, problem, layout) in problems::landscapes(args.precision).into_iter().filter(|p| p.0.contains(&args.only)) {
         let Some(space) = spaces(&problem, layout, arch).into_iter().next() else { continue };
-        worker.begin(&Key::new(&problem, layout, arch).hex(), false)?;
+        worker.begin(&Key::new(&problem, layout, arch).hex(), Surroundings::default())?;
         let part = file::part(&space);
         let schedules = file::walk(&part);
         let legal: Vec<&Vec<u32>> = schedules.iter().filter(|v| space.estimate(v).is_some()).collect();

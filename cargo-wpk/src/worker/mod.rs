@@ -7,7 +7,7 @@ mod simulated;
 
 pub use serve::{WorkerArgs, serve};
 
-use crate::measure::Outcome;
+use crate::measure::{Outcome, Surroundings};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -133,9 +133,9 @@ impl Worker {
         answer["device"].as_str().map(str::to_owned).ok_or_else(|| "the worker has no device".to_owned())
     }
 
-    /// Begins a problem, by its key; `cold` says that weights come from memory.
-    pub fn begin(&mut self, key: &str, cold: bool) -> Result<(), String> {
-        let request = json!({"what": "problem", "key": key, "cold": cold});
+    /// Begins a problem, by its key.
+    pub fn begin(&mut self, key: &str, around: Surroundings) -> Result<(), String> {
+        let request = json!({"what": "problem", "key": key, "cold": around.cold, "early": around.early});
         self.problem = None;
         self.ask(&request, self.limits.preparing)?;
         self.problem = Some(request);

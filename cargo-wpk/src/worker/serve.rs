@@ -3,7 +3,7 @@
 use super::planted::Fault;
 use super::simulated::Simulated;
 use crate::Outcome;
-use crate::measure::{Gpu, Measurer};
+use crate::measure::{Gpu, Measurer, Surroundings};
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::{BufRead, Write};
@@ -70,8 +70,9 @@ fn answer<'a>(
             let (target, layout, problem) = Key::parts(text("key")?).ok_or("a key that is none")?;
             let arch = Arch::named(&target).ok_or("an architecture that is none")?;
             let own = (&problem, layout, arch);
+            let around = Surroundings { cold: request["cold"] == true, early: request["early"] == true };
             *current = Some(match (bench, args.simulate) {
-                (Some(bench), _) => Box::new(Gpu::new(bench, own, request["cold"] == true)?),
+                (Some(bench), _) => Box::new(Gpu::new(bench, own, around)?),
                 (None, faults) => Box::new(Simulated::new(own, faults.unwrap_or(0))),
             });
             Ok(json!({"ready": true}))

@@ -164,12 +164,22 @@ pub fn slug(text: &str) -> String {
 const KEPT: usize = 8;
 
 impl Record {
-    /// For a problem; of what was measured, in any order, the fastest is kept. `None` without a schedule.
-    pub fn new(key: &Key, problem: &Problem, (device, arch): (&str, &Arch), mut measured: Vec<Timed>) -> Option<Self> {
+    /// For a problem; of what was measured, in any order, the fastest is kept, and the estimate's choice. `None` without a schedule.
+    pub fn new(
+        key: &Key,
+        problem: &Problem,
+        (device, arch): (&str, &Arch),
+        mut measured: Vec<Timed>,
+        estimated: Option<Timed>,
+    ) -> Option<Self> {
         measured.sort_by(|a, b| a.ns.total_cmp(&b.ns));
         let schedule = measured.iter().position(|t| t.library().is_none())?;
         if schedule >= KEPT {
             measured.swap(schedule, KEPT - 1);
+        }
+        let estimated = estimated.and_then(|e| measured.iter().position(|t| t.family == e.family && t.schedule == e.schedule));
+        if let Some(at) = estimated.filter(|&at| at >= KEPT) {
+            measured.swap(at, if schedule >= KEPT { KEPT - 2 } else { KEPT - 1 });
         }
         measured.truncate(KEPT);
         Some(Self {

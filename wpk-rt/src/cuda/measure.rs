@@ -7,7 +7,9 @@ use super::library::{Libraries, Prepared};
 use crate::Error;
 use std::sync::Arc;
 use wpk_plan::library::{Call, Linear};
-use wpk_plan::{Cubin, DType, Edge, EdgeKind, Module};
+use wpk_plan::{Cubin, DType, Edge, Module};
+
+pub use wpk_plan::EdgeKind;
 
 /// The CUDA version that the driver is for, as 12040 for 12.4, and how many devices it shows.
 ///
@@ -148,12 +150,19 @@ impl Bench {
     }
 
     /// Nanoseconds of a launch in a graph of `repeats` launches, each after the one before, of each of some replays, fastest first.
+    /// Programmatic edges are for kernels that wait themselves.
     /// Launches take turns with the lists of arguments, so that data may come from memory every time.
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn time(&self, kernel: &Loaded, arguments: &[Vec<&Memory>], repeats: usize, rounds: usize) -> Result<Vec<f64>, Error> {
-        let after = |i: usize| i.checked_sub(1).map(|i| Edge { step: i as u32, kind: EdgeKind::Full });
+    pub fn time(
+        &self,
+        (kernel, kind): (&Loaded, EdgeKind),
+        arguments: &[Vec<&Memory>],
+        repeats: usize,
+        rounds: usize,
+    ) -> Result<Vec<f64>, Error> {
+        let after = |i: usize| i.checked_sub(1).map(|i| Edge { step: i as u32, kind });
         let launch = |i: usize| (kernel.work(&arguments[i % arguments.len()]), after(i).into_iter().collect());
         let graph = Graph::new(&self.context, &(0..repeats).map(launch).collect::<Vec<_>>())?;
         self.stream.launch(&graph)?;
