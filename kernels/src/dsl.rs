@@ -4,7 +4,7 @@
 
 use crate::arch::Arch;
 use crate::ptx::dependents;
-use crate::ptx::{Cmp, Factor, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
+use crate::ptx::{Cmp, Factor, Half, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
 
 /// A value: a register or a constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -285,6 +285,33 @@ impl Writer {
         if let (Some(sum), Some(a), Some(b)) = (sum, a, b) {
             self.say(Stmt::Mma { factor, sum, a, b });
         }
+    }
+
+    /// `sums += a * b` by a warpgroup: see [`Stmt::GroupMma`].
+    pub fn group_mma(&mut self, half: Half, sums: &[Val], a: Val, b: Val) {
+        let sums = sums.iter().map(|&v| self.register(v)).collect();
+        let (a, b) = (self.register(a), self.register(b));
+        self.say(Stmt::GroupMma { half, sums, a, b });
+    }
+
+    /// Orders what was written before products that begin behind it.
+    pub fn fence_products(&mut self) {
+        self.say(Stmt::FenceProducts);
+    }
+
+    /// Closes a group of products.
+    pub fn commit_products(&mut self) {
+        self.say(Stmt::CommitProducts);
+    }
+
+    /// Waits until at most so many of the latest groups of products are under way.
+    pub fn wait_products(&mut self, pending: u32) {
+        self.say(Stmt::WaitProducts(pending));
+    }
+
+    /// Makes what the thread wrote to shared memory visible to products of warpgroups.
+    pub fn fence_proxy(&mut self) {
+        self.say(Stmt::FenceProxy);
     }
 
     /// The register of a value; constants get one.

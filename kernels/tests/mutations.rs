@@ -4,7 +4,9 @@ mod support;
 
 use support::outcome;
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, attention, mma, reduction, rows, simt};
+use wpk_kernels::family::{
+    Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, Wgmma, attention, mma, reduction, rows, simt, wgmma,
+};
 use wpk_kernels::ptx::{Kernel, Stmt};
 use wpk_plan::problem::{Access, Affine, Attention, Contraction, Operand, Problem, Reduce, ReduceKind, Softmax};
 use wpk_plan::{DType, ScalarFn, View, WeightLayout};
@@ -16,6 +18,10 @@ fn order(s: &Stmt) -> Option<&'static str> {
         Stmt::WaitCopies(_) => Some("wait"),
         Stmt::CommitCopies => Some("commit"),
         Stmt::Fence => Some("fence"),
+        Stmt::FenceProxy => Some("proxy fence"),
+        Stmt::FenceProducts => Some("fence of products"),
+        Stmt::CommitProducts => Some("commit of products"),
+        Stmt::WaitProducts(_) => Some("wait for products"),
         Stmt::WaitDependencies => Some("wait for kernels before"),
         _ => None,
     }
@@ -115,7 +121,18 @@ fn nothing_that_orders_can_be_left_out() {
     let p = Product { contraction: Contraction { dtype: DType::F16, ..product() }, layout: WeightLayout::Dense };
     let s = Mma { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 2, split: 2 };
     let kernel = mma(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
-    table.extend(mutate(&format!("{s} sm_90a"), &Problem::Contraction(p.contraction), &kernel));
+    table.extend(mutate(&format!("{s} sm_90a"), &Problem::Contraction(p.contraction.clone()), &kernel));
+    let long = Contraction { space: vec![40, 36, 448], ..p.contraction };
+    let (a, b) = (
+        Access::new(&View::dense(&[40, 448]), [0, 2].map(Affine::of).to_vec()),
+        Access::new(&View::dense(&[36, 448]), [1, 2].map(Affine::of).to_vec()),
+    );
+    let p = Product { contraction: Contraction { a, b, ..long }, layout: WeightLayout::Dense };
+    for (stages, split) in [(3, 1), (3, 2), (4, 1)] {
+        let s = Wgmma { bm: 64, bn: 32, wm: 64, stages, split };
+        let kernel = wgmma(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
+        table.extend(mutate(&s.to_string(), &Problem::Contraction(p.contraction.clone()), &kernel));
+    }
     println!("{}", table.join("\n"));
     assert!(table.len() > 60, "{} mutants", table.len());
 }

@@ -21,9 +21,9 @@ pub fn walk(part: &Part) -> Vec<Vec<u32>> {
         .fold(vec![vec![]], |all, values| all.iter().flat_map(|s| values.iter().map(move |&v| [s.as_slice(), &[v]].concat())).collect())
 }
 
-/// The part with the most legal schedules up to [`MOST`], grown from the estimate's choice: parameters in turn take the value whose best
+/// The part with the most legal schedules up to `most`, grown from the estimate's choice: parameters in turn take the value whose best
 /// estimate is least.
-pub fn part(space: &Space<'_>) -> Part {
+pub fn part(space: &Space<'_>, most: usize) -> Part {
     let mut all = space.all();
     all.sort_by(|a, b| a.cost.total_cmp(&b.cost).then_with(|| a.values.cmp(&b.values)));
     let Some(best) = all.first() else { return vec![] };
@@ -35,7 +35,7 @@ pub fn part(space: &Space<'_>) -> Part {
             let next = all.iter().map(|c| c.values[i]).find(|v| !part[i].contains(v));
             let Some(value) = next else { continue };
             part[i].push(value);
-            if legal(&part) > MOST {
+            if legal(&part) > most {
                 part[i].pop();
             }
         }

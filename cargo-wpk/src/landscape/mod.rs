@@ -46,6 +46,21 @@ pub struct LandscapeArgs {
     /// Only problems whose names contain this
     #[arg(long, default_value = "")]
     only: String,
+    /// Records every problem that the estimate is looked at for, batches and products too
+    #[arg(long)]
+    every: bool,
+    /// The family of kernels, instead of a problem's first
+    #[arg(long)]
+    family: Option<String>,
+    /// Schedules of a problem at most
+    #[arg(long, default_value_t = file::MOST)]
+    most: usize,
+}
+
+impl LandscapeArgs {
+    fn wants(&self, space: &wpk_kernels::family::Space<'_>) -> bool {
+        self.family.as_ref().is_none_or(|f| f == space.family)
+    }
 }
 
 pub fn landscape(args: &LandscapeArgs) -> Outcome {
@@ -64,10 +79,11 @@ fn record(args: &LandscapeArgs, arch: &Arch, device: usize) -> Outcome {
     let mut worker = Worker::new(vec!["--device".to_owned(), device.to_string()], Limits::default());
     let mut out = std::fs::File::create(&args.file)?;
     let precision = format!("{:?}", args.precision).to_lowercase();
-    for (name, problem, layout) in problems::landscapes(args.precision).into_iter().filter(|p| p.0.contains(&args.only)) {
-        let Some(space) = spaces(&problem, layout, arch).into_iter().next() else { continue };
+    let problems = if args.every { problems::all(args.precision) } else { problems::landscapes(args.precision) };
+    for (name, problem, layout) in problems.into_iter().filter(|p| p.0.contains(&args.only)) {
+        let Some(space) = spaces(&problem, layout, arch).into_iter().find(|s| args.wants(s)) else { continue };
         worker.begin(&Key::new(&problem, layout, arch).hex(), Surroundings::default())?;
-        let part = file::part(&space);
+        let part = file::part(&space, args.most);
         let schedules = file::walk(&part);
         let legal: Vec<&Vec<u32>> = schedules.iter().filter(|v| space.estimate(v).is_some()).collect();
         let mut ends = vec![];
@@ -91,7 +107,7 @@ fn compare(args: &LandscapeArgs, arch: &Arch) -> Outcome {
     let times = file::read(&args.file)?;
     let (mut losses, mut ranks, mut replays) = (vec![], vec![], vec![]);
     for (name, problem, layout) in problems::all(args.precision).into_iter().filter(|p| p.0.contains(&args.only)) {
-        let Some(family) = spaces(&problem, layout, arch).into_iter().next() else { continue };
+        let Some(family) = spaces(&problem, layout, arch).into_iter().find(|s| args.wants(s)) else { continue };
         let space = FamilySpace::new(family, &problem);
         let Some(rows) = times.get(&(name.clone(), space.family.family.to_owned())) else {
             continue;

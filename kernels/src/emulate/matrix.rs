@@ -1,8 +1,16 @@
 //! What whole warps do: loads of matrices and products on tensor cores.
 
 use super::Block;
+use crate::layout::{ROW, Swizzle, described};
 use crate::ptx::{Factor, Half, MemTy, Operand, Reg, Stmt};
 use half::{bf16, f16};
+
+fn widened(half: Half, bits: u16) -> f32 {
+    match half {
+        Half::F16 => f16::from_bits(bits).to_f32(),
+        Half::Bf16 => bf16::from_bits(bits).to_f32(),
+    }
+}
 
 impl Block<'_, '_> {
     /// A matrix instruction of the warp that begins at thread `first`.
@@ -50,9 +58,43 @@ impl Block<'_, '_> {
                     }
                 }
             }
+            Stmt::GroupMma { half, sums, a, b } => {
+                // Each of the four warps adds to its own rows.
+                let left = self.lines(*half, *a, first, (first / 32 % 4 * 16, 16))?;
+                let right = self.lines(*half, *b, first, (0, sums.len() * 2))?;
+                for lane in 0..32 {
+                    let (g, t) = (lane / 4, lane % 4);
+                    for (i, r) in sums.iter().enumerate() {
+                        let (row, column) = (&left[g + 8 * (i / 2 % 2)], &right[8 * (i / 4) + 2 * t + i % 2]);
+                        let start = f64::from(f32::from_bits(self.value(Operand::Reg(*r), first + lane) as u32));
+                        let total = row.iter().zip(column).fold(start, |s, (x, y)| s + f64::from(*x) * f64::from(*y));
+                        self.set(*r, first + lane, u64::from((total as f32).to_bits()));
+                    }
+                }
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Sixteen elements of depth of some lines of a factor in shared memory, by the descriptor of the warp that begins at thread `first`.
+    fn lines(&mut self, half: Half, r: Reg, first: usize, (from, count): (usize, usize)) -> Result<Vec<Vec<f32>>, String> {
+        let bits = self.value(Operand::Reg(r), first);
+        if (1..32).any(|lane| self.value(Operand::Reg(r), first + lane) != bits) {
+            return Err("lanes give different descriptors".to_owned());
+        }
+        let start = described(bits).ok_or_else(|| format!("{bits:x} describes no factor"))?;
+        let mut lines = vec![];
+        for line in from..from + count {
+            let mut elements = vec![];
+            for chunk in [0, 16] {
+                let place = Swizzle::of_rows(ROW).apply(start + line as u32 * ROW + chunk);
+                let bytes = self.shared.product(u64::from(place), 16, first / 32)?;
+                elements.extend(bytes.as_chunks::<2>().0.iter().map(|b| widened(half, u16::from_le_bytes(*b))));
+            }
+            lines.push(elements);
+        }
+        Ok(lines)
     }
 
     /// The elements of a register, at word `w` of a row of depth.
@@ -63,10 +105,7 @@ impl Block<'_, '_> {
             Factor::Tf32 => row[w] = f32::from_bits(bits & !0x1fff),
             Factor::Half(h) => {
                 for (i, half) in [bits as u16, (bits >> 16) as u16].into_iter().enumerate() {
-                    row[2 * w + i] = match h {
-                        Half::F16 => f16::from_bits(half).to_f32(),
-                        Half::Bf16 => bf16::from_bits(half).to_f32(),
-                    };
+                    row[2 * w + i] = widened(h, half);
                 }
             }
         }

@@ -9,10 +9,11 @@
 mod alu;
 mod global;
 mod matrix;
+mod products;
 mod shared;
 mod warp;
 
-use crate::ptx::{Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt};
+use crate::ptx::{Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, groups};
 use global::{Global, SPAN};
 use shared::Shared;
 use warp::{State, Turns, Warp};
@@ -46,12 +47,13 @@ pub fn run_with(kernel: &Kernel, buffers: &mut [Vec<u8>], moment: Moment, seed: 
     }
     let mut global = Global::new(buffers, has_atomics(&kernel.body));
     let registers = count(&kernel.body) as usize + 1;
+    let grouped = groups::any(&kernel.body);
     for block in order {
         let threads = kernel.threads as usize;
         global.enter(block, threads);
         let mut state = Block {
             global: &mut global,
-            shared: Shared::new(kernel.shared as usize, threads, moment),
+            shared: Shared::new(kernel.shared as usize, threads, moment, grouped),
             registers: vec![vec![]; registers],
             block,
             threads,
@@ -162,12 +164,16 @@ impl Block<'_, '_> {
                 warp.lanes(mask).for_each(|t| self.set(*counter, t, 0));
                 warp.enter(body, mask, Some((*counter, *count)));
             }
-            Stmt::Barrier | Stmt::BarrierAny { .. } | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } if mask != u32::MAX => {
+            Stmt::Barrier | Stmt::BarrierAny { .. } | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } | Stmt::GroupMma { .. }
+                if mask != u32::MAX =>
+            {
                 return Err(format!("warp {}: {stmt:?}, which not all threads reach", warp.first / 32));
             }
             Stmt::Barrier => warp.state = State::Waiting,
             Stmt::BarrierAny { to, from } => (warp.state, warp.asks) = (State::Waiting, Some((*to, *from))),
-            Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {
+            Stmt::CommitProducts => self.shared.products.commit(warp.first / 32),
+            Stmt::WaitProducts(n) => self.shared.wait_products(*n as usize, warp.first / 32),
+            Stmt::LoadMatrix { .. } | Stmt::Mma { .. } | Stmt::GroupMma { .. } => {
                 self.matrix(stmt, warp.first).map_err(|e| format!("warp {}: {e}", warp.first / 32))?;
             }
             _ => {
@@ -242,7 +248,11 @@ impl Block<'_, '_> {
             }
             // A launch by itself depends on nothing; what may be read before the wait is the verifier's.
             Stmt::LaunchDependents | Stmt::WaitDependencies => {}
-            Stmt::If { .. } | Stmt::Barrier | Stmt::BarrierAny { .. } | Stmt::Loop { .. } | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {}
+            Stmt::FenceProxy => self.shared.fence_proxy(thread),
+            // What products do to registers before they were waited for is the verifier's too.
+            Stmt::FenceProducts => {}
+            Stmt::If { .. } | Stmt::Loop { .. } | Stmt::Barrier | Stmt::BarrierAny { .. } => {}
+            Stmt::LoadMatrix { .. } | Stmt::Mma { .. } | Stmt::GroupMma { .. } | Stmt::CommitProducts | Stmt::WaitProducts(_) => {}
         }
         Ok(())
     }

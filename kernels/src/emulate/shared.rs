@@ -2,6 +2,7 @@
 
 use super::Moment;
 use super::global::Global;
+use super::products::Products;
 use crate::ptx::MemTy;
 use std::collections::VecDeque;
 
@@ -9,14 +10,18 @@ use std::collections::VecDeque;
 pub const BASE: u32 = 1024;
 
 #[derive(Clone, Copy, Default)]
-struct Touch {
+pub(super) struct Touch {
     /// Whether it was ever written.
-    written: bool,
+    pub written: bool,
     /// Whether a copy into it is under way.
-    pending: bool,
-    writer: Option<usize>,
+    pub pending: bool,
+    pub writer: Option<usize>,
     /// The reader, or `usize::MAX` for several.
-    reader: Option<usize>,
+    pub reader: Option<usize>,
+    /// Products under way that read it.
+    pub products: u32,
+    /// Whether products see what was written last.
+    pub seen: bool,
 }
 
 /// A copy that was issued and not waited for.
@@ -30,17 +35,18 @@ struct Copy {
 }
 
 pub struct Shared {
-    bytes: Vec<u8>,
-    touched: Vec<Touch>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) touched: Vec<Touch>,
+    pub(super) products: Products,
     /// By thread, the closed groups of copies, oldest first, and the open one.
     groups: Vec<(VecDeque<Vec<Copy>>, Vec<Copy>)>,
     moment: Moment,
 }
 
 impl Shared {
-    pub fn new(bytes: usize, threads: usize, moment: Moment) -> Self {
+    pub fn new(bytes: usize, threads: usize, moment: Moment, grouped: bool) -> Self {
         let groups = (0..threads).map(|_| Default::default()).collect();
-        Self { bytes: vec![0; bytes], touched: vec![Touch::default(); bytes], groups, moment }
+        Self { bytes: vec![0; bytes], touched: vec![Touch::default(); bytes], products: Products::new(grouped, threads), groups, moment }
     }
 
     pub fn barrier(&mut self) {
@@ -48,7 +54,7 @@ impl Shared {
     }
 
     /// The byte of an access, checked.
-    fn place(&self, address: u64, bytes: usize) -> Result<usize, String> {
+    pub(super) fn place(&self, address: u64, bytes: usize) -> Result<usize, String> {
         let at = (address as u32).wrapping_sub(BASE) as usize;
         if at + bytes > self.bytes.len() || !at.is_multiple_of(bytes) {
             return Err(format!("{bytes} bytes at {at} of {} bytes of shared memory", self.bytes.len()));
@@ -80,6 +86,9 @@ impl Shared {
     fn claim(&mut self, b: usize, thread: usize) -> Result<&mut Touch, String> {
         let touch = &mut self.touched[b];
         let other = |t: Option<usize>| t.is_some_and(|t| t != thread);
+        if touch.products > 0 {
+            return Err(format!("shared byte {b} is written while a product reads it"));
+        }
         if touch.pending || other(touch.writer) || other(touch.reader) {
             return Err(format!("shared byte {b} is written while another thread uses it"));
         }
@@ -90,8 +99,9 @@ impl Shared {
         let at = self.place(address, n * ty.bytes())? + i * ty.bytes();
         for b in at..at + ty.bytes() {
             let touch = self.claim(b, thread)?;
-            (touch.written, touch.writer) = (true, Some(thread));
+            (touch.written, touch.writer, touch.seen) = (true, Some(thread), false);
         }
+        self.products.wrote(thread, at..at + ty.bytes());
         self.bytes[at..at + ty.bytes()].copy_from_slice(&bytes[..ty.bytes()]);
         Ok(())
     }
@@ -124,8 +134,9 @@ impl Shared {
                 bytes.resize(copy.bytes, 0);
                 self.bytes[copy.to..copy.to + copy.bytes].copy_from_slice(&bytes);
                 for touch in &mut self.touched[copy.to..copy.to + copy.bytes] {
-                    (touch.written, touch.pending, touch.writer) = (true, false, Some(thread));
+                    (touch.written, touch.pending, touch.writer, touch.seen) = (true, false, Some(thread), false);
                 }
+                self.products.wrote(thread, copy.to..copy.to + copy.bytes);
             }
         }
         Ok(())
@@ -134,6 +145,11 @@ impl Shared {
     /// A block may not end while copies that were not empty are under way.
     pub fn finish(&self) -> Result<(), String> {
         let pending = self.touched.iter().filter(|t| t.pending).count();
-        if pending > 0 { Err(format!("{pending} bytes are still being copied at the end")) } else { Ok(()) }
+        let read = self.touched.iter().filter(|t| t.products > 0).count();
+        match (pending, read) {
+            (0, 0) => Ok(()),
+            (0, _) => Err(format!("{read} bytes are still read by products at the end")),
+            _ => Err(format!("{pending} bytes are still being copied at the end")),
+        }
     }
 }

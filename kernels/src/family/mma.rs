@@ -6,8 +6,8 @@ use super::Unsupported;
 use super::affine::small;
 use super::exact::{Tile, repair};
 use super::factors::{Size, sources};
-use super::fragments::{Fragments, Side, exchange, first_column};
-use super::output::{self, Rectangle};
+use super::fragments::{Fragments, Side};
+use super::grid::Grid;
 use super::partial::Partial;
 use super::pipeline::{Factors, Pipeline};
 use super::products::{Mode, Words, multiply};
@@ -17,7 +17,7 @@ use crate::dsl::{Val, Writer};
 use crate::ptx::{Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::WeightLayout;
-use wpk_plan::problem::{Contraction, Roles};
+use wpk_plan::problem::Contraction;
 
 /// A contraction with the layout of its second factor.
 #[derive(Debug, Clone)]
@@ -50,21 +50,21 @@ schedule! {
 
 /// What a schedule of a contraction depends on.
 pub struct Facts {
-    size: Size,
-    mode: Option<Mode>,
-    element: u32,
-    small: bool,
-    directions: [(Along, u32); 2],
-    bytes: f64,
+    pub(super) size: Size,
+    pub(super) mode: Option<Mode>,
+    pub(super) element: u32,
+    pub(super) small: bool,
+    pub(super) directions: [(Along, u32); 2],
+    pub(super) bytes: f64,
     /// Instructions to find and start a copy.
-    per_copy: f64,
+    pub(super) per_copy: f64,
     /// Instructions of the epilogue by element.
-    epilogue: f64,
-    arch: Arch,
+    pub(super) epilogue: f64,
+    pub(super) arch: Arch,
 }
 
 impl Facts {
-    fn of(p: &Product, arch: &Arch) -> Self {
+    pub(super) fn of(p: &Product, arch: &Arch) -> Self {
         let c = &p.contraction;
         let points = c.space.iter().try_fold(1usize, |n, &d| n.checked_mul(d).filter(|&n| n < 1 << 40));
         let roles = c.roles();
@@ -240,7 +240,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let first = k.scaled(part, i64::from(rounds * depth));
     let factors = Factors { loaders: &loaders, first, depth, whole };
     let asynchronous = loaders.iter().any(Loader::is_asynchronous);
-    let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous };
+    let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous, products: false };
     let consume = |k: &mut Writer, _: Val, reading: Val| {
         let bases = [fragments[0].in_stage(k, reading), fragments[1].in_stage(k, reading)];
         let into = if parts.is_empty() { &sums } else { &parts };
@@ -267,66 +267,10 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         let tile = Tile { sources, batch, firsts, across, lane, first, depth: rounds * depth, total };
         repair(&mut k, &tile, &sums, (start_a, thread, threads));
     }
-    let grid = Grid { c, roles: &roles, s, firsts, batch, lane, whole: (size.m.is_multiple_of(s.bm), size.n.is_multiple_of(s.bn)) };
+    let whole = (size.m.is_multiple_of(s.bm), size.n.is_multiple_of(s.bn));
+    let grid = Grid { c, roles: &roles, rows: s.wm, columns: s.wn, apart: 16, firsts, batch, lane, whole };
     let sums = grid.neighbours(&mut k, &sums);
     let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
     let tiles = size.batch * tiles_m * tiles_n;
     own.finish(k, "mma", &sums, (tile, part, thread), tiles, |k, sums| grid.store(k, sums))
-}
-
-/// Where a warp's sums belong.
-struct Grid<'a> {
-    c: &'a Contraction,
-    roles: &'a Roles,
-    s: &'a Mma,
-    /// The warp's first row and column.
-    firsts: [Val; 2],
-    batch: Val,
-    lane: Val,
-    whole: (bool, bool),
-}
-
-impl Grid<'_> {
-    /// Tiles of 8 columns whose sums lanes exchange.
-    fn tiles(&self) -> u32 {
-        (self.s.wn / 8).min(4)
-    }
-
-    /// The sums by row, with neighbouring columns in one lane.
-    fn neighbours(&self, k: &mut Writer, sums: &[Val]) -> Vec<Val> {
-        let tiles = self.tiles() as usize;
-        let across = self.s.wn as usize / 8;
-        let mut all = vec![];
-        for block in 0..self.s.wm as usize / 16 {
-            for half in 0..2 {
-                for first in (0..across).step_by(tiles) {
-                    let own: Vec<[Val; 2]> = (first..first + tiles)
-                        .map(|tile| {
-                            let at = 4 * (block * across + tile) + 2 * half;
-                            [sums[at], sums[at + 1]]
-                        })
-                        .collect();
-                    all.extend(exchange(k, self.lane, &own));
-                }
-            }
-        }
-        all
-    }
-
-    fn store(&self, k: &mut Writer, sums: &[Val]) -> Result<(), Unsupported> {
-        let tiles = self.tiles();
-        let (g, _) = k.div_rem(self.lane, 4);
-        let row = k.add(self.firsts[0], g);
-        let column = first_column(k, self.lane, tiles);
-        let column = k.add(self.firsts[1], column);
-        let rectangle = Rectangle {
-            batch: self.batch,
-            rows: (0..self.s.wm / 8).map(|i| k.plus(row, i64::from(8 * i))).collect(),
-            columns: (0..self.s.wn).step_by(8 * tiles as usize).map(|j| k.plus(column, i64::from(j))).collect(),
-            group: 2 * tiles as usize,
-            whole: self.whole,
-        };
-        let rows: Vec<Vec<Val>> = sums.chunks(self.s.wn as usize / 4).map(<[Val]>::to_vec).collect();
-        output::store(k, self.c, self.roles, &rectangle, &rows)
-    }
 }

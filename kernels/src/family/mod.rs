@@ -6,6 +6,7 @@ mod direct;
 mod exact;
 mod factors;
 mod fragments;
+mod grid;
 mod indexed;
 mod lines;
 mod math;
@@ -22,6 +23,7 @@ mod scalar;
 mod simt;
 mod space;
 mod tile;
+mod wgmma;
 
 pub use attention::{Flash, attention};
 pub use direct::{Direct, direct};
@@ -33,6 +35,7 @@ pub use reduction::{Folded, Reduction, reduction};
 pub use rows::{RowProblem, Rows, rows};
 pub use simt::{Simt, simt};
 pub use space::{Candidate, Space, spaces};
+pub use wgmma::{Wgmma, wgmma};
 
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -112,7 +115,13 @@ fn contraction(c: &Contraction, layout: WeightLayout, arch: &Arch) -> Result<Gen
     }
     let product = Product { contraction: c.clone(), layout };
     let on_cores = best::<Simt>(c, arch);
-    match (best::<Mma>(&product, arch), on_cores) {
+    let (single, grouped) = (best::<Mma>(&product, arch), best::<Wgmma>(&product, arch));
+    if let Ok(g) = grouped
+        && [single.as_ref().map(|m| m.cost), on_cores.as_ref().map(|s| s.cost)].iter().flatten().all(|&cost| g.cost < cost)
+    {
+        return g.make(|s| wgmma(&product, s, arch));
+    }
+    match (single, on_cores) {
         (Ok(m), Ok(s)) if s.cost < m.cost => s.make(|s| simt(c, layout, s, arch)),
         (Ok(m), _) => m.make(|s| mma(&product, s, arch)),
         (Err(_), s) => s?.make(|s| simt(c, layout, s, arch)),

@@ -15,6 +15,8 @@ pub struct Pipeline {
     pub rounds: u32,
     /// Whether any copy is asynchronous.
     pub asynchronous: bool,
+    /// Whether what consumes a tile is a group of products of warpgroups, which still read it a round later.
+    pub products: bool,
 }
 
 /// Starts copies of the tile of a round to a number of bytes behind the first stage.
@@ -56,7 +58,7 @@ impl Pipeline {
     /// Every tile copied, and consumed by its round and its bytes behind the first stage. `constant` copies what no kernel writes;
     /// its first copies start before the kernel waits for those it depends on.
     pub fn run(&self, k: &mut Writer, constant: Option<Copies<'_>>, copies: Copies<'_>, consume: impl FnOnce(&mut Writer, Val, Val)) {
-        let ahead = self.stages - 1;
+        let ahead = self.stages - if self.products { 2 } else { 1 };
         let place = |k: &Writer, stage: u32| (k.int(i64::from(stage), Ty::U32), k.int(i64::from(stage * self.bytes), Ty::U32));
         let first: Vec<(Val, Val)> = (0..ahead.min(self.rounds)).map(|stage| place(k, stage)).collect();
         if let Some(constant) = constant {
@@ -74,9 +76,16 @@ impl Pipeline {
         k.repeat(self.rounds, |k, round| {
             // What is written now was read in the round before.
             if self.asynchronous {
-                k.wait_copies(self.stages - 2);
+                k.wait_copies(ahead - 1);
+            }
+            if self.products {
+                k.fence_proxy();
             }
             k.barrier();
+            let mut consume = Some(consume);
+            if self.products {
+                consume.take().into_iter().for_each(|c| c(k, round, reading));
+            }
             let next = k.plus(round, i64::from(ahead));
             let more = k.below(next, i64::from(self.rounds));
             k.when(more, |k| {
@@ -86,11 +95,18 @@ impl Pipeline {
                 }
             });
             self.commit(k);
-            consume(k, round, reading);
+            consume.into_iter().for_each(|c| c(k, round, reading));
+            if self.products {
+                // Those of the round before are over: its tile is the next to be written.
+                k.wait_products(1);
+            }
             self.advance(k, reading);
             self.advance(k, writing);
         });
-        // Only empty groups are under way now.
+        if self.products {
+            k.wait_products(0);
+        }
+        // Only empty groups of copies are under way now.
     }
 
     fn commit(&self, k: &mut Writer) {

@@ -168,7 +168,7 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
     let first = k.scaled(part, i64::from(rounds * s.bk));
     let factors = Factors { loaders: &loaders, first, depth: s.bk, whole };
     let asynchronous = loaders.iter().any(Loader::is_asynchronous);
-    let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous };
+    let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous, products: false };
     pipeline.factors(&mut k, &factors, layout, |k, _, reading| {
         let stage = [k.add(from[0], reading), k.add(from[1], reading)];
         for depth in (0..s.bk).step_by(4) {

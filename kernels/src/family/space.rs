@@ -2,7 +2,7 @@
 
 use super::{
     Direct, Flash, Folded, Generated, IndexProblem, Indexed, LineProblem, Lines, Mma, Pointwise, Product, Reduction, RowProblem, Rows,
-    Simt, Unsupported, attention, direct, indexed, lines, mma, pointwise, reduction, rows, simt, starts_early,
+    Simt, Unsupported, Wgmma, attention, direct, indexed, lines, mma, pointwise, reduction, rows, simt, starts_early, wgmma,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -100,7 +100,8 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
         Problem::Contraction(c) => {
             let product = Product { contraction: c.clone(), layout };
             let mut all = vec![
-                space::<Mma>(product, arch, move |p, s| mma(p, s, arch)),
+                space::<Mma>(product.clone(), arch, move |p, s| mma(p, s, arch)),
+                space::<Wgmma>(product, arch, move |p, s| wgmma(p, s, arch)),
                 space::<Simt>(c.clone(), arch, move |c, s| simt(c, layout, s, arch)),
             ];
             if layout == WeightLayout::Dense {

@@ -312,6 +312,27 @@ pub enum Stmt {
         /// The second factor, `U32`.
         b: [Reg; 2],
     },
+    /// `sums += a * b` on tensor cores, for 64 rows and `8 * sums.len() / 4` columns, by four warps together (a warpgroup, which begins at
+    /// a multiple of four warps); 32 bytes of depth. It reads shared memory when it may, and is over once [`Stmt::WaitProducts`] has waited
+    /// for its group. Warp w of the four holds rows 16w to 16w + 15; a lane's sums are those of [`Stmt::Mma`], columns fastest.
+    GroupMma {
+        /// The type of the factors.
+        half: Half,
+        /// The sums, variables of type `F32`.
+        sums: Vec<Reg>,
+        /// The first factor's rows in shared memory: a [`descriptor`](crate::layout::descriptor).
+        a: Reg,
+        /// The second factor's columns, likewise.
+        b: Reg,
+    },
+    /// Orders the warpgroup's accesses to registers and shared memory before products that begin behind it.
+    FenceProducts,
+    /// Closes the group of the warpgroup's products so far.
+    CommitProducts,
+    /// Waits until at most so many of the warpgroup's latest groups are under way.
+    WaitProducts(u32),
+    /// Makes what the thread wrote to shared memory visible to products of warpgroups, which read it another way (the asynchronous proxy).
+    FenceProxy,
     /// Orders the thread's accesses to global memory before and after it, for the whole device.
     Fence,
     /// Lets the kernels that depend on this one start once every block has come here or ended.

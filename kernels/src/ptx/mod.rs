@@ -2,6 +2,7 @@
 
 mod ast;
 pub(crate) mod dependents;
+pub(crate) mod groups;
 mod print;
 mod verify;
 

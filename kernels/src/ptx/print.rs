@@ -2,6 +2,7 @@
 
 use super::{Cmp, Factor, Half, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
 use crate::arch::Arch;
+use crate::layout::PERIOD;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use wpk_plan::Module;
@@ -28,9 +29,11 @@ impl Kernel {
         printer.block(&self.body, 1);
         let params: Vec<String> = (0..self.params).map(|i| format!("    .param .u64 p{i}")).collect();
         let mut out = format!(".version {}\n.target {}\n.address_size 64\n\n", arch.version, arch.target);
+        // Where descriptors name shared memory its swizzle counts from multiples of its period.
+        let align = if super::groups::any(&self.body) { PERIOD } else { 16 };
         // Writing to text cannot fail.
         if self.shared > Module::STATIC_SHARED {
-            out += ".extern .shared .align 16 .b8 tile[];\n\n";
+            let _ = write!(out, ".extern .shared .align {align} .b8 tile[];\n\n");
         }
         let _ = write!(
             out,
@@ -44,7 +47,7 @@ impl Kernel {
         }
         // More than this is only given at launch, to a kernel that declares no size.
         if (1..=Module::STATIC_SHARED).contains(&self.shared) {
-            let _ = writeln!(out, "    .shared .align 16 .b8 tile[{}];", self.shared);
+            let _ = writeln!(out, "    .shared .align {align} .b8 tile[{}];", self.shared);
         }
         out + &printer.lines.concat() + "    ret;\n}\n"
     }
@@ -190,6 +193,18 @@ impl Printer {
                     };
                     format!("mma.sync.aligned.m16n8k{depth}.row.col.f32.{ty}.{ty}.f32 {sum}, {a}, {b}, {sum};")
                 }
+                Stmt::GroupMma { half: h, sums, a, b } => {
+                    let list: Vec<String> = sums.iter().map(|r| self.reg(*r)).collect();
+                    let (a, b, columns, ty) = (self.reg(*a), self.reg(*b), sums.len() * 2, half(*h));
+                    format!(
+                        "{{ .reg .pred adds; setp.eq.u32 adds, 0, 0; wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{ty}.{ty} {{{}}}, {a}, {b}, adds, 1, 1, 0, 0; }}",
+                        list.join(", ")
+                    )
+                }
+                Stmt::FenceProducts => "wgmma.fence.sync.aligned;".to_owned(),
+                Stmt::CommitProducts => "wgmma.commit_group.sync.aligned;".to_owned(),
+                Stmt::WaitProducts(n) => format!("wgmma.wait_group.sync.aligned {n};"),
+                Stmt::FenceProxy => "fence.proxy.async.shared::cta;".to_owned(),
                 Stmt::Fence => "fence.acq_rel.gpu;".to_owned(),
                 Stmt::LaunchDependents => "griddepcontrol.launch_dependents;".to_owned(),
                 Stmt::WaitDependencies => "griddepcontrol.wait;".to_owned(),

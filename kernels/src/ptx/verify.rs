@@ -12,6 +12,7 @@ impl Kernel {
         }
         check.block(&self.body);
         check.faults.extend(super::dependents::faults(self));
+        check.faults.extend(super::groups::faults(self));
         check.faults
     }
 }
@@ -72,6 +73,10 @@ impl Check<'_> {
                 | Stmt::CommitCopies
                 | Stmt::WaitCopies(_)
                 | Stmt::Fence
+                | Stmt::FenceProducts
+                | Stmt::CommitProducts
+                | Stmt::WaitProducts(_)
+                | Stmt::FenceProxy
                 | Stmt::LaunchDependents
                 | Stmt::WaitDependencies => {}
                 Stmt::CopyAsync { bytes, to, from, valid, .. } => {
@@ -97,6 +102,14 @@ impl Check<'_> {
                     self.together("a product on tensor cores");
                     a.iter().chain(b).for_each(|r| self.typed(&Operand::Reg(*r), Ty::U32, "a factor"));
                     sum.iter().for_each(|r| self.typed(&Operand::Reg(*r), Ty::F32, "a sum"));
+                }
+                Stmt::GroupMma { sums, a, b, .. } => {
+                    self.together("a product of a warpgroup");
+                    if !self.kernel.threads.is_multiple_of(128) || !sums.len().is_multiple_of(4) || !(4..=128).contains(&sums.len()) {
+                        self.faults.push(format!("a product of warpgroups for {} sums among {} threads", sums.len(), self.kernel.threads));
+                    }
+                    [a, b].iter().for_each(|r| self.typed(&Operand::Reg(**r), Ty::U64, "a descriptor"));
+                    sums.iter().for_each(|r| self.typed(&Operand::Reg(*r), Ty::F32, "a sum"));
                 }
                 Stmt::AtomicInc { to, address, .. } => {
                     self.typed(&Operand::Reg(*address), Ty::U64, "an address");

@@ -1,0 +1,179 @@
+//! Contractions by products of warpgroups (`wgmma`, from sm_90a): four warps multiply 64 rows by up to 256 columns at once, both factors
+//! read from shared memory by the tensor cores themselves, while the warps copy the next tiles.
+
+use super::Unsupported;
+use super::factors::sources;
+use super::grid::Grid;
+use super::mma::{Facts, Product};
+use super::partial::Partial;
+use super::pipeline::{Factors, Pipeline};
+use super::products::Mode;
+use super::tile::{Along, Corner, Layout, Loader};
+use crate::arch::Arch;
+use crate::dsl::{Val, Writer};
+use crate::layout::{ROW, descriptor};
+use crate::ptx::{Kernel, Op, Special, Ty};
+use crate::schedule::{Schedule, schedule};
+
+schedule! {
+    /// How a contraction of half types is computed by warpgroups.
+    Wgmma(Product => Facts) = "wgmma" {
+        /// Rows of a block's tile.
+        bm: [64, 128, 192, 256],
+        /// Columns of a block's tile.
+        bn: [16, 32, 64, 96, 128, 192, 256],
+        /// Rows of a warpgroup.
+        wm: [64, 128],
+        /// Tiles in shared memory at once; two of them are read.
+        stages: [3, 4, 5, 6, 8],
+        /// Blocks that share the depth.
+        split: [1, 2, 3, 4, 6, 8, 12, 16],
+    }
+}
+
+/// Bytes of depth of a product.
+const STEP: u32 = 32;
+
+impl Wgmma {
+    fn threads(&self) -> u32 {
+        128 * (self.bm / self.wm)
+    }
+
+    /// Registers of a thread, as `ptxas` was seen to take them at most.
+    fn registers(&self) -> u32 {
+        72 + self.wm * self.bn / 128
+    }
+
+    /// Elements of depth of a tile: a row of shared memory.
+    fn depth(f: &Facts) -> u32 {
+        ROW / f.element
+    }
+
+    fn layouts(&self, f: &Facts) -> [Layout; 2] {
+        let layout = |i: usize, lines| Layout::for_matrices(f.directions[i], lines, Self::depth(f), f.element);
+        [layout(0, self.bm), layout(1, self.bn)]
+    }
+
+    fn rounds(&self, f: &Facts) -> u32 {
+        f.size.k.div_ceil(Self::depth(f)).div_ceil(self.split)
+    }
+
+    fn stage(&self) -> u32 {
+        (self.bm + self.bn) * ROW
+    }
+
+    fn fits(&self, f: &Facts) -> bool {
+        let reads = f.arch.groups > 0.0 && matches!(f.mode, Some(Mode::Half(_))) && f.directions.iter().all(|d| d.0 == Along::Depth);
+        if !reads || !f.small || !self.bm.is_multiple_of(self.wm) {
+            return false;
+        }
+        let (threads, rounds) = (self.threads(), self.rounds(f));
+        // Every block has tiles; the last may have fewer.
+        let shared_out = self.split == 1 || rounds * Self::depth(f) * (self.split - 1) < f.size.k && rounds >= 2;
+        let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
+        shared_out
+            && self.registers() <= 255
+            && self.registers() * threads <= 65536
+            && self.layouts(f).iter().all(|l| l.fits(threads))
+            && (self.stages == 3 || self.stages - 3 < rounds)
+            && (self.stages * self.stage() + 16) as usize <= f.arch.shared
+            && tiles * u64::from(f.size.batch * self.split) < 1 << 24
+    }
+
+    /// As for `mma`: waves of blocks, each as long as the slowest of what its rounds wait for.
+    fn estimate(&self, f: &Facts) -> f64 {
+        let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
+        let resident = f64::from(f.arch.resident(self.threads(), self.registers(), self.stages * self.stage()));
+        let warps = f64::from(self.threads() / 32);
+        let products = f64::from(self.bm * self.bn) * f64::from(Self::depth(f)) / f.arch.groups;
+        let copies = self.layouts(f).iter().map(|l| f64::from(l.lines * l.depth / l.vector)).sum::<f64>() / f64::from(self.threads());
+        let per_copy = if self.layouts(f).iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
+        let issue = warps * (copies * per_copy + 60.0) / 4.0;
+        let cache = f64::from(self.stage()) / 43.0;
+        let alone = 1.1 * products + 0.8 * copies * per_copy + 120.0;
+        let memory = 1200.0 / f64::from(self.stages - 2);
+        let rounds = f64::from(self.rounds(f));
+        let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
+        let wave = |blocks: f64| {
+            let slowest = [blocks * products, blocks * issue, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
+            rounds * (slowest + 0.065 * blocks * (issue + cache)) + 1500.0 + blocks * epilogue
+        };
+        let per_sm = (f64::from(tiles * self.split) / f64::from(f.arch.sms)).ceil();
+        let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
+        let mut cycles = full * wave(resident) + if rest > 0.0 { wave(rest) } else { 0.0 };
+        if self.split > 1 {
+            cycles += 2450.0 + f64::from(self.bm * self.bn * 4 * self.split) / 35.0;
+        }
+        let (time, traffic) = (cycles / 1.7, f.bytes / (1.5 * f.arch.bandwidth));
+        time.max(traffic) + 0.33 * time.min(traffic)
+    }
+}
+
+/// The kernel of a contraction; its parameters are the factors, the extra operands, then the output.
+///
+/// # Errors
+/// Where the schedule does not fit, or a type or function is not generated yet.
+pub fn wgmma(p: &Product, s: &Wgmma, arch: &Arch) -> Result<Kernel, Unsupported> {
+    let c = &p.contraction;
+    let facts = Facts::of(p, arch);
+    let Some(Mode::Half(half)) = facts.mode.filter(|_| s.legal(&facts)) else {
+        return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
+    };
+    let (roles, size, depth, threads) = (c.roles(), facts.size, Wgmma::depth(&facts), s.threads());
+    let sources = sources(c, p.layout);
+    let layouts = s.layouts(&facts);
+    let (tiles_m, tiles_n) = (size.m.div_ceil(s.bm), size.n.div_ceil(s.bn));
+    let mut k = Writer::for_arch(arch);
+    k.fast = c.out.dtype.bytes() == 2;
+    let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
+    let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
+    let (tile, part) = k.div_rem(block, s.split);
+    let (rest, tile_n) = k.div_rem(tile, tiles_n);
+    let (batch, tile_m) = k.div_rem(rest, tiles_m);
+    let firsts = [k.scaled(tile_m, i64::from(s.bm)), k.scaled(tile_n, i64::from(s.bn))];
+    let start_a = k.shared(s.stages * s.stage());
+    let start_b = k.plus(start_a, i64::from(layouts[0].bytes()));
+    let corner = |start: Val, side: usize| Corner { start, batch, first: firsts[side] };
+    let loaders = [
+        Loader::new(&mut k, &sources[0], layouts[0], arch, (thread, threads), corner(start_a, 0)),
+        Loader::new(&mut k, &sources[1], layouts[1], arch, (thread, threads), corner(start_b, 1)),
+    ];
+    let (warp, lane) = k.div_rem(thread, 32);
+    let (group, quarter) = k.div_rem(warp, 4);
+    let own = k.scaled(group, i64::from(s.wm));
+    let rows = k.scaled(own, i64::from(ROW));
+    let rows = k.add(start_a, rows);
+    let zero = k.float(0.0, Ty::F32);
+    let sums: Vec<Val> = (0..s.wm * s.bn / 128).map(|_| k.variable(zero)).collect();
+
+    let rounds = s.rounds(&facts);
+    let whole = rounds * s.split * depth == size.k;
+    let first = k.scaled(part, i64::from(rounds * depth));
+    let factors = Factors { loaders: &loaders, first, depth, whole };
+    let asynchronous = loaders.iter().any(Loader::is_asynchronous);
+    let pipeline = Pipeline { stages: s.stages, bytes: s.stage(), rounds, asynchronous, products: true };
+    let consume = |k: &mut Writer, _: Val, reading: Val| {
+        let starts = [k.add(rows, reading), k.add(start_b, reading)];
+        let bases = starts.map(|start| descriptor(k, start));
+        k.fence_products();
+        for step in 0..ROW / STEP {
+            let deeper = i64::from(step * STEP >> 4);
+            let b = k.plus(bases[1], deeper);
+            for (i, sums) in sums.chunks(s.bn as usize / 2).enumerate() {
+                let a = k.plus(bases[0], deeper + i64::from(i as u32 * 64 * ROW >> 4));
+                k.group_mma(half, sums, a, b);
+            }
+        }
+        k.commit_products();
+    };
+    pipeline.factors(&mut k, &factors, p.layout, consume);
+    let row = k.scaled(quarter, 16);
+    let row = k.add(own, row);
+    let firsts = [k.add(firsts[0], row), firsts[1]];
+    let whole = (size.m.is_multiple_of(s.bm), size.n.is_multiple_of(s.bn));
+    let grid = Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, firsts, batch, lane, whole };
+    let sums = grid.neighbours(&mut k, &sums);
+    let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
+    let tiles = size.batch * tiles_m * tiles_n;
+    own.finish(k, "wgmma", &sums, (tile, part, thread), tiles, |k, sums| grid.store(k, sums))
+}

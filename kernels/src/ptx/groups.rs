@@ -1,0 +1,76 @@
+//! Products of warpgroups run beside the warps that begin them: until they were waited for, their sums belong to them alone.
+
+use super::{Kernel, Operand, Reg, Stmt};
+use std::collections::BTreeSet;
+
+/// Whether any statement is a product of a warpgroup.
+pub fn any(body: &[Stmt]) -> bool {
+    body.iter().any(|s| match s {
+        Stmt::GroupMma { .. } => true,
+        Stmt::Loop { body, .. } | Stmt::If { then: body, .. } => any(body),
+        _ => false,
+    })
+}
+
+/// Sums that are touched while products add to them, products without a fence before, and groups that nothing waits for.
+pub(super) fn faults(kernel: &Kernel) -> Vec<String> {
+    if !any(&kernel.body) {
+        return vec![];
+    }
+    let mut flight = Flight::default();
+    flight.walk(&kernel.body);
+    if !flight.sums.is_empty() {
+        flight.faults.push("products that nothing waits for".to_owned());
+    }
+    flight.faults.dedup();
+    flight.faults
+}
+
+#[derive(Default)]
+struct Flight {
+    /// What products under way add to.
+    sums: BTreeSet<Reg>,
+    fenced: bool,
+    /// Whether there are products behind the last group.
+    open: bool,
+    faults: Vec<String>,
+}
+
+impl Flight {
+    fn walk(&mut self, body: &[Stmt]) {
+        for s in body {
+            match s {
+                Stmt::FenceProducts => self.fenced = true,
+                Stmt::GroupMma { sums, .. } => {
+                    if !self.fenced {
+                        self.faults.push("a product of a warpgroup without a fence before it".to_owned());
+                    }
+                    self.open = true;
+                    self.sums.extend(sums);
+                }
+                Stmt::CommitProducts => self.open = false,
+                Stmt::WaitProducts(0) if !self.open => self.sums.clear(),
+                // What is written before a barrier is read by products behind it.
+                Stmt::Barrier | Stmt::BarrierAny { .. } => self.fenced = false,
+                // Again for what one round leaves to the next.
+                Stmt::Loop { body, .. } => (0..2).for_each(|_| self.walk(body)),
+                Stmt::If { then, .. } => self.walk(then),
+                _ => self.touch(s),
+            }
+        }
+    }
+
+    fn touch(&mut self, s: &Stmt) {
+        let (to, read): (Vec<Reg>, Vec<Operand>) = match s {
+            Stmt::Op { to, args, .. } => (vec![*to], args.clone()),
+            Stmt::Load { to, .. } => (to.clone(), vec![]),
+            Stmt::Store { from, .. } => (vec![], from.clone()),
+            Stmt::Mma { sum, .. } => (sum.to_vec(), vec![]),
+            _ => return,
+        };
+        let read = read.into_iter().filter_map(|o| if let Operand::Reg(r) = o { Some(r) } else { None });
+        for r in to.into_iter().chain(read).filter(|r| self.sums.contains(r)) {
+            self.faults.push(format!("{r:?} is used while products add to it"));
+        }
+    }
+}
