@@ -4,7 +4,7 @@
 
 use crate::arch::Arch;
 use crate::ptx::dependents;
-use crate::ptx::{Cmp, Factor, Half, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
+use crate::ptx::{Cmp, Factor, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
 
 /// A value: a register or a constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -288,10 +288,10 @@ impl Writer {
     }
 
     /// `sums += a * b` by a warpgroup: see [`Stmt::GroupMma`].
-    pub fn group_mma(&mut self, half: Half, sums: &[Val], a: Val, b: Val) {
+    pub fn group_mma(&mut self, factor: Factor, sums: &[Val], a: Val, b: Val) {
         let sums = sums.iter().map(|&v| self.register(v)).collect();
         let (a, b) = (self.register(a), self.register(b));
-        self.say(Stmt::GroupMma { half, sums, a, b });
+        self.say(Stmt::GroupMma { factor, sums, a, b });
     }
 
     /// Orders what was written before products that begin behind it.

@@ -14,9 +14,9 @@ use wpk_plan::{DType, WeightLayout};
 fn cases(count: usize, arch: &Arch) -> Vec<(u64, Product, Vec<Wgmma>)> {
     let case = |seed: u64| {
         let r = &mut Random(seed);
-        let dtype = if seed.is_multiple_of(3) { DType::BF16 } else { DType::F16 };
-        let contraction = if r.below(2) == 0 { product(r, (dtype, false)) } else { convolution(r, (dtype, false)) };
-        let p = Product { contraction, layout: WeightLayout::Columns };
+        let factors = [(DType::F16, false), (DType::BF16, false), (DType::F32, true)][seed as usize % 3];
+        let contraction = if r.below(2) == 0 { product(r, factors) } else { convolution(r, factors) };
+        let p = Product { contraction, layout: if seed.is_multiple_of(5) { WeightLayout::Dense } else { WeightLayout::Columns } };
         let facts = Wgmma::facts(&p, arch);
         let legal: Vec<Wgmma> = Wgmma::space().filter(|s| s.legal(&facts)).collect();
         (!legal.is_empty()).then_some((seed, p, legal))

@@ -12,6 +12,11 @@ fn widened(half: Half, bits: u16) -> f32 {
     }
 }
 
+/// The lowest bits are not read.
+fn truncated(bits: u32) -> f32 {
+    f32::from_bits(bits & !0x1fff)
+}
+
 impl Block<'_, '_> {
     /// A matrix instruction of the warp that begins at thread `first`.
     pub(super) fn matrix(&mut self, stmt: &Stmt, first: usize) -> Result<(), String> {
@@ -58,10 +63,10 @@ impl Block<'_, '_> {
                     }
                 }
             }
-            Stmt::GroupMma { half, sums, a, b } => {
+            Stmt::GroupMma { factor, sums, a, b } => {
                 // Each of the four warps adds to its own rows.
-                let left = self.lines(*half, *a, first, (first / 32 % 4 * 16, 16))?;
-                let right = self.lines(*half, *b, first, (0, sums.len() * 2))?;
+                let left = self.lines(*factor, *a, first, (first / 32 % 4 * 16, 16))?;
+                let right = self.lines(*factor, *b, first, (0, sums.len() * 2))?;
                 for lane in 0..32 {
                     let (g, t) = (lane / 4, lane % 4);
                     for (i, r) in sums.iter().enumerate() {
@@ -77,8 +82,8 @@ impl Block<'_, '_> {
         Ok(())
     }
 
-    /// Sixteen elements of depth of some lines of a factor in shared memory, by the descriptor of the warp that begins at thread `first`.
-    fn lines(&mut self, half: Half, r: Reg, first: usize, (from, count): (usize, usize)) -> Result<Vec<Vec<f32>>, String> {
+    /// The elements in 32 bytes of depth of some lines of a factor in shared memory, by the descriptor of the warp that begins at thread `first`.
+    fn lines(&mut self, factor: Factor, r: Reg, first: usize, (from, count): (usize, usize)) -> Result<Vec<Vec<f32>>, String> {
         let bits = self.value(Operand::Reg(r), first);
         if (1..32).any(|lane| self.value(Operand::Reg(r), first + lane) != bits) {
             return Err("lanes give different descriptors".to_owned());
@@ -90,7 +95,10 @@ impl Block<'_, '_> {
             for chunk in [0, 16] {
                 let place = Swizzle::of_rows(ROW).apply(start + line as u32 * ROW + chunk);
                 let bytes = self.shared.product(u64::from(place), 16, first / 32)?;
-                elements.extend(bytes.as_chunks::<2>().0.iter().map(|b| widened(half, u16::from_le_bytes(*b))));
+                match factor {
+                    Factor::Half(h) => elements.extend(bytes.as_chunks().0.iter().map(|b| widened(h, u16::from_le_bytes(*b)))),
+                    Factor::Tf32 => elements.extend(bytes.as_chunks().0.iter().map(|b| truncated(u32::from_le_bytes(*b)))),
+                }
             }
             lines.push(elements);
         }
@@ -101,8 +109,7 @@ impl Block<'_, '_> {
     fn unpack(&self, factor: Factor, r: Reg, thread: usize, w: usize, row: &mut [f32; 16]) {
         let bits = self.value(Operand::Reg(r), thread) as u32;
         match factor {
-            // The lowest bits are not read.
-            Factor::Tf32 => row[w] = f32::from_bits(bits & !0x1fff),
+            Factor::Tf32 => row[w] = truncated(bits),
             Factor::Half(h) => {
                 for (i, half) in [bits as u16, (bits >> 16) as u16].into_iter().enumerate() {
                     row[2 * w + i] = widened(h, half);

@@ -230,7 +230,7 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
         let bases = values.in_stage(k, reading);
         add_values(k, mode, &values, &bases, &weights, &state.results, (s.keys, f.width));
     };
-    Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous, products: false }.run(&mut k, None, &copies, consume);
+    Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous, products: false }.run(&mut k, &copies, consume);
     state.finish(&mut k);
     let outputs = state.neighbours(&mut k, lane, f.width);
     let place = Place { p, f, head, row: [first_row, own_row], lane };

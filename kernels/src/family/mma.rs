@@ -238,7 +238,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let rounds = s.rounds(&facts);
     let whole = size.k.is_multiple_of(depth * s.split) && rounds * s.split * depth == size.k;
     let first = k.scaled(part, i64::from(rounds * depth));
-    let factors = Factors { loaders: &loaders, first, depth, whole };
+    let factors = Factors { loaders: &loaders, rounds: [false; 2], first, depth, whole };
     let asynchronous = loaders.iter().any(Loader::is_asynchronous);
     let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous, products: false };
     let consume = |k: &mut Writer, _: Val, reading: Val| {

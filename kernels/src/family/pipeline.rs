@@ -25,6 +25,8 @@ pub type Copies<'a> = &'a dyn Fn(&mut Writer, Val, Val);
 /// The factors of a contraction on their way to shared memory.
 pub struct Factors<'a> {
     pub loaders: &'a [Loader<'a>; 2],
+    /// Which of them every thread rounds to TF32 where it copied them.
+    pub rounds: [bool; 2],
     /// The depth at which the block begins.
     pub first: Val,
     /// Elements of depth of a tile.
@@ -44,20 +46,35 @@ impl Pipeline {
             }
         };
         let (rows, columns) = (copy(0), copy(1));
+        let round = |k: &mut Writer, stage: Val| {
+            f.loaders.iter().zip(f.rounds).filter(|l| l.1).for_each(|(l, _)| l.round(k, stage));
+        };
         if layout != WeightLayout::Dense {
             k.constant_param(1);
-            return self.run(k, Some(&columns), &rows, consume);
+            return self.stream(k, Some(&columns), &rows, &round, consume);
         }
         let both = |k: &mut Writer, round: Val, to: Val| {
             rows(k, round, to);
             columns(k, round, to);
         };
-        self.run(k, None, &both, consume);
+        self.stream(k, None, &both, &round, consume);
     }
 
-    /// Every tile copied, and consumed by its round and its bytes behind the first stage. `constant` copies what no kernel writes;
-    /// its first copies start before the kernel waits for those it depends on.
-    pub fn run(&self, k: &mut Writer, constant: Option<Copies<'_>>, copies: Copies<'_>, consume: impl FnOnce(&mut Writer, Val, Val)) {
+    /// Every tile copied, and consumed by its round and its bytes behind the first stage.
+    pub fn run(&self, k: &mut Writer, copies: Copies<'_>, consume: impl FnOnce(&mut Writer, Val, Val)) {
+        self.stream(k, None, copies, &|_, _| {}, consume);
+    }
+
+    /// `constant` copies what no kernel writes; its first copies start before the kernel waits for those it depends on. `prepare` changes
+    /// what the thread itself copied to a stage.
+    fn stream(
+        &self,
+        k: &mut Writer,
+        constant: Option<Copies<'_>>,
+        copies: Copies<'_>,
+        prepare: &dyn Fn(&mut Writer, Val),
+        consume: impl FnOnce(&mut Writer, Val, Val),
+    ) {
         let ahead = self.stages - if self.products { 2 } else { 1 };
         let place = |k: &Writer, stage: u32| (k.int(i64::from(stage), Ty::U32), k.int(i64::from(stage * self.bytes), Ty::U32));
         let first: Vec<(Val, Val)> = (0..ahead.min(self.rounds)).map(|stage| place(k, stage)).collect();
@@ -78,6 +95,7 @@ impl Pipeline {
             if self.asynchronous {
                 k.wait_copies(ahead - 1);
             }
+            prepare(k, reading);
             if self.products {
                 k.fence_proxy();
             }

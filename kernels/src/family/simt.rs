@@ -166,7 +166,7 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
     let rounds = s.rounds(size.k);
     let whole = size.k.is_multiple_of(s.bk * s.split) && rounds * s.bk * s.split == size.k;
     let first = k.scaled(part, i64::from(rounds * s.bk));
-    let factors = Factors { loaders: &loaders, first, depth: s.bk, whole };
+    let factors = Factors { loaders: &loaders, rounds: [false; 2], first, depth: s.bk, whole };
     let asynchronous = loaders.iter().any(Loader::is_asynchronous);
     let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous, products: false };
     pipeline.factors(&mut k, &factors, layout, |k, _, reading| {

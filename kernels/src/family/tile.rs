@@ -5,7 +5,7 @@ use super::scalar;
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::layout::Rows;
-use crate::ptx::{MemTy, Ty};
+use crate::ptx::{MemTy, Op, Ty};
 use wpk_plan::DType;
 
 /// Which neighbours lie together in shared memory, and so are copied together.
@@ -241,6 +241,23 @@ impl<'a> Loader<'a> {
     /// Whether its copies have to be waited for.
     pub fn is_asynchronous(&self) -> bool {
         self.asynchronous
+    }
+
+    /// Rounds the floats that the thread copied to a stage to TF32, in place.
+    pub fn round(&self, k: &mut Writer, stage: Val) {
+        match self.active {
+            Some(p) => k.when(p, |k| self.rounded(k, stage)),
+            None => self.rounded(k, stage),
+        }
+    }
+
+    fn rounded(&self, k: &mut Writer, stage: Val) {
+        let at = k.add(self.to, stage);
+        for (offset, ..) in &self.copies {
+            let words: Vec<Val> = k.load_at(MemTy::F32, Ty::F32, at, *offset, self.layout.vector as usize);
+            let words: Vec<Val> = words.into_iter().map(|x| k.op(Ty::U32, Op::ToTf32, &[x])).collect();
+            k.store_at(MemTy::B32, at, *offset, &words);
+        }
     }
 
     /// Starts the copies of the tile at depth `first` into the stage that begins `stage` bytes behind the first.

@@ -14,9 +14,10 @@ use crate::dsl::{Val, Writer};
 use crate::layout::{ROW, descriptor};
 use crate::ptx::{Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
+use wpk_plan::WeightLayout;
 
 schedule! {
-    /// How a contraction of half types is computed by warpgroups.
+    /// How a contraction of half types or TF32 is computed by warpgroups.
     Wgmma(Product => Facts) = "wgmma" {
         /// Rows of a block's tile.
         bm: [64, 128, 192, 256],
@@ -63,7 +64,7 @@ impl Wgmma {
     }
 
     fn fits(&self, f: &Facts) -> bool {
-        let reads = f.arch.groups > 0.0 && matches!(f.mode, Some(Mode::Half(_))) && f.directions.iter().all(|d| d.0 == Along::Depth);
+        let reads = f.arch.groups > 0.0 && matches!(f.mode, Some(Mode::Half(_) | Mode::Tf32)) && f.directions.iter().all(|d| d.0 == Along::Depth);
         if !reads || !f.small || !self.bm.is_multiple_of(self.wm) {
             return false;
         }
@@ -85,10 +86,12 @@ impl Wgmma {
         let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
         let resident = f64::from(f.arch.resident(self.threads(), self.registers(), self.stages * self.stage()));
         let warps = f64::from(self.threads() / 32);
-        let products = f64::from(self.bm * self.bn) * f64::from(Self::depth(f)) / f.arch.groups;
+        let products = f64::from(self.bm * self.bn) * f64::from(ROW / 2) / f.arch.groups;
         let copies = self.layouts(f).iter().map(|l| f64::from(l.lines * l.depth / l.vector)).sum::<f64>() / f64::from(self.threads());
         let per_copy = if self.layouts(f).iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
-        let issue = warps * (copies * per_copy + 60.0) / 4.0;
+        // What a thread rounds it reads and writes again.
+        let roundings = if f.mode == Some(Mode::Tf32) { 14.0 * f64::from(self.bm * ROW / 16 / self.threads()) } else { 0.0 };
+        let issue = warps * (copies * per_copy + roundings + 60.0) / 4.0;
         let cache = f64::from(self.stage()) / 43.0;
         let alone = 1.1 * products + 0.8 * copies * per_copy + 120.0;
         let memory = 1200.0 / f64::from(self.stages - 2);
@@ -116,7 +119,7 @@ impl Wgmma {
 pub fn wgmma(p: &Product, s: &Wgmma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let c = &p.contraction;
     let facts = Facts::of(p, arch);
-    let Some(Mode::Half(half)) = facts.mode.filter(|_| s.legal(&facts)) else {
+    let Some(mode) = facts.mode.filter(|_| s.legal(&facts)) else {
         return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
     };
     let (roles, size, depth, threads) = (c.roles(), facts.size, Wgmma::depth(&facts), s.threads());
@@ -148,8 +151,10 @@ pub fn wgmma(p: &Product, s: &Wgmma, arch: &Arch) -> Result<Kernel, Unsupported>
 
     let rounds = s.rounds(&facts);
     let whole = rounds * s.split * depth == size.k;
+    // Tensor cores would cut off what they do not read.
+    let rounded = [c.tf32, c.tf32 && p.layout != WeightLayout::Columns];
     let first = k.scaled(part, i64::from(rounds * depth));
-    let factors = Factors { loaders: &loaders, first, depth, whole };
+    let factors = Factors { loaders: &loaders, rounds: rounded, first, depth, whole };
     let asynchronous = loaders.iter().any(Loader::is_asynchronous);
     let pipeline = Pipeline { stages: s.stages, bytes: s.stage(), rounds, asynchronous, products: true };
     let consume = |k: &mut Writer, _: Val, reading: Val| {
@@ -161,7 +166,7 @@ pub fn wgmma(p: &Product, s: &Wgmma, arch: &Arch) -> Result<Kernel, Unsupported>
             let b = k.plus(bases[1], deeper);
             for (i, sums) in sums.chunks(s.bn as usize / 2).enumerate() {
                 let a = k.plus(bases[0], deeper + i64::from(i as u32 * 64 * ROW >> 4));
-                k.group_mma(half, sums, a, b);
+                k.group_mma(mode.factor(), sums, a, b);
             }
         }
         k.commit_products();

@@ -316,8 +316,8 @@ pub enum Stmt {
     /// a multiple of four warps); 32 bytes of depth. It reads shared memory when it may, and is over once [`Stmt::WaitProducts`] has waited
     /// for its group. Warp w of the four holds rows 16w to 16w + 15; a lane's sums are those of [`Stmt::Mma`], columns fastest.
     GroupMma {
-        /// The type of the factors.
-        half: Half,
+        /// The type of the factors; of TF32 the lowest bits are not read.
+        factor: Factor,
         /// The sums, variables of type `F32`.
         sums: Vec<Reg>,
         /// The first factor's rows in shared memory: a [`descriptor`](crate::layout::descriptor).

@@ -193,12 +193,17 @@ impl Printer {
                     };
                     format!("mma.sync.aligned.m16n8k{depth}.row.col.f32.{ty}.{ty}.f32 {sum}, {a}, {b}, {sum};")
                 }
-                Stmt::GroupMma { half: h, sums, a, b } => {
+                Stmt::GroupMma { factor, sums, a, b } => {
                     let list: Vec<String> = sums.iter().map(|r| self.reg(*r)).collect();
-                    let (a, b, columns, ty) = (self.reg(*a), self.reg(*b), sums.len() * 2, half(*h));
+                    let (a, b, columns) = (self.reg(*a), self.reg(*b), sums.len() * 2);
+                    // Only halves may lie the other way round; these do not.
+                    let (depth, ty, ways) = match factor {
+                        Factor::Half(h) => (16, half(*h), ", 0, 0"),
+                        Factor::Tf32 => (8, "tf32", ""),
+                    };
+                    let list = list.join(", ");
                     format!(
-                        "{{ .reg .pred adds; setp.eq.u32 adds, 0, 0; wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{ty}.{ty} {{{}}}, {a}, {b}, adds, 1, 1, 0, 0; }}",
-                        list.join(", ")
+                        "{{ .reg .pred adds; setp.eq.u32 adds, 0, 0; wgmma.mma_async.sync.aligned.m64n{columns}k{depth}.f32.{ty}.{ty} {{{list}}}, {a}, {b}, adds, 1, 1{ways}; }}"
                     )
                 }
                 Stmt::FenceProducts => "wgmma.fence.sync.aligned;".to_owned(),
