@@ -3,19 +3,24 @@
 
 usage: gemm.py CARGO_WPK DIR
 
-Both sides take turns on the same random factors; errors are relative, in the 2-norm, against double precision. DIR takes the models and
-their data.
+Both sides take turns on the same random factors; errors are relative, in the 2-norm, against double precision. The second factor is an
+input, or a weight of the model. DIR takes the models and their data.
 """
 import json, os, re, subprocess, sys
 import numpy as np, onnx, torch
 from onnx import TensorProto as T, helper as h
 
-N = 4096
+# Extent, precision, ONNX type, and whether the second factor is a weight.
+CASES = [(4096, "fp16", T.FLOAT16, False), (4096, "fp16", T.FLOAT16, True), (8192, "fp16", T.FLOAT16, True), (4096, "fp32", T.FLOAT, False)]
+TYPES = {T.FLOAT16: torch.float16, T.FLOAT: torch.float32}
 
 
-def model(path, dtype):
-    info = lambda name: h.make_tensor_value_info(name, dtype, [N, N])
-    graph = h.make_graph([h.make_node("MatMul", ["a", "b"], ["y"])], "gemm", [info("a"), info("b")], [info("y")])
+def model(path, n, dtype, weight):
+    info = lambda name: h.make_tensor_value_info(name, dtype, [n, n])
+    inputs, weights = [info("a"), info("b")], []
+    if weight is not None:
+        inputs, weights = inputs[:1], [h.make_tensor("b", dtype, [n, n], weight.cpu().numpy().tobytes(), raw=True)]
+    graph = h.make_graph([h.make_node("MatMul", ["a", "b"], ["y"])], "gemm", inputs, [info("y")], weights)
     onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=9), path)
 
 
@@ -45,10 +50,11 @@ def main():
     tool, folder = sys.argv[1:]
     torch.backends.cuda.matmul.allow_tf32 = False
     generator = torch.Generator(device="cuda").manual_seed(0)
-    for precision, kind, dtype in (("fp16", T.FLOAT16, torch.float16), ("fp32", T.FLOAT, torch.float32)):
-        name, path = f"gemm{N} {precision}", os.path.join(folder, f"gemm_{precision}.onnx")
-        model(path, kind)
-        a, b = (torch.randn(N, N, generator=generator, device="cuda").to(dtype) for _ in range(2))
+    for n, precision, kind, weight in CASES:
+        name = f"gemm{n} {precision}" + (" weight" if weight else "")
+        path, dtype = os.path.join(folder, name.replace(" ", "_") + ".onnx"), TYPES[kind]
+        a, b = (torch.randn(n, n, generator=generator, device="cuda").to(dtype) for _ in range(2))
+        model(path, n, kind, b if weight else None)
         exact = a.double() @ b.double()
         for key, value in (("a", a), ("b", b), ("out64", exact)):
             np.save(path.removesuffix(".onnx") + f".{key}.npy", value.cpu().numpy())

@@ -64,7 +64,8 @@ impl Wgmma {
     }
 
     fn fits(&self, f: &Facts) -> bool {
-        let reads = f.arch.groups > 0.0 && matches!(f.mode, Some(Mode::Half(_) | Mode::Tf32)) && f.directions.iter().all(|d| d.0 == Along::Depth);
+        let reads =
+            f.arch.groups > 0.0 && matches!(f.mode, Some(Mode::Half(_) | Mode::Tf32)) && f.directions.iter().all(|d| d.0 == Along::Depth);
         if !reads || !f.small || !self.bm.is_multiple_of(self.wm) {
             return false;
         }
@@ -94,7 +95,7 @@ impl Wgmma {
         let issue = warps * (copies * per_copy + roundings + 60.0) / 4.0;
         let cache = f64::from(self.stage()) / 43.0;
         let alone = 1.1 * products + 0.8 * copies * per_copy + 120.0;
-        let memory = 1200.0 / f64::from(self.stages - 2);
+        let memory = (1000.0 + cache) / f64::from(self.stages - 2);
         let rounds = f64::from(self.rounds(f));
         let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
         let wave = |blocks: f64| {
