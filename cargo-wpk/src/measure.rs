@@ -75,8 +75,20 @@ struct Ready {
     edges: EdgeKind,
 }
 
+/// Different random elements of an operand at most, a prime number: large ones repeat them.
+const PERIOD: usize = 1_048_573;
+
 /// Random elements of about one, the sum of two uniform ones, in the type of an operand.
 pub fn random(dtype: DType, len: usize, seed: u64) -> Vec<u8> {
+    let bytes = distinct(dtype, len.min(PERIOD), seed);
+    let mut all = Vec::with_capacity(len * dtype.bytes());
+    while all.len() < len * dtype.bytes() {
+        all.extend_from_slice(&bytes[..bytes.len().min(len * dtype.bytes() - all.len())]);
+    }
+    all
+}
+
+fn distinct(dtype: DType, len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -164,7 +176,8 @@ impl<'a> Gpu<'a> {
         let outputs = self.compiler.problem.outputs();
         let read = |(o, m): (&wpk_plan::problem::Operand, &Memory)| {
             let bytes = self.bench.read(m).map_err(text)?;
-            Ok(Tensor::from_bytes(o.dtype, &bytes).select(o.view.offsets()))
+            let all = Tensor::from_bytes(o.dtype, &bytes);
+            Ok(if o.view.is_dense() { all } else { all.select(o.view.offsets()) })
         };
         outputs.iter().zip(&self.operands[first..]).map(read).collect()
     }

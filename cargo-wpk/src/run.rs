@@ -1,5 +1,6 @@
 //! Running a compiled model in memory.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use wpk_build::Compiled;
 use wpk_kernels::{Data, Tensor};
@@ -55,13 +56,15 @@ fn input(model: &Path, port: &Port, seed: usize) -> Result<Tensor, String> {
 
 /// `|x - y| / |y|` in the 2-norm; integers count as numbers.
 pub fn relative_error(x: &Tensor, y: &Tensor) -> f64 {
-    let values = |t: &Tensor| match &t.data {
-        Data::Float(x) => x.clone(),
-        Data::Int(x) => x.iter().map(|&i| i as f64).collect(),
-    };
+    fn values(t: &Tensor) -> Cow<'_, [f64]> {
+        match &t.data {
+            Data::Float(x) => Cow::Borrowed(x),
+            Data::Int(x) => x.iter().map(|&i| i as f64).collect(),
+        }
+    }
     let (x, y) = (values(x), values(y));
     let (mut difference, mut norm) = (0.0, 0.0);
-    for (a, b) in x.iter().zip(&y) {
+    for (a, b) in x.iter().zip(y.iter()) {
         if a.is_nan() && b.is_nan() || a == b {
             norm += if b.is_finite() { b * b } else { 0.0 };
             continue;

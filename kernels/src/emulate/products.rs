@@ -4,13 +4,16 @@ use super::shared::Shared;
 use std::collections::VecDeque;
 use std::ops::Range;
 
+/// Bytes that each product of a group reads.
+type Group = Vec<Range<usize>>;
+
 /// What the products of a warp read, by group, and what threads wrote that products cannot see yet.
 #[derive(Default)]
 pub struct Products {
     /// Whether there are any in the kernel.
     pub any: bool,
     /// By warp, the closed groups, oldest first, and the open one.
-    groups: Vec<(VecDeque<Vec<Range<usize>>>, Vec<Range<usize>>)>,
+    groups: Vec<(VecDeque<Group>, Group)>,
     /// By thread, what it wrote since its last fence.
     unseen: Vec<Vec<Range<usize>>>,
 }

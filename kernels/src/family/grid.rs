@@ -18,6 +18,8 @@ pub struct Grid<'a> {
     pub firsts: [Val; 2],
     pub batch: Val,
     pub lane: Val,
+    /// See [`Rectangle::ahead`].
+    pub ahead: usize,
     /// Whether all rows, and all columns, of every tile exist.
     pub whole: (bool, bool),
 }
@@ -56,6 +58,7 @@ impl Grid<'_> {
         let column = first_column(k, self.lane, tiles);
         let column = k.add(self.firsts[1], column);
         let rectangle = Rectangle {
+            ahead: self.ahead,
             batch: self.batch,
             rows: (0..self.rows / 8).map(|i| k.plus(row, i64::from(i / 2 * self.apart + i % 2 * 8))).collect(),
             columns: (0..self.columns).step_by(8 * tiles as usize).map(|j| k.plus(column, i64::from(j))).collect(),

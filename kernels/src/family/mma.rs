@@ -268,7 +268,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         repair(&mut k, &tile, &sums, (start_a, thread, threads));
     }
     let whole = (size.m.is_multiple_of(s.bm), size.n.is_multiple_of(s.bn));
-    let grid = Grid { c, roles: &roles, rows: s.wm, columns: s.wn, apart: 16, firsts, batch, lane, whole };
+    let grid = Grid { c, roles: &roles, rows: s.wm, columns: s.wn, apart: 16, ahead: 0, firsts, batch, lane, whole };
     let sums = grid.neighbours(&mut k, &sums);
     let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
     let tiles = size.batch * tiles_m * tiles_n;

@@ -3,7 +3,7 @@
 use super::affine::{Linear, split, weighted};
 use super::{Unsupported, scalar};
 use crate::dsl::{Val, Writer};
-use crate::ptx::Ty;
+use crate::ptx::{Op, Ty};
 use wpk_plan::problem::{Contraction, Operand, Roles};
 
 /// A rectangle of sums: rows by groups of neighbouring columns.
@@ -18,6 +18,9 @@ pub struct Rectangle {
     pub group: usize,
     /// Whether every row and every column exists.
     pub whole: (bool, bool),
+    /// Groups of columns whose operands are read before the first of them is stored, so that their loads do not wait for each other;
+    /// where it is none, every result's operands are read just before it.
+    pub ahead: usize,
 }
 
 /// Stores what the epilogue makes of `sums[row][column]`.
@@ -28,22 +31,33 @@ pub fn store(k: &mut Writer, c: &Contraction, roles: &Roles, r: &Rectangle, sums
     let operands: Vec<Line> = c.extras.iter().chain(&last).enumerate().map(|(i, o)| Line::new(k, c, roles, r, o, 2 + i as u32)).collect();
     // Where groups do not exist as a whole, columns are stored one by one.
     let split_columns = !r.whole.1 && n % r.group as i64 != 0;
+    let early = (r.ahead > 0 && !split_columns && operands[..c.extras.len()].iter().any(|o| o.by_row)).then(|| Early::new(k, c, roles, r));
+    let mut given = vec![];
     for (g, &column) in r.columns.iter().enumerate() {
+        if let Some(early) = early.as_ref().filter(|_| g.is_multiple_of(r.ahead)) {
+            let next = &r.columns[g..r.columns.len().min(g + r.ahead)];
+            given = next.iter().map(|&column| early.load(k, r, column, n)).collect();
+        }
+        let given: Option<&Vec<Vec<Vec<Val>>>> = given.get(g % r.ahead.max(1));
         let columns: Vec<(usize, usize)> = if split_columns { (0..r.group).map(|j| (j, 1)).collect() } else { vec![(0, r.group)] };
         for (first, count) in columns {
             let at = k.plus(column, first as i64);
             let exists = if r.whole.1 { None } else { Some(k.below(at, n)) };
             let mut rows = |k: &mut Writer| {
                 // What no row changes is read once.
+                let read = |o: &Line<'_>| !o.by_row && given.is_none();
                 let fixed: Vec<Option<Vec<Val>>> =
-                    operands[..c.extras.len()].iter().map(|o| (!o.by_row).then(|| o.load(k, None, at, count))).collect();
+                    operands[..c.extras.len()].iter().map(|o| read(o).then(|| o.load(k, None, at, count))).collect();
                 for (i, &row) in r.rows.iter().enumerate() {
                     let mut cell = |k: &mut Writer| {
-                        let extras: Vec<Vec<Val>> = operands[..c.extras.len()]
-                            .iter()
-                            .zip(&fixed)
-                            .map(|(o, f)| f.clone().unwrap_or_else(|| o.load(k, Some(i), at, count)))
-                            .collect();
+                        let extras: Vec<Vec<Val>> = match given {
+                            Some(rows) => rows[i].clone(),
+                            None => operands[..c.extras.len()]
+                                .iter()
+                                .zip(&fixed)
+                                .map(|(o, f)| f.clone().unwrap_or_else(|| o.load(k, Some(i), at, count)))
+                                .collect(),
+                        };
                         let mut values = vec![];
                         for j in 0..count {
                             let mut inputs = vec![sums[i][g * r.group + first + j]];
@@ -79,6 +93,33 @@ pub fn store(k: &mut Writer, c: &Contraction, roles: &Roles, r: &Rectangle, sums
         }
     }
     result
+}
+
+/// The epilogue's operands, read ahead of their use: without a condition, rows and columns that do not exist as the last that do.
+struct Early<'a> {
+    operands: Vec<Line<'a>>,
+}
+
+impl<'a> Early<'a> {
+    fn new(k: &mut Writer, c: &'a Contraction, roles: &Roles, r: &Rectangle) -> Self {
+        let last = k.int(roles.count(&roles.m) as i64 - 1, Ty::U32);
+        let inside = |k: &mut Writer, row: Val| if r.whole.0 { row } else { k.op(Ty::U32, Op::Min, &[row, last]) };
+        let rows = r.rows.iter().map(|&row| inside(k, row)).collect();
+        let clamped = Rectangle { rows, columns: vec![], ..*r };
+        Self { operands: c.extras.iter().enumerate().map(|(i, o)| Line::new(k, c, roles, &clamped, o, 2 + i as u32)).collect() }
+    }
+
+    /// By row and operand, the values of a group of columns of which `n` exist.
+    fn load(&self, k: &mut Writer, r: &Rectangle, column: Val, n: i64) -> Vec<Vec<Vec<Val>>> {
+        let last = k.int(n - r.group as i64, Ty::U32);
+        let column = if r.whole.1 { column } else { k.op(Ty::U32, Op::Min, &[column, last]) };
+        let fixed: Vec<Option<Vec<Val>>> = self.operands.iter().map(|o| (!o.by_row).then(|| o.load(k, None, column, r.group))).collect();
+        let row = |k: &mut Writer, i: usize| {
+            let operands = self.operands.iter().zip(&fixed);
+            operands.map(|(o, f)| f.clone().unwrap_or_else(|| o.load(k, Some(i), column, r.group))).collect()
+        };
+        (0..r.rows.len()).map(|i| row(k, i)).collect()
+    }
 }
 
 /// An operand of the epilogue, with what batch and rows contribute to its place.

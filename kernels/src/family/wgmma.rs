@@ -163,10 +163,10 @@ pub fn wgmma(p: &Product, s: &Wgmma, arch: &Arch) -> Result<Kernel, Unsupported>
         let bases = starts.map(|start| descriptor(k, start));
         k.fence_products();
         for step in 0..ROW / STEP {
-            let deeper = i64::from(step * STEP >> 4);
+            let deeper = i64::from((step * STEP) >> 4);
             let b = k.plus(bases[1], deeper);
             for (i, sums) in sums.chunks(s.bn as usize / 2).enumerate() {
-                let a = k.plus(bases[0], deeper + i64::from(i as u32 * 64 * ROW >> 4));
+                let a = k.plus(bases[0], deeper + i64::from((i as u32 * 64 * ROW) >> 4));
                 k.group_mma(mode.factor(), sums, a, b);
             }
         }
@@ -177,7 +177,8 @@ pub fn wgmma(p: &Product, s: &Wgmma, arch: &Arch) -> Result<Kernel, Unsupported>
     let row = k.add(own, row);
     let firsts = [k.add(firsts[0], row), firsts[1]];
     let whole = (size.m.is_multiple_of(s.bm), size.n.is_multiple_of(s.bn));
-    let grid = Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, firsts, batch, lane, whole };
+    let ahead = (if threads > 256 { 4 } else { 8 } * 32 / s.wm).max(1) as usize;
+    let grid = Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, ahead, firsts, batch, lane, whole };
     let sums = grid.neighbours(&mut k, &sums);
     let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
     let tiles = size.batch * tiles_m * tiles_n;
