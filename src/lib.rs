@@ -26,5 +26,5 @@ pub use half::{bf16, f16};
 #[doc(hidden)]
 pub mod __private {
     pub use wpk_rt::plan::VERSION;
-    pub use wpk_rt::{Model, Weights};
+    pub use wpk_rt::{CustomFunction, Model, Weights};
 }

@@ -1,6 +1,7 @@
 //! Writing what a build needs: the generated Rust, the encoded program, its text and the weights.
 
 use crate::codegen::{Assets, module};
+use crate::custom;
 use crate::diag::{Diag, Diags};
 use crate::model::{Compiled, Model, WeightPlace};
 use crate::{env, hash, records, tuning};
@@ -26,6 +27,8 @@ pub struct Report {
     pub weight_bytes: usize,
     /// Problems of the GPU plans whose schedules are estimated, because no tuning record serves.
     pub untuned: usize,
+    /// Why there is no plan for a GPU: the architecture, and every step without a kernel.
+    pub refused: Vec<(&'static str, Vec<String>)>,
 }
 
 impl Model {
@@ -37,6 +40,10 @@ impl Model {
     pub fn compile(&self) -> Result<Report, Diags> {
         let result = self.absolute().and_then(|model| {
             let (report, files) = model.emit()?;
+            if !model.options.custom.is_empty() {
+                let compiled = model.build()?;
+                custom::link(&custom::calls(compiled.graphs.iter().map(|g| &g.1)))?;
+            }
             if report.untuned == 0 {
                 return Ok((report, files, None));
             }
@@ -55,6 +62,10 @@ impl Model {
                         "{model}: {n} kernels have estimated schedules: `cargo wpk tune {model}` finds and records faster ones{reason}"
                     );
                     env::directive("warning", &message);
+                }
+                for (arch, steps) in &report.refused {
+                    let (model, first) = (self.path.display(), steps.first().map_or("", String::as_str).replace('\n', " "));
+                    env::directive("warning", &format!("{model}: no plan for {arch}: {} steps have no kernel, as {first}", steps.len()));
                 }
                 for file in files.iter().filter(|f| f.exists()) {
                     env::directive("rerun-if-changed", &file.display().to_string());
@@ -80,7 +91,8 @@ impl Model {
 
     fn absolute(&self) -> Result<Model, Diags> {
         let base = env::var("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
-        Ok(Model { path: base.join(&self.path), ..self.clone() })
+        let options = crate::import::Options { base: base.clone(), ..self.options.clone() };
+        Ok(Model { path: base.join(&self.path), options, ..self.clone() })
     }
 
     /// Writes the generated files, without a word to cargo; returns the files that were read too.
@@ -117,7 +129,7 @@ impl Model {
         let user = records::user_folder(env::ambient);
         let folders = compiled.records.folders.into_iter().filter(|f| user.as_ref() != Some(f));
         let files = compiled.files.into_iter().chain(folders).collect();
-        Ok((Report { rust, plan, weight_bytes: compiled.blob.len(), untuned: compiled.untuned.len() }, files))
+        Ok((Report { rust, plan, weight_bytes: compiled.blob.len(), untuned: compiled.untuned.len(), refused: compiled.refused }, files))
     }
 
     /// How generated code reaches files in `OUT_DIR`, without a path of this machine in it.

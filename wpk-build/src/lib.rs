@@ -10,6 +10,7 @@
 
 mod codegen;
 pub mod covers;
+pub mod custom;
 pub mod diag;
 mod emit;
 mod env;

@@ -1,6 +1,7 @@
 //! The compiler's front door: one model, its options, and what comes out.
 
 use crate::covers::{self, Choice, Target};
+use crate::custom;
 use crate::diag::{Diag, Diags};
 use crate::env;
 use crate::graph::Graph;
@@ -143,6 +144,12 @@ impl Model {
         self
     }
 
+    /// Adds an operator of the application's own; the paths of its sources start where the model's does.
+    pub fn custom(mut self, custom: crate::custom::Custom) -> Self {
+        self.options.custom.push(custom);
+        self
+    }
+
     /// The arithmetic of the GPU plan.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
@@ -266,6 +273,7 @@ impl Model {
         for arch in &self.gpus {
             let mut modules = Modules::new(arch, &records);
             modules.libraries = self.libraries;
+            modules.custom = custom::calls(commons.iter().map(|c| &c.graph)).into_iter().cloned().collect();
             let mut plans = vec![];
             for (common, (sizes, _)) in commons.iter().zip(&buckets) {
                 let graph = format!("{}\n{:?}\n{}", arch.target, self.keep_fp32, common.graph);
@@ -306,18 +314,9 @@ impl Model {
                 .help("this is a bug in wpk: please report it with the model")
                 .into());
         }
-        Ok(Compiled {
-            program,
-            blob,
-            graphs,
-            remarks,
-            choices: [choices, gpu_choices],
-            refused,
-            untuned,
-            plan_names,
-            records,
-            files: source.files.borrow().clone(),
-        })
+        let mut files = source.files.borrow().clone();
+        files.extend(custom::calls(graphs.iter().map(|g| &g.1)).into_iter().flat_map(custom::Call::files).cloned());
+        Ok(Compiled { program, blob, graphs, remarks, choices: [choices, gpu_choices], refused, untuned, plan_names, records, files })
     }
 }
 

@@ -5,7 +5,7 @@ use crate::library::Call;
 use crate::{DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]

@@ -68,7 +68,7 @@ impl Bucket {
     pub fn new(plan: &Plan, threads: usize, options: &Options) -> Result<Self, Error> {
         let mut scratch = (0, 0);
         let mut step = 0;
-        let body = bind(&plan.body, &mut step, &mut scratch, options.small)?;
+        let body = bind(&plan.body, &mut step, &mut scratch, options)?;
         let aligned = |n: usize| n.next_multiple_of(64);
         let sizes = Sizes { arena: plan.arena, shared: aligned(scratch.0), own: aligned(scratch.1) };
         Ok(Self { body, sizes, sessions: Sessions::new(options, Session::new(sizes, threads)) })
@@ -117,7 +117,7 @@ impl Session {
     }
 }
 
-fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize), small: bool) -> Result<BoundBody, Error> {
+fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize), options: &Options) -> Result<BoundBody, Error> {
     body.blocks
         .iter()
         .map(|block| {
@@ -126,7 +126,7 @@ fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize), small: bool
                     steps
                         .iter()
                         .map(|s| {
-                            let kernel = cpu::bind(&s.kernel, small).map_err(|message| Error::Step {
+                            let kernel = cpu::bind(&s.kernel, options.small, options.functions).map_err(|message| Error::Step {
                                 step: *step,
                                 origin: s.origin.clone(),
                                 message,
@@ -139,9 +139,9 @@ fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize), small: bool
                         .collect::<Result<_, Error>>()?,
                 ),
                 Block::If(cond, then, other) => {
-                    BoundBlock::If(*cond, bind(then, step, scratch, small)?, bind(other, step, scratch, small)?)
+                    BoundBlock::If(*cond, bind(then, step, scratch, options)?, bind(other, step, scratch, options)?)
                 }
-                Block::Loop(limit, cond, body) => BoundBlock::Loop(*limit, *cond, bind(body, step, scratch, small)?),
+                Block::Loop(limit, cond, body) => BoundBlock::Loop(*limit, *cond, bind(body, step, scratch, options)?),
             })
         })
         .collect()

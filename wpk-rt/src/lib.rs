@@ -17,6 +17,7 @@ mod tensor;
 mod text;
 mod weights;
 
+pub use cpu::CustomFunction;
 pub use element::Element;
 pub use error::Error;
 pub use model::{Device, Model};

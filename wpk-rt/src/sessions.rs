@@ -25,6 +25,8 @@ pub struct Options {
     /// On the CPU, no memory beside weights as they are stored and the plan's own: convolutions of 3 by 3 are then plain sums, which take
     /// longer.
     pub small: bool,
+    /// The functions of custom operators on the CPU; generated code gives them.
+    pub functions: &'static [crate::CustomFunction],
 }
 
 /// Idle sessions, and how many there are in all.

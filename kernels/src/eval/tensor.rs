@@ -38,6 +38,13 @@ impl Tensor {
         Self { dtype, data }
     }
 
+    /// Makes every number one that is not known.
+    pub fn unknown(&mut self) {
+        if let Data::Float(x) = &mut self.data {
+            x.fill(f64::NAN);
+        }
+    }
+
     /// Integers of the given type.
     pub fn ints(dtype: DType, data: Vec<i64>) -> Self {
         Self { dtype, data: Data::Int(data) }

@@ -4,7 +4,8 @@ mod calls;
 
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{format_ident, quote};
-use wpk_plan::{DType, Port, Program};
+use std::collections::BTreeSet;
+use wpk_plan::{DType, Port, Problem, Program};
 
 /// How generated code gets at the program and the weights.
 pub struct Assets {
@@ -24,17 +25,19 @@ pub fn module(program: &Program, name: &str, visibility: &TokenStream, docs: &To
     let calls = calls::calls(program, &ident)?;
     let outputs = outputs_struct(program, &ident, visibility);
     let version = wpk_plan::VERSION;
+    let (functions, options) = functions(program);
     let mismatch = "wpk and wpk-build have different versions: use the same for both";
     Ok(quote! {
         const _: () = assert!(::wpk::__private::VERSION == #version, #mismatch);
         #items
+        #functions
         #docs
         #(#[doc = #summary])*
         #visibility struct #ident {
             model: ::wpk::__private::Model,
         }
         #outputs
-        #[allow(clippy::all, clippy::pedantic, unused)]
+        #[allow(clippy::all, clippy::pedantic, clippy::undocumented_unsafe_blocks, unused)]
         impl #ident {
             /// Loads the model on the best device of this machine.
             ///
@@ -55,7 +58,7 @@ pub fn module(program: &Program, name: &str, visibility: &TokenStream, docs: &To
             /// # Errors
             /// Where the weights cannot be found or the device cannot be used.
             #visibility fn load_with(options: ::wpk::Options) -> ::core::result::Result<Self, ::wpk::Error> {
-                ::core::result::Result::Ok(Self { model: ::wpk::__private::Model::load(#bytes, #weights?, options)? })
+                ::core::result::Result::Ok(Self { model: ::wpk::__private::Model::load(#bytes, #weights?, #options)? })
             }
             /// The device the model runs on.
             #visibility fn device(&self) -> ::wpk::Device {
@@ -68,6 +71,29 @@ pub fn module(program: &Program, name: &str, visibility: &TokenStream, docs: &To
         }
         #calls
     })
+}
+
+/// The functions of custom operators, and the options that name them.
+fn functions(program: &Program) -> (TokenStream, TokenStream) {
+    let steps = program.buckets.iter().flat_map(|b| b.1.body.steps());
+    let called = |s: &wpk_plan::Step| if let Problem::Custom(c) = s.kernel.problem() { Some(c.symbol.clone()) } else { None };
+    let symbols: BTreeSet<String> = steps.filter_map(called).collect();
+    if symbols.is_empty() {
+        return (quote!(), quote!(options));
+    }
+    let names: Vec<Ident> = symbols.iter().map(|s| Ident::new(s, Span::call_site())).collect();
+    let symbols = symbols.iter();
+    let items = quote! {
+        #[allow(unsafe_code, clippy::undocumented_unsafe_blocks)]
+        const _WPK_FUNCTIONS: &[::wpk::__private::CustomFunction] = {
+            unsafe extern "C" {
+                #(fn #names(inputs: *const *const ::core::ffi::c_void, outputs: *const *mut ::core::ffi::c_void);)*
+            }
+            // SAFETY: the sources were compiled for the operands that the plan gives.
+            &[#(unsafe { ::wpk::__private::CustomFunction::new(#symbols, #names) }),*]
+        };
+    };
+    (items, quote!(::wpk::Options { functions: _WPK_FUNCTIONS, ..options }))
 }
 
 fn syn_ident(name: &str) -> Result<Ident, String> {

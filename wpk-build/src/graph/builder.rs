@@ -79,7 +79,8 @@ impl Builder {
             return Ok(known.clone());
         }
         let constants: Option<Vec<&Literal>> = inputs.iter().map(|&i| self.graph.literal(i)).collect();
-        if let Some(constants) = constants {
+        // What only a function of the application computes is not known at build time.
+        if let Some(constants) = constants.filter(|_| !matches!(op, Op::Custom(_))) {
             let quantized = quantized(&op, &constants, &results[0].1);
             let numbers = quantized.as_ref().filter(|_| matches!(op, Op::Map { .. })).and_then(|q| q.numbers());
             let bytes: usize =

@@ -56,6 +56,8 @@ pub enum Op {
     TopK { axis: usize, k: usize, largest: bool },
     /// The position of the largest or smallest, at extent 1.
     ArgReduce { axis: usize, largest: bool, last: bool },
+    /// An operator of the user's.
+    Custom(Box<crate::custom::Call>),
 }
 
 /// A convolution over any number of spatial dimensions.
@@ -107,6 +109,7 @@ impl Op {
             Self::Scan { .. } => "scan",
             Self::TopK { .. } => "top_k",
             Self::ArgReduce { .. } => "arg_reduce",
+            Self::Custom(_) => "custom",
         }
     }
 

@@ -63,6 +63,7 @@ impl Display for Op {
                 )
             }
             Self::TopK { axis, k, largest } => write!(f, " {k} {} axis {axis}", if *largest { "largest" } else { "smallest" }),
+            Self::Custom(call) => write!(f, " {}", call.name),
             Self::ArgReduce { axis, largest, .. } => write!(f, " {} axis {axis}", if *largest { "max" } else { "min" }),
         }
     }

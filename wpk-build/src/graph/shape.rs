@@ -218,6 +218,10 @@ fn rule(op: &Op, inputs: &[Type]) -> Result<Vec<Type>, String> {
             out[*axis] = *k;
             Ok(vec![(*t, out.clone()), (DType::I64, out)])
         }
+        Op::Custom(call) => {
+            ensure(call.inputs == inputs, || format!("{} was made for {:?}, not for {inputs:?}", call.name, call.inputs))?;
+            Ok(call.results().to_vec())
+        }
         Op::ArgReduce { axis, .. } => {
             let (t, s) = get(0)?;
             ensure(*axis < s.len() && s[*axis] > 0, || format!("axis {axis} of {t}{s:?} has no element"))?;

@@ -3,12 +3,14 @@
 mod scopes;
 mod subgraph;
 
+use crate::custom::Custom;
 use crate::diag::{Diag, Diags, Origin};
-use crate::graph::{Builder, Def, Graph, Literal, ValueId};
+use crate::graph::{Builder, Def, Graph, Literal, Op, ValueId};
 use crate::onnx::{Attributes, Source, dtype, literal, proto};
 use crate::ops::{self, Context};
 use scopes::{Name, Scopes};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use wpk_plan::{Binary, DType};
 
 /// What the user fixes at build time.
@@ -23,12 +25,16 @@ pub struct Options {
     pub images: BTreeMap<String, (Vec<f64>, Vec<f64>)>,
     /// Inputs that become constants.
     pub bind: BTreeMap<String, Literal>,
+    /// Operators of the user's own.
+    pub custom: Vec<Custom>,
+    /// The folder that the paths of their sources start at.
+    pub base: PathBuf,
 }
 
 /// Imports the model's graph; every problem found is in the error.
 pub fn import(source: &Source, options: &Options) -> Result<Graph, Diags> {
     let Some(graph) = source.model.graph.as_ref() else { return Err(Diag::new("the file holds no ONNX graph").into()) };
-    let (mut b, mut state) = (Builder::default(), State::new(source));
+    let (mut b, mut state) = (Builder::default(), State::new(source, options));
     let mut importer = Importer { source, b: &mut b, state: &mut state };
     importer.model(graph, options);
     let State { mut diags, unsupported, version, .. } = state;
@@ -63,14 +69,17 @@ pub struct State {
     version: i64,
     /// Nodes that were looked at.
     nodes: usize,
+    /// [`Options::custom`] and [`Options::base`].
+    custom: (Vec<Custom>, PathBuf),
     /// Functions of the model whose bodies are being imported, by domain and name.
     functions: Vec<(String, String)>,
 }
 
 impl State {
-    fn new(source: &Source) -> Self {
+    fn new(source: &Source, options: &Options) -> Self {
         let version = opset(&source.model);
-        Self { scopes: Scopes::new(), diags: vec![], unsupported: BTreeMap::new(), version, nodes: 0, functions: vec![] }
+        let custom = (options.custom.clone(), options.base.clone());
+        Self { custom, scopes: Scopes::new(), diags: vec![], unsupported: BTreeMap::new(), version, nodes: 0, functions: vec![] }
     }
 
     /// The value of a name where a node stands.
@@ -231,7 +240,8 @@ impl Importer<'_, '_> {
         let source = self.source;
         let function = function_of(&source.model, node);
         let op = ops::find(&name);
-        if op.is_none() && function.is_none() {
+        let custom = self.state.custom.0.iter().find(|c| c.name() == name).cloned();
+        if op.is_none() && function.is_none() && custom.is_none() {
             self.state.unsupported.entry(name).or_default().push(origin.to_string());
             return Err(None);
         }
@@ -250,6 +260,7 @@ impl Importer<'_, '_> {
         }
         self.b.origin = origin;
         let result = match (op, function) {
+            _ if custom.is_some() => custom.as_ref().map_or(Ok(vec![]), |c| self.custom(c, node, &inputs)),
             (_, Some(function)) => self.call(function, node, &inputs),
             (Some(op), None) => {
                 let (attrs, opset) = (Attributes::new(node), self.state.version);
@@ -262,6 +273,16 @@ impl Importer<'_, '_> {
             let diag = Diag { help: refusal.help, ..Diag::new(format!("{}: {}", node.op_type, refusal.message)) };
             (!reported).then(|| self.describe(diag, index, node))
         })
+    }
+
+    /// A node of an operator of the user's.
+    fn custom(&mut self, custom: &Custom, node: &proto::Node, inputs: &[Option<ValueId>]) -> ops::Imported {
+        let inputs =
+            inputs.iter().copied().collect::<Option<Vec<ValueId>>>().ok_or("an input is left out, which custom operators do not take")?;
+        let types = inputs.iter().map(|&v| (self.b.dtype(v), self.b.shape(v))).collect();
+        let node = crate::custom::Node { attributes: Attributes::new(node), inputs: types };
+        let call = custom.call(&node, &self.state.custom.1)?;
+        Ok(self.b.add(Op::Custom(Box::new(call)), &inputs)?)
     }
 
     /// Adds the node and its inputs to a message.

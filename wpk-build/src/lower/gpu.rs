@@ -2,12 +2,13 @@
 
 use super::steps::{self, Buffer, Draft, Drafts, Launch, Target};
 use super::{Weights, memory, plan};
+use crate::custom::Call;
 use crate::graph::Graph;
 use crate::records::{Key, Records};
 use std::collections::BTreeMap;
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{Generated, heuristic};
-use wpk_plan::problem::{Map, Move, Operand, Problem};
+use wpk_plan::problem::{Custom, Map, Move, Operand, Problem};
 use wpk_plan::{Block, DType, Kernel, Module, Plan, ScalarFn, WeightLayout};
 
 /// The kernels of an architecture's plans; equal problems share one.
@@ -19,6 +20,8 @@ pub struct Modules<'a> {
     records: &'a Records,
     /// Whether calls of libraries may stand in for kernels.
     pub libraries: bool,
+    /// The calls of custom operators.
+    pub custom: Vec<Call>,
     /// Problems without a record that serves, with the reason.
     pub missing: Vec<(Problem, WeightLayout, String)>,
 }
@@ -40,13 +43,16 @@ struct Known {
 impl<'a> Modules<'a> {
     /// None so far; the schedules of records come first.
     pub fn new(arch: &'static Arch, records: &'a Records) -> Self {
-        Self { arch, list: vec![], known: BTreeMap::new(), records, libraries: true, missing: vec![] }
+        Self { arch, list: vec![], known: BTreeMap::new(), records, libraries: true, custom: vec![], missing: vec![] }
     }
 
     fn generated(&mut self, problem: &Problem, layout: WeightLayout) -> Result<Known, String> {
         let key = Key::new(problem, layout, self.arch);
         if let Some(known) = self.known.get(&key) {
             return Ok(known.clone());
+        }
+        if let Problem::Custom(c) = problem {
+            return self.called(c, key);
         }
         let record = self.records.get(&key).ok_or_else(|| "there is no record".to_owned());
         let recorded = record.and_then(|r| r.generate(problem, layout, self.arch).map(|made| (made, r)));
@@ -87,6 +93,21 @@ impl<'a> Modules<'a> {
         self.list.push(Module { cubins, call, overlaps: found.overlaps, ..kernel.module(self.arch) });
         self.known.insert(key, found.clone());
         Ok(found)
+    }
+
+    /// The kernel of a custom operator, which is the user's.
+    fn called(&mut self, c: &Custom, key: Key) -> Result<Known, String> {
+        let call = self.custom.iter().find(|call| call.symbol == c.symbol).ok_or("its call is not known")?;
+        let module = call.module(self.arch, &self.records.folders)?;
+        let schedule = format!("{} blocks of {} threads", module.blocks, module.threads);
+        // What it takes is not known: as long as a pass over its operands.
+        let operands = c.reads.iter().chain(&c.writes);
+        let bytes: usize = operands.map(|(t, s)| t.bytes() * s.iter().product::<usize>()).sum();
+        let cost = 1000.0 + bytes as f64 / self.arch.bandwidth;
+        let known = Known { module: self.list.len() as u32, memory: (0, 0), call: 0, overlaps: false, schedule, cost };
+        self.list.push(module);
+        self.known.insert(key, known.clone());
+        Ok(known)
     }
 
     /// The modules that some plans launch, numbered anew in those plans.

@@ -2,8 +2,8 @@
 
 use crate::graph::{Conv, Op};
 use wpk_plan::problem::{
-    Access, Affine, ArgReduce, Attention, Contraction, Gather, GatherElements, GatherNd, Map, Move, Normalize, Operand, Part, Problem,
-    Reduce, Resample, Scan, ScatterElements, ScatterNd, Softmax, TopK, Window,
+    Access, Affine, ArgReduce, Attention, Contraction, Custom, Gather, GatherElements, GatherNd, Map, Move, Normalize, Operand, Part,
+    Problem, Reduce, Resample, Scan, ScatterElements, ScatterNd, Softmax, TopK, Window,
 };
 use wpk_plan::{DType, ScalarFn, View};
 
@@ -140,6 +140,12 @@ pub fn problem(op: &Op, inputs: &[Operand], outputs: &[Operand]) -> Option<Probl
             let (outer, n, inner) = split(x?, *axis);
             Problem::TopK(TopK { dtype: out.dtype, outer, n, inner, k: *k, largest: *largest })
         }
+        Op::Custom(call) => Problem::Custom(Custom {
+            name: call.name.clone(),
+            symbol: call.symbol.clone(),
+            reads: call.inputs.clone(),
+            writes: call.results().to_vec(),
+        }),
         Op::ArgReduce { axis, largest, last } => {
             let (outer, n, inner) = split(x?, *axis);
             Problem::ArgReduce(ArgReduce { dtype: x?.dtype, outer, n, inner, largest: *largest, last: *last })

@@ -42,6 +42,12 @@ fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId], half: DType) -> R
             };
             cx.b.add(op, &operands).map(Some)
         }
+        // Its function takes the types that it was made for.
+        Op::Custom(_) => {
+            let types: Vec<DType> = node.inputs.iter().map(|&v| cx.old.dtype(v)).collect();
+            let operands = inputs.iter().zip(types).map(|(&v, t)| stored(cx, v, t)).collect::<Result<Vec<_>, _>>()?;
+            cx.b.add(node.op.clone(), &operands).map(Some)
+        }
         Op::BitCast(_) => all(cx, node, inputs, 1, cx.old.dtype(node.inputs[0])),
         // Positions and running sums are exact.
         Op::Scan { .. } | Op::TopK { .. } | Op::ArgReduce { .. } | Op::ScatterElements { .. } | Op::ScatterNd { .. } => {

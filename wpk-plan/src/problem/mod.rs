@@ -6,6 +6,7 @@
 mod attention;
 mod chain;
 mod contraction;
+mod custom;
 mod index;
 mod map;
 mod reduce;
@@ -16,6 +17,7 @@ mod window;
 pub use attention::Attention;
 pub use chain::{Chain, Source, Stage};
 pub use contraction::{Access, AccessDim, Affine, Contraction};
+pub use custom::Custom;
 pub use index::{ArgReduce, Gather, GatherElements, GatherNd, Resample, Scan, ScatterElements, ScatterNd, ScatterReduce, TopK};
 pub use map::{Map, Move, Part};
 pub use reduce::{Reduce, ReduceKind};
@@ -65,6 +67,7 @@ pub enum Problem {
     TopK(TopK),
     ArgReduce(ArgReduce),
     Chain(Chain),
+    Custom(Custom),
 }
 
 /// Runs the same expression on whichever family a problem belongs to.
@@ -89,6 +92,7 @@ macro_rules! each {
             Problem::TopK($p) => $body,
             Problem::ArgReduce($p) => $body,
             Problem::Chain($p) => $body,
+            Problem::Custom($p) => $body,
         }
     };
 }
@@ -112,6 +116,7 @@ codec_enum!(Problem {
     15 => TopK(p),
     16 => ArgReduce(p),
     17 => Chain(p),
+    18 => Custom(p),
 });
 
 /// What every family of problems tells about itself.

@@ -11,6 +11,7 @@ mod channelwise;
 mod code;
 mod contraction;
 mod copied;
+mod custom;
 mod epilogue;
 mod floats;
 mod generic;
@@ -31,6 +32,8 @@ mod winograd;
 
 #[cfg(feature = "cuda")]
 pub use map::f32_to_f16;
+
+pub use custom::CustomFunction;
 
 use crate::pool::Pool;
 use wpk_plan::{Kernel, Problem};
@@ -106,7 +109,7 @@ impl<'a> Args<'a> {
 }
 
 /// Prepares a kernel, or says what it does not take; `small` is for no memory beside the plan's.
-pub(crate) fn bind(kernel: &Kernel, small: bool) -> Result<Box<dyn Bound>, String> {
+pub(crate) fn bind(kernel: &Kernel, small: bool, functions: &[CustomFunction]) -> Result<Box<dyn Bound>, String> {
     let Kernel::Cpu(problem, layout) = kernel else { return Err("a GPU kernel in a CPU plan".to_owned()) };
     match problem {
         Problem::Contraction(p) => contraction::bind(p, *layout, small),
@@ -126,6 +129,7 @@ pub(crate) fn bind(kernel: &Kernel, small: bool) -> Result<Box<dyn Bound>, Strin
         Problem::Scan(p) => index::scan(p),
         Problem::TopK(p) => index::top_k(p),
         Problem::ArgReduce(p) => index::arg_reduce(p),
+        Problem::Custom(p) => custom::bind(p, functions),
         Problem::Chain(_) => Err("a chain has no kernel on the CPU".to_owned()),
     }
 }
