@@ -1,5 +1,6 @@
 //! Checks that run alike here and in CI: `cargo xtask test`, `cargo xtask conformance`, `cargo xtask fuzz`.
 
+mod arm;
 mod case;
 mod conformance;
 mod fetch;
@@ -16,11 +17,12 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let rest = args.get(1..).unwrap_or_default();
     let outcome = match args.first().map(String::as_str) {
+        Some("arm") => arm::arm(),
         Some("test") => test::test(),
         Some("conformance") => conformance::conformance(rest),
         Some("generated") => generated::generated(),
         Some("fuzz") => fuzz::fuzz(rest),
-        _ => Err("usage: cargo xtask test | conformance [--bless | --emulated] [NAME] | generated | fuzz [COUNT] [SEED]".to_owned()),
+        _ => Err("usage: cargo xtask test | arm | conformance [--bless | --emulated] [NAME] | generated | fuzz [COUNT] [SEED]".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
