@@ -4,17 +4,17 @@
 
 use super::Unsupported;
 use super::affine::small;
+use super::blocks::{Depth, Place, Tiling};
 use super::exact::{Tile, repair};
 use super::factors::{Size, sources};
 use super::fragments::{Fragments, Side};
 use super::grid::Grid;
 use super::partial::Partial;
-use super::pipeline::{Factors, Pipeline};
 use super::products::{Mode, Words, multiply};
-use super::tile::{Along, Corner, Layout, Loader};
+use super::tile::{Along, Layout};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Kernel, Op, Special, Ty};
+use crate::ptx::{Kernel, Op, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::WeightLayout;
 use wpk_plan::problem::Contraction;
@@ -82,6 +82,19 @@ impl Facts {
             epilogue: super::scalar::cost(&c.epilogue) + 2.0 * c.extras.len() as f64,
             arch: *arch,
         }
+    }
+
+    /// Nanoseconds of tiles, each split between blocks, by the cycles that so many blocks at once take on a multiprocessor; sums of split
+    /// tiles go through the second cache.
+    pub(super) fn time(&self, (tiles, split): (u32, u32), resident: f64, sums: u32, wave: impl Fn(f64) -> f64) -> f64 {
+        let per_sm = (f64::from(tiles * split) / f64::from(self.arch.sms)).ceil();
+        let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
+        let mut cycles = full * wave(resident) + if rest > 0.0 { wave(rest) } else { 0.0 };
+        if split > 1 {
+            cycles += 2450.0 + f64::from(sums * 4 * split) / 35.0;
+        }
+        let (time, traffic) = (cycles / 1.7, self.bytes / (1.5 * self.arch.bandwidth));
+        time.max(traffic) + 0.33 * time.min(traffic)
     }
 }
 
@@ -181,14 +194,7 @@ impl Mma {
             let slowest = [blocks * issue, blocks * shared, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
             rounds * (slowest + 0.065 * blocks * (issue + shared + cache)) + 1500.0 + blocks * epilogue
         };
-        let per_sm = (f64::from(tiles * self.split) / f64::from(f.arch.sms)).ceil();
-        let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
-        let mut cycles = full * wave(resident) + if rest > 0.0 { wave(rest) } else { 0.0 };
-        if self.split > 1 {
-            cycles += 2450.0 + f64::from(self.bm * self.bn * 4 * self.split) / 35.0;
-        }
-        let (time, traffic) = (cycles / 1.7, f.bytes / (1.5 * f.arch.bandwidth));
-        time.max(traffic) + 0.33 * time.min(traffic)
+        f.time((tiles, self.split), resident, self.bm * self.bn, wave)
     }
 }
 
@@ -206,41 +212,26 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let sources = sources(c, p.layout);
     let layouts = s.layouts(&facts);
     let (threads, depth) = (s.threads(), s.depth(facts.element));
-    let (tiles_m, tiles_n) = (size.m.div_ceil(s.bm), size.n.div_ceil(s.bn));
+    let stage = layouts[0].bytes() + layouts[1].bytes();
+    let tiling = Tiling { size, layouts: &layouts, extents: [s.bm, s.bn], split: s.split, threads, shared: s.shared(mode, stage) };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
-    let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
-    let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
-    let (tile, part) = k.div_rem(block, s.split);
-    let (rest, tile_n) = k.div_rem(tile, tiles_n);
-    let (batch, tile_m) = k.div_rem(rest, tiles_m);
-    let firsts = [k.scaled(tile_m, i64::from(s.bm)), k.scaled(tile_n, i64::from(s.bn))];
-    let stage_bytes = layouts[0].bytes() + layouts[1].bytes();
-    let start_a = k.shared(s.shared(mode, stage_bytes));
-    let start_b = k.plus(start_a, i64::from(layouts[0].bytes()));
-    let corner = |start: Val, side: usize| Corner { start, batch, first: firsts[side] };
-    let loaders = [
-        Loader::new(&mut k, &sources[0], layouts[0], arch, (thread, threads), corner(start_a, 0)),
-        Loader::new(&mut k, &sources[1], layouts[1], arch, (thread, threads), corner(start_b, 1)),
-    ];
+    let place = tiling.place(&mut k, &sources, arch);
+    let Place { thread, tile, part, batch, starts, .. } = place;
     let (warp, lane) = k.div_rem(thread, 32);
     let (warp_m, warp_n) = k.div_rem(warp, s.bn / s.wn);
     let lines = [k.scaled(warp_m, i64::from(s.wm)), k.scaled(warp_n, i64::from(s.wn))];
     let fragments = [
-        Fragments::new(&mut k, layouts[0], Side::Rows, (lane, lines[0], s.wm), start_a, false),
-        Fragments::new(&mut k, layouts[1], Side::Columns, (lane, lines[1], s.wn), start_b, false),
+        Fragments::new(&mut k, layouts[0], Side::Rows, (lane, lines[0], s.wm), starts[0], false),
+        Fragments::new(&mut k, layouts[1], Side::Columns, (lane, lines[1], s.wn), starts[1], false),
     ];
     let rounded = [false, p.layout == WeightLayout::Columns && c.tf32];
     let zero = k.float(0.0, Ty::F32);
     let sums: Vec<Val> = (0..s.wm * s.wn / 32).map(|_| k.variable(zero)).collect();
     let parts: Vec<Val> = if mode == Mode::Parts { sums.iter().map(|_| k.variable(zero)).collect() } else { vec![] };
 
-    let rounds = s.rounds(&facts);
-    let whole = size.k.is_multiple_of(depth * s.split) && rounds * s.split * depth == size.k;
-    let first = k.scaled(part, i64::from(rounds * depth));
-    let factors = Factors { loaders: &loaders, rounds: [false; 2], first, depth, whole };
-    let asynchronous = loaders.iter().any(Loader::is_asynchronous);
-    let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous, products: false };
+    let depth = Depth { stages: s.stages, elements: depth, rounds: s.rounds(&facts), total: size.k, rounded: [false; 2], products: false };
+    let first = place.first(&mut k, &depth);
     let consume = |k: &mut Writer, _: Val, reading: Val| {
         let bases = [fragments[0].in_stage(k, reading), fragments[1].in_stage(k, reading)];
         let into = if parts.is_empty() { &sums } else { &parts };
@@ -260,17 +251,15 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
             }
         }
     };
-    pipeline.factors(&mut k, &factors, p.layout, consume);
-    let firsts = [k.add(firsts[0], lines[0]), k.add(firsts[1], lines[1])];
+    place.stream(&mut k, &depth, (first, s.split), p.layout, consume);
+    let firsts = [k.add(place.firsts[0], lines[0]), k.add(place.firsts[1], lines[1])];
     if mode == Mode::Parts {
         let (sources, across, total) = (&sources, s.wn / 8, size.k);
-        let tile = Tile { sources, batch, firsts, across, lane, first, depth: rounds * depth, total };
-        repair(&mut k, &tile, &sums, (start_a, thread, threads));
+        let tile = Tile { sources, batch, firsts, across, lane, first, depth: depth.rounds * depth.elements, total };
+        repair(&mut k, &tile, &sums, (starts[0], thread, threads));
     }
-    let whole = (size.m.is_multiple_of(s.bm), size.n.is_multiple_of(s.bn));
-    let grid = Grid { c, roles: &roles, rows: s.wm, columns: s.wn, apart: 16, ahead: 0, firsts, batch, lane, whole };
+    let grid = Grid { c, roles: &roles, rows: s.wm, columns: s.wn, apart: 16, ahead: 0, firsts, batch, lane, whole: tiling.whole() };
     let sums = grid.neighbours(&mut k, &sums);
     let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
-    let tiles = size.batch * tiles_m * tiles_n;
-    own.finish(k, "mma", &sums, (tile, part, thread), tiles, |k, sums| grid.store(k, sums))
+    own.finish(k, "mma", &sums, (tile, part, thread), place.tiles, |k, sums| grid.store(k, sums))
 }

@@ -2,6 +2,7 @@
 
 mod affine;
 mod attention;
+mod blocks;
 mod direct;
 mod exact;
 mod factors;

@@ -4,14 +4,14 @@
 
 use super::Unsupported;
 use super::affine::small;
+use super::blocks::{Depth, Place, Tiling};
 use super::factors::{Size, sources};
 use super::output::{self, Rectangle};
 use super::partial::Partial;
-use super::pipeline::{Factors, Pipeline};
-use super::tile::{Along, Corner, Layout, Loader};
+use super::tile::{Along, Layout};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Kernel, Op, Special, Ty};
+use crate::ptx::{Kernel, Op, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::problem::{Contraction, Roles};
 use wpk_plan::{DType, WeightLayout};
@@ -140,36 +140,21 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
     if !layouts.iter().all(|l| l.fits(threads)) {
         return Err(Unsupported(format!("{s} does not share out the copies of {:?}", c.space)));
     }
-    let (tiles_m, tiles_n) = (size.m.div_ceil(s.bm), size.n.div_ceil(s.bn));
+    let stage = layouts[0].bytes() + layouts[1].bytes();
+    let tiling = Tiling { size, layouts: &layouts, extents: [s.bm, s.bn], split: s.split, threads, shared: s.stages * stage };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
-    let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
-    let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
-    let (tile, part) = k.div_rem(block, s.split);
-    let (rest, tile_n) = k.div_rem(tile, tiles_n);
-    let (batch, tile_m) = k.div_rem(rest, tiles_m);
-    let firsts = [k.scaled(tile_m, i64::from(s.bm)), k.scaled(tile_n, i64::from(s.bn))];
-    let stage_bytes = layouts[0].bytes() + layouts[1].bytes();
-    let start_a = k.shared(s.stages * stage_bytes);
-    let start_b = k.plus(start_a, i64::from(layouts[0].bytes()));
-    let loaders = [
-        Loader::new(&mut k, &sources[0], layouts[0], arch, (thread, threads), Corner { start: start_a, batch, first: firsts[0] }),
-        Loader::new(&mut k, &sources[1], layouts[1], arch, (thread, threads), Corner { start: start_b, batch, first: firsts[1] }),
-    ];
-
+    let place = tiling.place(&mut k, &sources, arch);
+    let Place { thread, tile, part, batch, starts, firsts, .. } = place;
     let (ty, tx) = k.div_rem(thread, s.bn / s.tn);
     let lines = [layouts[0].first_line(&mut k, ty, s.tm), layouts[1].first_line(&mut k, tx, s.tn)];
-    let from = [layouts[0].address(&mut k, start_a, lines[0]), layouts[1].address(&mut k, start_b, lines[1])];
+    let from = [layouts[0].address(&mut k, starts[0], lines[0]), layouts[1].address(&mut k, starts[1], lines[1])];
     let zero = k.float(0.0, Ty::F32);
     let sums: Vec<Val> = (0..s.tm * s.tn).map(|_| k.variable(zero)).collect();
 
-    let rounds = s.rounds(size.k);
-    let whole = size.k.is_multiple_of(s.bk * s.split) && rounds * s.bk * s.split == size.k;
-    let first = k.scaled(part, i64::from(rounds * s.bk));
-    let factors = Factors { loaders: &loaders, rounds: [false; 2], first, depth: s.bk, whole };
-    let asynchronous = loaders.iter().any(Loader::is_asynchronous);
-    let pipeline = Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous, products: false };
-    pipeline.factors(&mut k, &factors, layout, |k, _, reading| {
+    let depth = Depth { stages: s.stages, elements: s.bk, rounds: s.rounds(size.k), total: size.k, rounded: [false; 2], products: false };
+    let first = place.first(&mut k, &depth);
+    place.stream(&mut k, &depth, (first, s.split), layout, |k, _, reading| {
         let stage = [k.add(from[0], reading), k.add(from[1], reading)];
         for depth in (0..s.bk).step_by(4) {
             let a = layouts[0].read(k, stage[0], depth, s.tm);
@@ -183,8 +168,7 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
     });
     let grid = Grid { c, roles: &roles, s, layouts, lines, firsts, batch };
     let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
-    let tiles = size.batch * tiles_m * tiles_n;
-    own.finish(k, "simt", &sums, (tile, part, thread), tiles, |k, sums| grid.store(k, sums))
+    own.finish(k, "simt", &sums, (tile, part, thread), place.tiles, |k, sums| grid.store(k, sums))
 }
 
 /// Where a thread's sums belong.

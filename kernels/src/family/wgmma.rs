@@ -2,17 +2,17 @@
 //! read from shared memory by the tensor cores themselves, while the warps copy the next tiles.
 
 use super::Unsupported;
+use super::blocks::{Depth, Place, Tiling};
 use super::factors::sources;
 use super::grid::Grid;
 use super::mma::{Facts, Product};
 use super::partial::Partial;
-use super::pipeline::{Factors, Pipeline};
 use super::products::Mode;
-use super::tile::{Along, Corner, Layout, Loader};
+use super::tile::{Along, Layout};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::layout::{ROW, descriptor};
-use crate::ptx::{Kernel, Op, Special, Ty};
+use crate::ptx::{Kernel, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::WeightLayout;
 
@@ -102,14 +102,7 @@ impl Wgmma {
             let slowest = [blocks * products, blocks * issue, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
             rounds * (slowest + 0.065 * blocks * (issue + cache)) + 1500.0 + blocks * epilogue
         };
-        let per_sm = (f64::from(tiles * self.split) / f64::from(f.arch.sms)).ceil();
-        let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
-        let mut cycles = full * wave(resident) + if rest > 0.0 { wave(rest) } else { 0.0 };
-        if self.split > 1 {
-            cycles += 2450.0 + f64::from(self.bm * self.bn * 4 * self.split) / 35.0;
-        }
-        let (time, traffic) = (cycles / 1.7, f.bytes / (1.5 * f.arch.bandwidth));
-        time.max(traffic) + 0.33 * time.min(traffic)
+        f.time((tiles, self.split), resident, self.bm * self.bn, wave)
     }
 }
 
@@ -126,40 +119,25 @@ pub fn wgmma(p: &Product, s: &Wgmma, arch: &Arch) -> Result<Kernel, Unsupported>
     let (roles, size, depth, threads) = (c.roles(), facts.size, Wgmma::depth(&facts), s.threads());
     let sources = sources(c, p.layout);
     let layouts = s.layouts(&facts);
-    let (tiles_m, tiles_n) = (size.m.div_ceil(s.bm), size.n.div_ceil(s.bn));
+    let tiling = Tiling { size, layouts: &layouts, extents: [s.bm, s.bn], split: s.split, threads, shared: s.stages * s.stage() };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
-    let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
-    let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
-    let (tile, part) = k.div_rem(block, s.split);
-    let (rest, tile_n) = k.div_rem(tile, tiles_n);
-    let (batch, tile_m) = k.div_rem(rest, tiles_m);
-    let firsts = [k.scaled(tile_m, i64::from(s.bm)), k.scaled(tile_n, i64::from(s.bn))];
-    let start_a = k.shared(s.stages * s.stage());
-    let start_b = k.plus(start_a, i64::from(layouts[0].bytes()));
-    let corner = |start: Val, side: usize| Corner { start, batch, first: firsts[side] };
-    let loaders = [
-        Loader::new(&mut k, &sources[0], layouts[0], arch, (thread, threads), corner(start_a, 0)),
-        Loader::new(&mut k, &sources[1], layouts[1], arch, (thread, threads), corner(start_b, 1)),
-    ];
+    let place = tiling.place(&mut k, &sources, arch);
+    let Place { thread, tile, part, batch, starts, .. } = place;
     let (warp, lane) = k.div_rem(thread, 32);
     let (group, quarter) = k.div_rem(warp, 4);
     let own = k.scaled(group, i64::from(s.wm));
     let rows = k.scaled(own, i64::from(ROW));
-    let rows = k.add(start_a, rows);
+    let rows = k.add(starts[0], rows);
     let zero = k.float(0.0, Ty::F32);
     let sums: Vec<Val> = (0..s.wm * s.bn / 128).map(|_| k.variable(zero)).collect();
 
-    let rounds = s.rounds(&facts);
-    let whole = rounds * s.split * depth == size.k;
     // Tensor cores would cut off what they do not read.
     let rounded = [c.tf32, c.tf32 && p.layout != WeightLayout::Columns];
-    let first = k.scaled(part, i64::from(rounds * depth));
-    let factors = Factors { loaders: &loaders, rounds: rounded, first, depth, whole };
-    let asynchronous = loaders.iter().any(Loader::is_asynchronous);
-    let pipeline = Pipeline { stages: s.stages, bytes: s.stage(), rounds, asynchronous, products: true };
+    let depth = Depth { stages: s.stages, elements: depth, rounds: s.rounds(&facts), total: size.k, rounded, products: true };
+    let first = place.first(&mut k, &depth);
     let consume = |k: &mut Writer, _: Val, reading: Val| {
-        let starts = [k.add(rows, reading), k.add(start_b, reading)];
+        let starts = [k.add(rows, reading), k.add(starts[1], reading)];
         let bases = starts.map(|start| descriptor(k, start));
         k.fence_products();
         for step in 0..ROW / STEP {
@@ -172,15 +150,13 @@ pub fn wgmma(p: &Product, s: &Wgmma, arch: &Arch) -> Result<Kernel, Unsupported>
         }
         k.commit_products();
     };
-    pipeline.factors(&mut k, &factors, p.layout, consume);
+    place.stream(&mut k, &depth, (first, s.split), p.layout, consume);
     let row = k.scaled(quarter, 16);
     let row = k.add(own, row);
-    let firsts = [k.add(firsts[0], row), firsts[1]];
-    let whole = (size.m.is_multiple_of(s.bm), size.n.is_multiple_of(s.bn));
+    let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let ahead = (if threads > 256 { 4 } else { 8 } * 32 / s.wm).max(1) as usize;
-    let grid = Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, ahead, firsts, batch, lane, whole };
+    let grid = Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, ahead, firsts, batch, lane, whole: tiling.whole() };
     let sums = grid.neighbours(&mut k, &sums);
     let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
-    let tiles = size.batch * tiles_m * tiles_n;
-    own.finish(k, "wgmma", &sums, (tile, part, thread), tiles, |k, sums| grid.store(k, sums))
+    own.finish(k, "wgmma", &sums, (tile, part, thread), place.tiles, |k, sums| grid.store(k, sums))
 }

@@ -1,0 +1,104 @@
+//! How contractions are shared out: a tile of the result by block, or by several that split its depth, and both factors' tiles streaming
+//! through the block's shared memory.
+
+use super::factors::Size;
+use super::pipeline::{Factors, Pipeline};
+use super::tile::{Corner, Layout, Loader, Source};
+use crate::arch::Arch;
+use crate::dsl::{Val, Writer};
+use crate::ptx::{Op, Special, Ty};
+use wpk_plan::WeightLayout;
+
+/// The tiles of a contraction.
+pub struct Tiling<'a> {
+    pub size: Size,
+    pub layouts: &'a [Layout; 2],
+    /// Rows and columns of a tile.
+    pub extents: [u32; 2],
+    /// Blocks that share the depth of a tile.
+    pub split: u32,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Bytes of shared memory for the factors.
+    pub shared: u32,
+}
+
+/// A block among the tiles.
+pub struct Place<'a> {
+    pub thread: Val,
+    /// The tile, and which part of its depth.
+    pub tile: Val,
+    pub part: Val,
+    pub batch: Val,
+    /// The tile's first row and column.
+    pub firsts: [Val; 2],
+    /// Where both factors begin in shared memory.
+    pub starts: [Val; 2],
+    pub loaders: [Loader<'a>; 2],
+    /// Tiles in all.
+    pub tiles: u32,
+    stage: u32,
+}
+
+/// How the depth streams.
+pub struct Depth {
+    pub stages: u32,
+    /// Elements of a stage.
+    pub elements: u32,
+    /// Stages of a block, and elements in all.
+    pub rounds: u32,
+    pub total: u32,
+    /// See [`Factors::rounds`] and [`Pipeline::products`].
+    pub rounded: [bool; 2],
+    pub products: bool,
+}
+
+impl Tiling<'_> {
+    /// The beginning of a kernel: where its block is, and what copies its factors.
+    pub fn place<'a>(&self, k: &mut Writer, sources: &'a [Source; 2], arch: &Arch) -> Place<'a> {
+        let [bm, bn] = self.extents;
+        let (tiles_m, tiles_n) = (self.size.m.div_ceil(bm), self.size.n.div_ceil(bn));
+        let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
+        let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
+        let (tile, part) = k.div_rem(block, self.split);
+        let (rest, tile_n) = k.div_rem(tile, tiles_n);
+        let (batch, tile_m) = k.div_rem(rest, tiles_m);
+        let firsts = [k.scaled(tile_m, i64::from(bm)), k.scaled(tile_n, i64::from(bn))];
+        let start = k.shared(self.shared);
+        let starts = [start, k.plus(start, i64::from(self.layouts[0].bytes()))];
+        let loaders = [0, 1].map(|side| {
+            let corner = Corner { start: starts[side], batch, first: firsts[side] };
+            Loader::new(k, &sources[side], self.layouts[side], arch, (thread, self.threads), corner)
+        });
+        let stage = self.layouts.iter().map(Layout::bytes).sum();
+        Place { thread, tile, part, batch, firsts, starts, loaders, tiles: self.size.batch * tiles_m * tiles_n, stage }
+    }
+
+    /// Whether all rows, and all columns, of every tile exist.
+    pub fn whole(&self) -> (bool, bool) {
+        (self.size.m.is_multiple_of(self.extents[0]), self.size.n.is_multiple_of(self.extents[1]))
+    }
+}
+
+impl Place<'_> {
+    /// The depth at which the block begins.
+    pub fn first(&self, k: &mut Writer, d: &Depth) -> Val {
+        k.scaled(self.part, i64::from(d.rounds * d.elements))
+    }
+
+    /// Streams the block's part of the depth.
+    pub fn stream(
+        &self,
+        k: &mut Writer,
+        d: &Depth,
+        (first, split): (Val, u32),
+        layout: WeightLayout,
+        consume: impl FnOnce(&mut Writer, Val, Val),
+    ) {
+        let whole = d.rounds * split * d.elements == d.total;
+        let factors = Factors { loaders: &self.loaders, rounds: d.rounded, first, depth: d.elements, whole };
+        let asynchronous = self.loaders.iter().any(Loader::is_asynchronous);
+        let pipeline = Pipeline { stages: d.stages, bytes: self.stage, rounds: d.rounds, asynchronous, products: d.products };
+        pipeline.factors(k, &factors, layout, consume);
+    }
+}
