@@ -45,6 +45,24 @@ fn why(compiled: &Compiled) -> String {
 }
 
 #[test]
+fn the_estimates_choice_stays_among_the_eight() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let compiled = compile(folder.path());
+    let (arch, (problem, layout, _)) = product(&compiled);
+    let timed = |i: u32| Timed::schedule("mma", &[], &[], f64::from(100 + i));
+    let named = |i: u32| Timed { schedule: [("bm".to_owned(), i64::from(i))].into(), ..timed(i) };
+    let all: Vec<Timed> = (0..20).map(named).collect();
+    let kept = |estimated: Option<Timed>| {
+        let key = Key::new(problem, *layout, arch);
+        let record = Record::new(&key, problem, ("Test GPU 1", arch), all.clone(), estimated).expect("a schedule");
+        record.best.iter().map(|t| t.schedule["bm"]).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(None), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(kept(Some(named(13))), [0, 1, 2, 3, 4, 5, 6, 13]);
+    assert_eq!(kept(Some(named(3))), [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
 fn a_record_is_read_as_it_was_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let record = record(&compile(folder.path()));

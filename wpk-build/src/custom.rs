@@ -247,7 +247,7 @@ pub(crate) fn calls<'a>(graphs: impl IntoIterator<Item = &'a Graph>) -> Vec<&'a 
 ///
 /// # Errors
 /// What the C compiler says, or which operator has no C source.
-pub(crate) fn link(calls: &[&Call]) -> Result<(), Diags> {
+pub(crate) fn link(calls: &[Call]) -> Result<(), Diags> {
     for call in calls {
         let Some((path, defines)) = call.c() else {
             return Err(Diag::new(format!("{} has no source for the CPU", call.name)).help("give it with `.c(\"...\")`").into());

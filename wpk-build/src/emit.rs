@@ -29,6 +29,8 @@ pub struct Report {
     pub untuned: usize,
     /// Why there is no plan for a GPU: the architecture, and every step without a kernel.
     pub refused: Vec<(&'static str, Vec<String>)>,
+    /// The calls of custom operators.
+    calls: Vec<custom::Call>,
 }
 
 impl Model {
@@ -40,10 +42,7 @@ impl Model {
     pub fn compile(&self) -> Result<Report, Diags> {
         let result = self.absolute().and_then(|model| {
             let (report, files) = model.emit()?;
-            if !model.options.custom.is_empty() {
-                let compiled = model.build()?;
-                custom::link(&custom::calls(compiled.graphs.iter().map(|g| &g.1)))?;
-            }
+            custom::link(&report.calls)?;
             if report.untuned == 0 {
                 return Ok((report, files, None));
             }
@@ -58,9 +57,11 @@ impl Model {
                 if report.untuned > 0 {
                     let (model, n) = (self.path.display(), report.untuned);
                     let reason = reason.as_ref().map_or(String::new(), |r| format!(" (not tuned in this build: {r})"));
-                    let message = format!(
-                        "{model}: {n} kernels have estimated schedules: `cargo wpk tune {model}` finds and records faster ones{reason}"
-                    );
+                    let advice = match tuning::is_said(self) {
+                        true => format!("`cargo wpk tune {model}` finds and records faster ones{reason}"),
+                        false => "`cargo wpk tune` has no options for its bound inputs, images or custom operators yet".to_owned(),
+                    };
+                    let message = format!("{model}: {n} kernels have estimated schedules: {advice}");
                     env::directive("warning", &message);
                 }
                 for (arch, steps) in &report.refused {
@@ -85,7 +86,7 @@ impl Model {
         let compiled = self.build().map_err(|_| None)?;
         let [arch] = self.gpus[..] else { return Err(Some("it is compiled for several GPUs".to_owned())) };
         let arguments = tuning::arguments(self, arch.target, &settings)
-            .ok_or_else(|| Some("`cargo wpk tune` has no options for bound inputs and images".to_owned()))?;
+            .ok_or_else(|| Some("`cargo wpk tune` has no options for bound inputs, images and custom operators".to_owned()))?;
         tuning::tune(&arguments, &settings, &compiled.program.to_bytes())
     }
 
@@ -129,7 +130,9 @@ impl Model {
         let user = records::user_folder(env::ambient);
         let folders = compiled.records.folders.into_iter().filter(|f| user.as_ref() != Some(f));
         let files = compiled.files.into_iter().chain(folders).collect();
-        Ok((Report { rust, plan, weight_bytes: compiled.blob.len(), untuned: compiled.untuned.len(), refused: compiled.refused }, files))
+        let calls = custom::calls(compiled.graphs.iter().map(|g| &g.1)).into_iter().cloned().collect();
+        let (weight_bytes, untuned) = (compiled.blob.len(), compiled.untuned.len());
+        Ok((Report { rust, plan, weight_bytes, untuned, refused: compiled.refused, calls }, files))
     }
 
     /// How generated code reaches files in `OUT_DIR`, without a path of this machine in it.

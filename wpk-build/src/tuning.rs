@@ -51,9 +51,15 @@ pub fn settings(variable: impl Fn(&str) -> Option<String>, exists: impl Fn(&Path
     Ok(Settings { tuner, budget, out })
 }
 
+/// Whether the command line can say what the builder says.
+pub fn is_said(model: &Model) -> bool {
+    let own = &model.options;
+    own.images.is_empty() && own.bind.is_empty() && own.custom.is_empty()
+}
+
 /// The arguments of a search for a model on an architecture; `None` where the command line cannot say what the builder says.
 pub fn arguments(model: &Model, arch: &str, settings: &Settings) -> Option<Vec<String>> {
-    if !model.options.images.is_empty() || !model.options.bind.is_empty() {
+    if !is_said(model) {
         return None;
     }
     let precision = match model.precision {

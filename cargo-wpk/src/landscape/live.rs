@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use wpk_build::records::{Key, Timed};
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::spaces;
 
 /// The searches that are compared.
 const SEARCHES: [&str; 3] = ["random", "ga", "rl"];
@@ -27,7 +26,7 @@ pub fn compare(args: &LandscapeArgs, arch: &Arch, device: usize, most: usize) ->
     let mut sums: BTreeMap<(&str, usize), f64> = BTreeMap::new();
     let mut count = 0.0;
     for (name, problem, layout) in problems::landscapes(args.precision).into_iter().filter(|p| p.0.contains(&args.only)) {
-        let Some(family) = spaces(&problem, layout, arch).into_iter().next() else { continue };
+        let Some(family) = args.space(&problem, layout, arch) else { continue };
         let space = FamilySpace::new(family, &problem);
         worker.begin(&Key::new(&problem, layout, arch).hex(), Surroundings::default())?;
         // What one search measured is known to the others.

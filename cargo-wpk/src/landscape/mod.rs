@@ -19,7 +19,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use wpk_build::records::{Key, Timed};
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::spaces;
+use wpk_kernels::family;
+use wpk_plan::WeightLayout;
+use wpk_plan::problem::Problem;
 
 #[derive(Args)]
 pub struct LandscapeArgs {
@@ -58,8 +60,9 @@ pub struct LandscapeArgs {
 }
 
 impl LandscapeArgs {
-    fn wants(&self, space: &wpk_kernels::family::Space<'_>) -> bool {
-        self.family.as_ref().is_none_or(|f| f == space.family)
+    /// The family's schedules of a problem.
+    fn space<'a>(&self, problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Option<family::Space<'a>> {
+        family::spaces(problem, layout, arch).into_iter().find(|s| self.family.as_ref().is_none_or(|f| f == s.family))
     }
 }
 
@@ -81,7 +84,7 @@ fn record(args: &LandscapeArgs, arch: &Arch, device: usize) -> Outcome {
     let precision = format!("{:?}", args.precision).to_lowercase();
     let problems = if args.every { problems::all(args.precision) } else { problems::landscapes(args.precision) };
     for (name, problem, layout) in problems.into_iter().filter(|p| p.0.contains(&args.only)) {
-        let Some(space) = spaces(&problem, layout, arch).into_iter().find(|s| args.wants(s)) else { continue };
+        let Some(space) = args.space(&problem, layout, arch) else { continue };
         worker.begin(&Key::new(&problem, layout, arch).hex(), Surroundings::default())?;
         let part = file::part(&space, args.most);
         let schedules = file::walk(&part);
@@ -107,7 +110,7 @@ fn compare(args: &LandscapeArgs, arch: &Arch) -> Outcome {
     let times = file::read(&args.file)?;
     let (mut losses, mut ranks, mut replays) = (vec![], vec![], vec![]);
     for (name, problem, layout) in problems::all(args.precision).into_iter().filter(|p| p.0.contains(&args.only)) {
-        let Some(family) = spaces(&problem, layout, arch).into_iter().find(|s| args.wants(s)) else { continue };
+        let Some(family) = args.space(&problem, layout, arch) else { continue };
         let space = FamilySpace::new(family, &problem);
         let Some(rows) = times.get(&(name.clone(), space.family.family.to_owned())) else {
             continue;

@@ -48,7 +48,7 @@ pub struct Depth {
     /// Stages of a block, and elements in all.
     pub rounds: u32,
     pub total: u32,
-    /// See [`Factors::rounds`] and [`Pipeline::products`].
+    /// See [`Factors::rounded`] and [`Pipeline::products`].
     pub rounded: [bool; 2],
     pub products: bool,
 }
@@ -96,7 +96,7 @@ impl Place<'_> {
         consume: impl FnOnce(&mut Writer, Val, Val),
     ) {
         let whole = d.rounds * split * d.elements == d.total;
-        let factors = Factors { loaders: &self.loaders, rounds: d.rounded, first, depth: d.elements, whole };
+        let factors = Factors { loaders: &self.loaders, rounded: d.rounded, first, depth: d.elements, whole };
         let asynchronous = self.loaders.iter().any(Loader::is_asynchronous);
         let pipeline = Pipeline { stages: d.stages, bytes: self.stage, rounds: d.rounds, asynchronous, products: d.products };
         pipeline.factors(k, &factors, layout, consume);

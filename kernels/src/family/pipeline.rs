@@ -26,7 +26,7 @@ pub type Copies<'a> = &'a dyn Fn(&mut Writer, Val, Val);
 pub struct Factors<'a> {
     pub loaders: &'a [Loader<'a>; 2],
     /// Which of them every thread rounds to TF32 where it copied them.
-    pub rounds: [bool; 2],
+    pub rounded: [bool; 2],
     /// The depth at which the block begins.
     pub first: Val,
     /// Elements of depth of a tile.
@@ -47,7 +47,7 @@ impl Pipeline {
         };
         let (rows, columns) = (copy(0), copy(1));
         let round = |k: &mut Writer, stage: Val| {
-            f.loaders.iter().zip(f.rounds).filter(|l| l.1).for_each(|(l, _)| l.round(k, stage));
+            f.loaders.iter().zip(f.rounded).filter(|l| l.1).for_each(|(l, _)| l.round(k, stage));
         };
         if layout != WeightLayout::Dense {
             k.constant_param(1);
@@ -100,23 +100,25 @@ impl Pipeline {
                 k.fence_proxy();
             }
             k.barrier();
-            let mut consume = Some(consume);
+            let copy = |k: &mut Writer| {
+                let next = k.plus(round, i64::from(ahead));
+                let more = k.below(next, i64::from(self.rounds));
+                k.when(more, |k| {
+                    copies(k, next, writing);
+                    if let Some(constant) = constant {
+                        constant(k, next, writing);
+                    }
+                });
+                self.commit(k);
+            };
             if self.products {
-                consume.take().into_iter().for_each(|c| c(k, round, reading));
-            }
-            let next = k.plus(round, i64::from(ahead));
-            let more = k.below(next, i64::from(self.rounds));
-            k.when(more, |k| {
-                copies(k, next, writing);
-                if let Some(constant) = constant {
-                    constant(k, next, writing);
-                }
-            });
-            self.commit(k);
-            consume.into_iter().for_each(|c| c(k, round, reading));
-            if self.products {
-                // Those of the round before are over: its tile is the next to be written.
+                // Products run beside the copies; those of the round before are over then: its tile is the next to be written.
+                consume(k, round, reading);
+                copy(k);
                 k.wait_products(1);
+            } else {
+                copy(k);
+                consume(k, round, reading);
             }
             self.advance(k, reading);
             self.advance(k, writing);

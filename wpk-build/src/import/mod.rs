@@ -259,14 +259,14 @@ impl Importer<'_, '_> {
             });
         }
         self.b.origin = origin;
-        let result = match (op, function) {
-            _ if custom.is_some() => custom.as_ref().map_or(Ok(vec![]), |c| self.custom(c, node, &inputs)),
-            (_, Some(function)) => self.call(function, node, &inputs),
-            (Some(op), None) => {
+        let result = match (custom, op, function) {
+            (Some(custom), ..) => self.custom(&custom, node, &inputs),
+            (None, _, Some(function)) => self.call(function, node, &inputs),
+            (None, Some(op), None) => {
                 let (attrs, opset) = (Attributes::new(node), self.state.version);
                 (op.import)(&mut Context { b: self.b, attrs, opset, inputs, wanted, state: self.state, source })
             }
-            (None, None) => Ok(vec![]),
+            (None, None, None) => Ok(vec![]),
         };
         result.map_err(|refusal| {
             let reported = refusal.is_reported();
