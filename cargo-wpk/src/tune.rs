@@ -203,7 +203,9 @@ impl<'a> Tuner<'a> {
         let name = format!("{} {}", problem.family(), problem.describe());
         let records = Records::open(std::slice::from_ref(&self.args.out));
         // Another search may have been here while this one waited.
-        if records.get(&key).is_some_and(|r| r.generate(problem, layout, arch).is_ok()) {
+        let preferred = heuristic(problem, layout, arch)?.family;
+        let serves = |r: &Record| r.generate((problem, layout, arch), preferred).is_ok();
+        if records.get(&key).is_some_and(serves) {
             return Ok(());
         }
         let begin = Instant::now();
@@ -216,7 +218,8 @@ impl<'a> Tuner<'a> {
         let mut log = Log::open(self.logs.as_deref(), &file, self.args.resume);
         let mut measured: Vec<(Timed, crate::measure::Outcome)> = std::mem::take(&mut log.before);
         let mut finder = String::new();
-        for space in &promising(problem, layout, arch) {
+        let families = promising(problem, layout, arch, preferred);
+        for space in &families {
             let similar = records.similar(problem, layout, arch);
             let similar: Vec<Values> =
                 similar.iter().filter(|s| s.1.family == space.family.family).filter_map(|s| s.1.values(space.params())).collect();
@@ -234,6 +237,7 @@ impl<'a> Tuner<'a> {
             eprintln!("{place} {name}: nothing of {count} gave right results");
             return Ok(());
         };
+        record.families.extend(families.iter().map(|f| f.family.family.to_owned()));
         record.search = (finder, count as u64);
         record.seal(problem, layout, arch)?;
         record.write(&self.args.out)?;
@@ -330,8 +334,8 @@ fn policy_file(out: &Path, device: &str, family: &str) -> PathBuf {
     out.join(wpk_build::records::slug(device)).join(format!("policy-{family}.weights"))
 }
 
-/// The families whose best estimate is not far from the best of all.
-fn promising<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<FamilySpace<'a>> {
+/// The family that estimates prefer, and those whose best estimate is not far from the best of all.
+fn promising<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch, preferred: &str) -> Vec<FamilySpace<'a>> {
     let least = |s: &FamilySpace<'_>| s.all().iter().map(|a| a.1).fold(f64::INFINITY, f64::min);
     let mut all: Vec<(f64, FamilySpace<'a>)> = spaces(problem, layout, arch)
         .into_iter()
@@ -341,7 +345,7 @@ fn promising<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec
         .collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let limit = all.first().map_or(0.0, |a| 2.0 * a.0);
-    all.into_iter().filter(|a| a.0 <= limit).map(|a| a.1).collect()
+    all.into_iter().filter(|a| a.0 <= limit || a.1.family.family == preferred).map(|a| a.1).collect()
 }
 
 /// Names the problems without a record.

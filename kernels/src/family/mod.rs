@@ -49,6 +49,8 @@ use wpk_plan::{DType, WeightLayout};
 pub struct Generated {
     /// The kernel.
     pub kernel: Kernel,
+    /// The family's name in records.
+    pub family: &'static str,
     /// The schedule's text.
     pub schedule: String,
     /// Estimated nanoseconds.
@@ -155,7 +157,7 @@ fn best<S: Schedule>(problem: &S::Problem, arch: &Arch) -> Result<Estimated<S>, 
 impl<S: Schedule> Estimated<S> {
     fn make(self, generate: impl FnOnce(&S) -> Result<Kernel, Unsupported>) -> Result<Generated, Unsupported> {
         let kernel = generate(&self.schedule)?;
-        Ok(Generated { kernel, schedule: self.schedule.to_string(), cost: self.cost })
+        Ok(Generated { kernel, family: S::FAMILY, schedule: self.schedule.to_string(), cost: self.cost })
     }
 }
 

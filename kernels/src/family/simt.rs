@@ -191,7 +191,7 @@ impl Grid<'_> {
         };
         let group = if self.layouts[1].along == Along::Lines { s.tn.min(4) } else { 1 };
         let rectangle = Rectangle {
-            ahead: 0,
+            ahead: usize::from(s.tm <= 8),
             batch: self.batch,
             rows: (0..s.tm).map(|i| line(k, 0, i, s.tm)).collect(),
             columns: (0..s.tn).step_by(group as usize).map(|j| line(k, 1, j, s.tn)).collect(),

@@ -49,7 +49,7 @@ impl Space<'_> {
     /// Where it is not legal, or cannot be generated.
     pub fn generate(&self, values: &[u32]) -> Result<Generated, Unsupported> {
         let cost = self.estimate(values).ok_or_else(|| Unsupported(format!("{} {values:?} is not legal", self.family)))?;
-        (self.generate)(values).map(|(kernel, schedule)| Generated { kernel, schedule, cost }.early(self.early))
+        (self.generate)(values).map(|(kernel, schedule)| Generated { kernel, family: self.family, schedule, cost }.early(self.early))
     }
 
     /// Every legal schedule.

@@ -55,9 +55,9 @@ impl<'a> Modules<'a> {
             return self.called(c, key);
         }
         let record = self.records.get(&key).ok_or_else(|| "there is no record".to_owned());
-        let recorded = record.and_then(|r| r.generate(problem, layout, self.arch).map(|made| (made, r)));
         let (mut cubins, mut call) = (vec![], None);
         let estimated = heuristic(problem, layout, self.arch).map_err(|e| e.to_string())?;
+        let recorded = record.and_then(|r| r.generate((problem, layout, self.arch), estimated.family).map(|made| (made, r)));
         let cost = estimated.cost;
         let (Generated { kernel, schedule, .. }, why) = match recorded {
             Ok(((made, faster), r)) => {

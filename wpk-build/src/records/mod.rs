@@ -13,7 +13,7 @@ pub use store::{FOLDER, Records, places, user_folder};
 
 use crate::hash;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use wpk_kernels::arch::Arch;
@@ -138,6 +138,8 @@ pub struct Record {
     pub arch: String,
     /// What was fastest, at most eight, best first; a schedule is always among them.
     pub best: Vec<Timed>,
+    /// The families whose schedules were measured.
+    pub families: BTreeSet<String>,
     /// The hash of the PTX that the fastest schedule yielded.
     pub ptx: String,
     /// Which search found it, and how much it measured.
@@ -148,7 +150,7 @@ pub struct Record {
 }
 
 /// The version of the files.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// The name of the file of a problem's record on a device, by the problem's family and key.
 pub fn file(device: &str, family: &str, key: &str) -> PathBuf {
@@ -172,6 +174,7 @@ impl Record {
         mut measured: Vec<Timed>,
         estimated: Option<Timed>,
     ) -> Option<Self> {
+        let families = measured.iter().filter(|t| t.library().is_none()).map(|t| t.family.clone()).collect();
         measured.sort_by(|a, b| a.ns.total_cmp(&b.ns));
         let schedule = measured.iter().position(|t| t.library().is_none())?;
         if schedule >= KEPT {
@@ -187,6 +190,7 @@ impl Record {
             device: device.to_owned(),
             arch: arch.target.to_owned(),
             best: measured,
+            families,
             ptx: String::new(),
             search: (String::new(), 0),
             key: key.hex(),
@@ -214,6 +218,7 @@ impl Record {
         if fast.ptx.is_empty() || fast.device != slow.device {
             return Some(fast);
         }
+        fast.families.extend(slow.families);
         let schedule = fast.schedule().cloned();
         let new = slow.best.into_iter().filter(|t| !fast.best.iter().any(|f| (&f.family, &f.schedule) == (&t.family, &t.schedule)));
         // The fastest schedule stays the one whose kernel the record is sealed with.
@@ -243,7 +248,7 @@ impl Record {
     pub fn text(&self) -> String {
         let best: Vec<Value> = self.best.iter().map(Timed::to_json).collect();
         let value = json!({
-            "version": VERSION, "problem": self.problem, "key": self.key, "device": self.device, "arch": self.arch, "best": best, "ptx": self.ptx, "search": {"name": self.search.0, "measured": self.search.1},
+            "version": VERSION, "problem": self.problem, "key": self.key, "device": self.device, "arch": self.arch, "best": best, "families": self.families, "ptx": self.ptx, "search": {"name": self.search.0, "measured": self.search.1},
         });
         // Writing a value as text cannot fail.
         serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
@@ -260,11 +265,14 @@ impl Record {
         }
         let word = |v: &Value, key: &str| v[key].as_str().map(str::to_owned).ok_or_else(|| format!("no {key:?}"));
         let best: Option<Vec<Timed>> = value["best"].as_array().and_then(|list| list.iter().map(Timed::from_json).collect());
+        let families = value["families"].as_array();
+        let families = families.and_then(|list| list.iter().map(|f| f.as_str().map(str::to_owned)).collect());
         Ok(Self {
             problem: word(&value, "problem")?,
             device: word(&value, "device")?,
             arch: word(&value, "arch")?,
             best: best.filter(|b| !b.is_empty()).ok_or("no \"best\"")?,
+            families: families.ok_or("no \"families\"")?,
             ptx: word(&value, "ptx")?,
             search: (word(&value["search"], "name")?, value["search"]["measured"].as_u64().unwrap_or(0)),
             key: word(&value, "key")?,
@@ -272,11 +280,19 @@ impl Record {
         })
     }
 
-    /// The kernel of the fastest schedule, and the call of a library that was faster.
+    /// The kernel of the fastest schedule, and the call of a library that was faster, where the search knew the family that estimates
+    /// prefer.
     ///
     /// # Errors
-    /// Why the record does not serve: its family, its schedule, or its PTX belong to another version.
-    pub fn generate(&self, problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<(Generated, Option<Call>), String> {
+    /// Why the record does not serve: its family, its schedule, or its PTX belong to another version, or that family came after it.
+    pub fn generate(
+        &self,
+        (problem, layout, arch): (&Problem, WeightLayout, &Arch),
+        preferred: &str,
+    ) -> Result<(Generated, Option<Call>), String> {
+        if !self.families.contains(preferred) {
+            return Err(format!("its search did not know the family {preferred}, which estimates prefer"));
+        }
         let made = self.schedule().ok_or("it has no schedule")?.generate(problem, layout, arch)?;
         if hash::hex(made.kernel.text(arch).as_bytes()) != self.ptx {
             return Err("another version of the generator made it".to_owned());
