@@ -258,7 +258,18 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         let tile = Tile { sources, batch, firsts, across, lane, first, depth: depth.rounds * depth.elements, total };
         repair(&mut k, &tile, &sums, (starts[0], thread, threads));
     }
-    let grid = Grid { c, roles: &roles, rows: s.wm, columns: s.wn, apart: 16, ahead: usize::from(s.wm <= 32), firsts, batch, lane, whole: tiling.whole() };
+    let grid = Grid {
+        c,
+        roles: &roles,
+        rows: s.wm,
+        columns: s.wn,
+        apart: 16,
+        ahead: usize::from(s.wm <= 32),
+        firsts,
+        batch,
+        lane,
+        whole: tiling.whole(),
+    };
     let sums = grid.neighbours(&mut k, &sums);
     let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
     own.finish(k, "mma", &sums, (tile, part, thread), place.tiles, |k, sums| grid.store(k, sums))
