@@ -95,6 +95,7 @@ pub fn policies(replays: &[Replay], seeds: u64) {
     };
     let others: Vec<&Replay> = others.iter().collect();
     println!("over the fastest after {FEW} measurements, geometric means over {} problems and {seeds} seeds:", tested.len());
+    let mut known: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let report = |name: &str, logs: &[f64]| {
         let n = logs.len() as f64;
         let mean = logs.iter().sum::<f64>() / n;
@@ -115,12 +116,17 @@ pub fn policies(replays: &[Replay], seeds: u64) {
         };
         let logs: Vec<f64> = tested.iter().flat_map(|t| (0..seeds).map(move |s| (t, s))).map(|(t, s)| run(t, s)).collect();
         report(name, &logs);
+        known.insert(name, logs);
     }
     for name in ["rl", "ga", "random"] {
         let run = |t: &Replay, seed: u64| search::by_name(name, seed).map(|mut s| t.found(s.as_mut(), FEW).ln());
         let logs: Vec<f64> = tested.iter().flat_map(|t| (0..seeds).map(move |s| (t, s))).filter_map(|(t, s)| run(t, s)).collect();
         report(if name == "rl" { "rl, not trained" } else { name }, &logs);
+        known.insert(name, logs);
     }
+    // On the same problems, from the same seeds.
+    let pairs: Vec<f64> = known["trained"].iter().zip(&known["rl"]).map(|(t, r)| t - r).collect();
+    report("trained over not trained", &pairs);
 }
 
 /// The time of the fastest schedule of the problem most like one, of those whose fastest schedule was recorded for it.
