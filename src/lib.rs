@@ -12,8 +12,8 @@
 
 pub use wpk_macros::{include_model, model};
 pub use wpk_rt::{
-    Device, DeviceTensor, Element, Error, Options, Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6, Submitted, Tensor, Text,
-    WhenBusy, set_threads,
+    Bounded, Device, DeviceTensor, Dynamic, Element, Error, Options, Shape, Shape0, Shape1, Shape2, Shape3, Shape4, Shape5, Shape6,
+    Submitted, Tensor, Text, WhenBusy, set_threads,
 };
 
 #[cfg(feature = "cuda")]
@@ -27,4 +27,9 @@ pub use half::{bf16, f16};
 pub mod __private {
     pub use wpk_rt::plan::VERSION;
     pub use wpk_rt::{CustomFunction, Model, Weights};
+
+    /// A result that the executor did not give.
+    pub fn lost() -> wpk_rt::Error {
+        wpk_rt::Error::Invalid("a result is missing".to_owned())
+    }
 }

@@ -47,6 +47,9 @@ fn random(r: &mut Random) -> Map {
     let mut f = ScalarFn::default();
     let (x, y) = (f.input(0, dtype), f.input(1, dtype));
     let mut value = f.binary([Binary::Add, Binary::Sub, Binary::Mul, Binary::Max, Binary::Min][r.below(5)], x, y);
+    if !dtype.is_float() && r.below(2) == 0 {
+        value = f.binary([Binary::Div, Binary::Rem, Binary::Mod][r.below(3)], value, y);
+    }
     if dtype == DType::F32 {
         value = f.unary(FLOAT[r.below(FLOAT.len())], value);
     }

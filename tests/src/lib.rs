@@ -12,6 +12,19 @@
 //! assert_eq!(a.as_slice(), &b.as_slice()[..10]);
 //! ```
 //!
+//! A range of sizes takes tensors whose extents are known at run time:
+//!
+//! ```
+//! wpk::model! { struct Digits = "../examples/digits/models/digits.onnx"; dims = { batch: 1..=4 }; }
+//! let digits = Digits::load().unwrap();
+//! let images = |n: usize| wpk::Dynamic::from_fn(&[n, 1, 8, 8], |i| (i % 17) as f32);
+//! let scores: wpk::Dynamic<f32> = digits.forward(&images(3)).unwrap();
+//! assert_eq!(scores.shape(), [3, 10]);
+//! assert_eq!(digits.forward(&images(1)).unwrap().as_slice(), &scores.as_slice()[..10]);
+//! let error = digits.forward(&images(5)).unwrap_err().to_string();
+//! assert!(error.ends_with("dimension \"batch\": expected 1 to 4, found 5"), "{error}");
+//! ```
+//!
 //! Another height:
 //!
 //! ```compile_fail

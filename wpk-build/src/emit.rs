@@ -29,6 +29,8 @@ pub struct Report {
     pub untuned: usize,
     /// Why there is no plan for a GPU: the architecture, and every step without a kernel.
     pub refused: Vec<(&'static str, Vec<String>)>,
+    /// Dimensions with ranges that run only at the plans' sizes, and why.
+    pub inflexible: Vec<String>,
     /// The calls of custom operators.
     calls: Vec<custom::Call>,
 }
@@ -63,6 +65,9 @@ impl Model {
                     };
                     let message = format!("{model}: {n} kernels have estimated schedules: {advice}");
                     env::directive("warning", &message);
+                }
+                for reason in &report.inflexible {
+                    env::directive("warning", &format!("{}: {}", self.path.display(), reason.replace('\n', " ")));
                 }
                 for (arch, steps) in &report.refused {
                     let (model, first) = (self.path.display(), steps.first().map_or("", String::as_str).replace('\n', " "));
@@ -132,7 +137,7 @@ impl Model {
         let files = compiled.files.into_iter().chain(folders).collect();
         let calls = custom::calls(compiled.graphs.iter().map(|g| &g.1)).into_iter().cloned().collect();
         let (weight_bytes, untuned) = (compiled.blob.len(), compiled.untuned.len());
-        Ok((Report { rust, plan, weight_bytes, untuned, refused: compiled.refused, calls }, files))
+        Ok((Report { rust, plan, weight_bytes, untuned, refused: compiled.refused, inflexible: compiled.inflexible, calls }, files))
     }
 
     /// How generated code reaches files in `OUT_DIR`, without a path of this machine in it.

@@ -24,6 +24,7 @@ pub mod onnx;
 pub mod ops;
 pub mod passes;
 pub mod quantized;
+mod ranges;
 pub mod records;
 mod scalar;
 pub mod tuning;

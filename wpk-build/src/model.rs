@@ -9,6 +9,7 @@ use crate::import::{self, Options};
 use crate::lower::{self, Blob, Modules, Weights};
 use crate::onnx::{self, Source};
 use crate::passes::{self, Remark};
+use crate::ranges::{self, Dim};
 use crate::records::{self, PlanFile, Records};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,7 +51,7 @@ pub enum WeightPlace {
 pub struct Model {
     pub(crate) path: PathBuf,
     pub(crate) name: Option<String>,
-    pub(crate) dims: Vec<(String, Vec<usize>)>,
+    pub(crate) dims: Vec<Dim>,
     pub(crate) options: Options,
     pub(crate) precision: Precision,
     pub(crate) cpu_bf16: bool,
@@ -80,6 +81,8 @@ pub struct Compiled {
     pub refused: Vec<(&'static str, Vec<String>)>,
     /// Problems of the GPU plans without a tuning record that serves, with the reason.
     pub untuned: Vec<Untuned>,
+    /// Dimensions that run only at the sizes of plans, though a range was asked for, with the node behind it.
+    pub inflexible: Vec<String>,
     /// The names of plan files, by architecture and bucket.
     pub plan_names: Vec<String>,
     /// The tuning records there were.
@@ -121,7 +124,16 @@ impl Model {
 
     /// The sizes of a symbolic dimension; a plan is made for each combination.
     pub fn dim(mut self, name: &str, sizes: impl IntoIterator<Item = usize>) -> Self {
-        self.dims.push((name.to_owned(), sizes.into_iter().collect()));
+        self.dims.push(Dim::listed(name, sizes));
+        self
+    }
+
+    /// A range of sizes of a symbolic dimension. Plans are made for its end and the powers of two within; a request runs in the plan of
+    /// the next larger size, with the result that it would have by itself. The generated calls take [`Dynamic`](../wpk/struct.Dynamic.html)
+    /// tensors then. Where a node's result would depend on what is not there, the dimension runs only at the plans' sizes, and the
+    /// build names the node.
+    pub fn range(mut self, name: &str, sizes: std::ops::RangeInclusive<usize>) -> Self {
+        self.dims.push(Dim::range(name, sizes));
         self
     }
 
@@ -243,7 +255,7 @@ impl Model {
     /// # Errors
     /// As for [`Model::build`].
     pub fn build_from(&self, source: &Source) -> Result<Compiled, Diags> {
-        if let Some((dim, _)) = self.dims.iter().find(|d| d.1.is_empty()) {
+        if let Some(Dim { name: dim, .. }) = self.dims.iter().find(|d| d.sizes.is_empty()) {
             return Err(Diag::new(format!("dimension {dim:?} has no sizes"))
                 .help(format!("give at least one: `.dim({dim:?}, [1])`"))
                 .into());
@@ -256,13 +268,18 @@ impl Model {
         }
         let mut weights = Weights::default();
         let (mut buckets, mut graphs, mut commons, mut remarks, mut choices) = (vec![], vec![], vec![], vec![], vec![]);
+        let (least, inflexible) = ranges::flexible(source, &self.options, &self.dims);
         for sizes in combinations(&self.dims) {
-            let dims: BTreeMap<String, usize> = self.dims.iter().map(|d| d.0.clone()).zip(sizes.iter().copied()).collect();
-            let options = Options { dims, ..self.options.clone() };
+            let dims: BTreeMap<String, usize> = self.dims.iter().map(|d| d.name.clone()).zip(sizes.iter().copied()).collect();
+            // A plan of the least size has no smaller requests.
+            let bounded = (0u32..).zip(&self.dims).zip(least.iter().zip(&sizes));
+            let bounded = bounded.filter_map(|((i, d), (least, &n))| Some((d.name.clone(), (i, least.filter(|&l| l < n)?)))).collect();
+            let options = Options { dims, bounded, ..self.options.clone() };
             let graph = import::import(source, &options)?;
             let common = passes::common(&graph)?;
             let (optimized, considered) = covers::choose(&common)?;
-            buckets.push((sizes, lower::lower(&optimized.graph, &mut weights, self.cpu_bf16)));
+            let plan = lower::lower(&optimized.graph, &mut weights, self.cpu_bf16);
+            buckets.push((sizes, graph.bounds.clone().of(plan)));
             graphs.push((graph, optimized.graph));
             commons.push(common);
             remarks = optimized.remarks;
@@ -275,7 +292,7 @@ impl Model {
             modules.libraries = self.libraries;
             modules.custom = custom::calls(commons.iter().map(|c| &c.graph)).into_iter().cloned().collect();
             let mut plans = vec![];
-            for (common, (sizes, _)) in commons.iter().zip(&buckets) {
+            for ((common, (sizes, _)), (imported, _)) in commons.iter().zip(&buckets).zip(&graphs) {
                 let graph = format!("{}\n{:?}\n{}", arch.target, self.keep_fp32, common.graph);
                 let name = records::plan_name(&self.type_name(), &graph, &format!("{:?}", self.precision).to_lowercase(), sizes);
                 let measured = PlanFile::find(&records.folders, &name).map(|p| p.cover);
@@ -284,7 +301,7 @@ impl Model {
                 let target = Target { precision: self.precision, keep_fp32: &self.keep_fp32, cover: cover.as_deref() };
                 match covers::choose_gpu(common, &mut weights, &mut modules, target)? {
                     Ok((plan, considered)) => {
-                        plans.push(plan);
+                        plans.push(imported.bounds.clone().of(plan));
                         gpu_choices = considered;
                     }
                     Err(steps) => {
@@ -301,7 +318,7 @@ impl Model {
             }
         }
         let blob = weights.into_blob();
-        let dims = self.dims.iter().map(|d| d.0.clone()).collect();
+        let dims = self.dims.iter().zip(least).map(|(d, least)| wpk_plan::Dim { name: d.name.clone(), least }).collect();
         let program = Program { name: self.type_name(), dims, buckets, gpus, sections: blob.sections.clone() };
         let memory = program.buckets.iter().map(|b| b.1.arena).max().unwrap_or(0).saturating_add(blob.len());
         if memory > MEMORY_LIMIT {
@@ -316,7 +333,19 @@ impl Model {
         }
         let mut files = source.files.borrow().clone();
         files.extend(custom::calls(graphs.iter().map(|g| &g.1)).into_iter().flat_map(custom::Call::files).cloned());
-        Ok(Compiled { program, blob, graphs, remarks, choices: [choices, gpu_choices], refused, untuned, plan_names, records, files })
+        Ok(Compiled {
+            program,
+            blob,
+            graphs,
+            remarks,
+            choices: [choices, gpu_choices],
+            refused,
+            untuned,
+            inflexible,
+            plan_names,
+            records,
+            files,
+        })
     }
 }
 
@@ -334,8 +363,8 @@ fn prefixed(mut diags: Diags, file: &str) -> Diags {
 }
 
 /// Every combination of sizes, the last dimension fastest.
-fn combinations(dims: &[(String, Vec<usize>)]) -> Vec<Vec<usize>> {
-    dims.iter().fold(vec![vec![]], |all, (_, sizes)| {
-        all.iter().flat_map(|c| sizes.iter().map(|&s| [c.as_slice(), &[s]].concat()).collect::<Vec<_>>()).collect()
+fn combinations(dims: &[Dim]) -> Vec<Vec<usize>> {
+    dims.iter().fold(vec![vec![]], |all, dim| {
+        all.iter().flat_map(|c| dim.sizes.iter().map(|&s| [c.as_slice(), &[s]].concat()).collect::<Vec<_>>()).collect()
     })
 }

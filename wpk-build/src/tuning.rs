@@ -72,8 +72,9 @@ pub fn arguments(model: &Model, arch: &str, settings: &Settings) -> Option<Vec<S
     let mut all = vec![text("tune"), model.path.display().to_string(), text("--gpu"), text(arch), text("--device"), text("0")];
     all.extend([text("--precision"), text(precision), text("--budget"), settings.budget.to_string()]);
     all.extend([text("--out"), settings.out.display().to_string(), text("--resume")]);
-    for (name, sizes) in &model.dims {
-        all.extend([text("--dim"), format!("{name}={}", sizes.first()?)]);
+    for dim in &model.dims {
+        let size = if dim.least.is_some() { dim.sizes.last() } else { dim.sizes.first() };
+        all.extend([text("--dim"), format!("{}={}", dim.name, size?)]);
     }
     for (name, shape) in &model.options.shapes {
         let extents: Vec<String> = shape.iter().map(ToString::to_string).collect();

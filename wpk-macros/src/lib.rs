@@ -17,7 +17,7 @@ use syn::{Attribute, Ident, LitFloat, LitInt, LitStr, Token, Visibility, braced,
 ///
 /// The path starts at the package's folder. Options: `precision = fp16`, `cpu_precision = bf16`, `gpu = [sm_80]`, `keep_fp32 = ["/head/*"]`,
 /// `libraries = never` for GPU plans without calls of cuDNN and cuBLASLt,
-/// `dims = { batch: [1, 8] }`, `shapes = { input: [1, 3, 224, 224] }`, and for inputs given as bytes with channels last,
+/// `dims = { batch: [1, 8], rows: 1..=128 }`, `shapes = { input: [1, 3, 224, 224] }`, and for inputs given as bytes with channels last,
 /// `images = { input: [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]] }` with the mean and the deviation of each channel.
 #[proc_macro]
 pub fn model(tokens: proc_macro::TokenStream) -> proc_macro::TokenStream {
@@ -46,6 +46,7 @@ struct Declaration {
     name: Ident,
     path: LitStr,
     lists: Vec<(String, String, Vec<usize>)>,
+    ranges: Vec<(String, std::ops::RangeInclusive<usize>)>,
     precision: wpk_build::Precision,
     cpu_precision: wpk_build::Precision,
     gpus: Vec<String>,
@@ -63,6 +64,7 @@ impl Declaration {
         let model = self.keep_fp32.iter().fold(model, |model, pattern| model.keep_fp32(pattern));
         let part = |list: &[Vec<f64>], i: usize| list.get(i).cloned().unwrap_or_default();
         let model = self.images.iter().fold(model, |model, (input, list)| model.image(input, &part(list, 0), &part(list, 1)));
+        let model = self.ranges.iter().fold(model, |model, (name, sizes)| model.range(name, sizes.clone()));
         self.lists.iter().fold(model, |model, (option, key, values)| match option.as_str() {
             "dims" => model.dim(key, values.iter().copied()),
             _ => model.shape(key, values),
@@ -80,10 +82,10 @@ impl Parse for Declaration {
         let path = input.parse()?;
         input.parse::<Token![;]>()?;
         let (precision, cpu_precision) = (wpk_build::Precision::default(), wpk_build::Precision::default());
-        let (lists, gpus, keep_fp32, images) = (vec![], vec![], vec![], vec![]);
+        let (lists, ranges, gpus, keep_fp32, images) = (vec![], vec![], vec![], vec![], vec![]);
         let libraries = true;
         let mut declaration =
-            Self { attributes, visibility, name, path, lists, precision, cpu_precision, gpus, keep_fp32, libraries, images };
+            Self { attributes, visibility, name, path, lists, ranges, precision, cpu_precision, gpus, keep_fp32, libraries, images };
         while !input.is_empty() {
             declaration.option(input)?;
             input.parse::<Token![;]>()?;
@@ -126,13 +128,22 @@ impl Declaration {
                     _ => return Err(syn::Error::new(value.span(), "expected allowed or never")),
                 };
             }
-            name @ ("dims" | "shapes") => by_name(input, |key, list| {
+            name @ ("dims" | "shapes") => by_name(input, |key, input| {
+                if name == "dims" && input.peek(LitInt) {
+                    let (first, _, last) = (input.parse::<LitInt>()?, input.parse::<Token![..=]>()?, input.parse::<LitInt>()?);
+                    self.ranges.push((key, first.base10_parse()?..=last.base10_parse()?));
+                    return Ok(());
+                }
+                let list;
+                bracketed!(list in input);
                 let values = list.parse_terminated(LitInt::parse, Token![,])?;
                 let values = values.iter().map(LitInt::base10_parse).collect::<syn::Result<_>>()?;
                 self.lists.push((name.to_owned(), key, values));
                 Ok(())
             })?,
-            "images" => by_name(input, |key, list| {
+            "images" => by_name(input, |key, input| {
+                let list;
+                bracketed!(list in input);
                 let numbers = |list: ParseStream<'_>| {
                     let inner;
                     bracketed!(inner in list);
@@ -154,16 +165,14 @@ impl Declaration {
     }
 }
 
-/// `{ name: [...], "another name": [...] }`
+/// `{ name: ..., "another name": ... }`
 fn by_name(input: ParseStream<'_>, mut take: impl FnMut(String, ParseStream<'_>) -> syn::Result<()>) -> syn::Result<()> {
     let body;
     braced!(body in input);
     while !body.is_empty() {
         let key = if body.peek(LitStr) { body.parse::<LitStr>()?.value() } else { body.parse::<Ident>()?.to_string() };
         body.parse::<Token![:]>()?;
-        let list;
-        bracketed!(list in body);
-        take(key, &list)?;
+        take(key, &body)?;
         if !body.is_empty() {
             body.parse::<Token![,]>()?;
         }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod codec;
 mod dtype;
 pub mod library;
@@ -22,7 +23,8 @@ mod walk;
 pub use codec::{Bytes, Codec, DecodeError, Reader};
 pub use dtype::DType;
 pub use plan::{
-    Arg, Block, Body, Cubin, Edge, EdgeKind, GpuPlans, Kernel, Module, Place, Plan, Port, Program, Section, Step, VERSION, WeightLayout,
+    Arg, Block, Body, Bound, Count, Cubin, Dim, Edge, EdgeKind, GpuPlans, Kernel, Module, Place, Plan, Port, Program, Role, Section, Step,
+    VERSION, WeightLayout,
 };
 pub use problem::{Operand, Problem};
 pub use scalar::{Binary, Expr, Inst, ScalarFn, Unary};

@@ -5,7 +5,7 @@ use crate::library::Call;
 use crate::{DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +13,7 @@ pub struct Program {
     /// The model's name.
     pub name: String,
     /// The symbolic dimensions, in the order of the buckets' sizes.
-    pub dims: Vec<String>,
+    pub dims: Vec<Dim>,
     /// One plan for the CPU per combination of declared sizes.
     pub buckets: Vec<(Vec<usize>, Plan)>,
     /// Plans for GPUs.
@@ -22,6 +22,38 @@ pub struct Program {
     pub sections: Vec<Section>,
 }
 codec_struct!(Program { name, dims, buckets, gpus, sections });
+
+/// A symbolic dimension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dim {
+    /// Its name in the model.
+    pub name: String,
+    /// The least size that runs in the plan of the next larger one; where it is none, only the plans' own sizes run.
+    pub least: Option<usize>,
+}
+codec_struct!(Dim { name, least });
+
+/// A dimension of a tensor whose extent is known when the plan runs; the tensor has room for the most there can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The dimension.
+    pub axis: usize,
+    /// What tells how many elements exist.
+    pub count: Count,
+    /// Elements for each that is counted.
+    pub scale: usize,
+}
+codec_struct!(Bound { axis, count, scale });
+
+/// What tells how many elements of a dimension exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// The size of a symbolic dimension, by its number.
+    Dim(u32),
+    /// The only element of an output.
+    Output(u32),
+}
+codec_enum!(Count { 0 => Dim(d), 1 => Output(i) });
 
 /// The plans for one GPU architecture.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,8 +165,37 @@ pub struct Port {
     pub dtype: DType,
     /// Its extents.
     pub shape: Vec<usize>,
+    /// Which of them are known when the plan runs.
+    pub bounds: Vec<Bound>,
+    /// Whose it is.
+    pub role: Role,
 }
-codec_struct!(Port { name, dtype, shape });
+codec_struct!(Port { name, dtype, shape, bounds, role });
+
+/// Whose a tensor at the border is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// The model's.
+    #[default]
+    Own,
+    /// The runtime's: an input that is the size of a symbolic dimension, by its number.
+    Size(u32),
+    /// The runtime's: an output that counts what exists of others.
+    Count,
+}
+codec_enum!(Role { 0 => Own, 1 => Size(d), 2 => Count });
+
+impl Plan {
+    /// The model's own inputs; the runtime's follow.
+    pub fn given(&self) -> &[Port] {
+        &self.inputs[..self.inputs.iter().position(|p| p.role != Role::Own).unwrap_or(self.inputs.len())]
+    }
+
+    /// The model's own outputs; the runtime's follow.
+    pub fn results(&self) -> &[Port] {
+        &self.outputs[..self.outputs.iter().position(|p| p.role != Role::Own).unwrap_or(self.outputs.len())]
+    }
+}
 
 impl Port {
     /// Bytes of the dense tensor.

@@ -116,13 +116,13 @@ impl Display for Program {
             writeln!(f, "  weight{i}: {} {} {:?} at {}, {} bytes", s.dtype, s.layout, s.shape, s.offset, s.bytes)?;
         }
         for (sizes, plan) in &self.buckets {
-            let sizes: Vec<String> = self.dims.iter().zip(sizes).map(|(d, n)| format!(" {d}={n}")).collect();
+            let sizes: Vec<String> = self.dims.iter().zip(sizes).map(|(d, n)| format!(" {}={n}", d.name)).collect();
             writeln!(f, "plan for {}{}", plan.target, sizes.concat())?;
             write!(f, "{plan}")?;
         }
         for gpu in &self.gpus {
             for ((sizes, _), plan) in self.buckets.iter().zip(&gpu.plans) {
-                let sizes: Vec<String> = self.dims.iter().zip(sizes).map(|(d, n)| format!(" {d}={n}")).collect();
+                let sizes: Vec<String> = self.dims.iter().zip(sizes).map(|(d, n)| format!(" {}={n}", d.name)).collect();
                 writeln!(f, "plan for {}{}", plan.target, sizes.concat())?;
                 write!(f, "{plan}")?;
             }

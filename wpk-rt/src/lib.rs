@@ -4,6 +4,7 @@ mod buffer;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod dynamic;
 mod element;
 mod error;
 mod execute;
@@ -18,6 +19,7 @@ mod text;
 mod weights;
 
 pub use cpu::CustomFunction;
+pub use dynamic::{Bounded, Dynamic};
 pub use element::Element;
 pub use error::Error;
 pub use model::{Device, Model};

@@ -342,6 +342,33 @@ fn unary(k: &mut Writer, u: Unary, x: Val, t: DType) -> Result<Val, Unsupported>
     })
 }
 
+/// A quotient or remainder of integers; zero where the divisor is.
+fn quotient(k: &mut Writer, b: Binary, x: Val, y: Val) -> Val {
+    let (zero, one) = (k.int(0, x.ty), k.int(1, x.ty));
+    let none = k.compare(Cmp::Eq, y, zero);
+    let divisor = k.select(none, one, y);
+    let quotient = k.op(x.ty, Op::Div, &[x, divisor]);
+    if b == Binary::Div {
+        return k.select(none, zero, quotient);
+    }
+    // By one, in place of zero, the remainder is zero.
+    let multiple = k.mul(quotient, divisor);
+    let rest = k.sub(x, multiple);
+    if b == Binary::Rem {
+        return rest;
+    }
+    // The remainder of a rounded down quotient has the divisor's sign.
+    let moved = k.add(rest, divisor);
+    let (below, positive) = (k.compare(Cmp::Lt, rest, zero), k.compare(Cmp::Lt, zero, divisor));
+    let (above, negative) = (k.compare(Cmp::Lt, zero, rest), k.compare(Cmp::Lt, divisor, zero));
+    let rest = {
+        let wrong = k.op(Ty::Pred, Op::And, &[below, positive]);
+        k.select(wrong, moved, rest)
+    };
+    let wrong = k.op(Ty::Pred, Op::And, &[above, negative]);
+    k.select(wrong, moved, rest)
+}
+
 fn binary(k: &mut Writer, b: Binary, x: Val, y: Val, t: DType) -> Result<Val, Unsupported> {
     let float = t.is_float();
     let value = match b {
@@ -350,6 +377,7 @@ fn binary(k: &mut Writer, b: Binary, x: Val, y: Val, t: DType) -> Result<Val, Un
         Binary::Mul => k.mul(x, y),
         Binary::Div if x.ty == Ty::F32 => math::divide(k, x, y),
         Binary::Div if float => k.op(x.ty, Op::Div, &[x, y]),
+        Binary::Div | Binary::Rem | Binary::Mod if !float => quotient(k, b, x, y),
         Binary::Max | Binary::Min => return Ok(k.extreme(b == Binary::Max, x, y)),
         Binary::And if !float => k.op(x.ty, Op::And, &[x, y]),
         Binary::Or if !float => k.op(x.ty, Op::Or, &[x, y]),

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use wpk_kernels::arch::Arch;
 use wpk_kernels::ptx::Kernel;
 use wpk_plan::problem::{Operand, Problem};
-use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Place, Plan, Port, Program, Step, WeightLayout};
+use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Place, Plan, Port, Program, Role, Step, WeightLayout};
 use wpk_rt::{Device, Model, Weights};
 
 /// The outputs of a kernel that was made for sm_75 or sm_80 (later ones may hold what those do not know); nothing unless `WPK_GPU=on` asks for it.
@@ -15,7 +15,13 @@ pub fn run(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[V
 }
 
 fn execute(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, wpk_rt::Error> {
-    let port = |o: &Operand| Port { name: String::new(), dtype: o.dtype, shape: vec![o.view.span().map_or(0, |s| s.1)] };
+    let port = |o: &Operand| Port {
+        name: String::new(),
+        dtype: o.dtype,
+        shape: vec![o.view.span().map_or(0, |s| s.1)],
+        bounds: vec![],
+        role: Role::Own,
+    };
     let given = |(o, bytes): (&Operand, &Vec<u8>)| Port { shape: vec![bytes.len() / o.dtype.bytes()], ..port(o) };
     let (reads, writes): (Vec<Port>, Vec<Port>) =
         (problem.inputs().iter().zip(inputs).map(given).collect(), problem.outputs().iter().map(port).collect());

@@ -36,12 +36,18 @@ const FORMS: &[Form] = &[
 /// Every form of call.
 pub fn calls(program: &Program, name: &Ident) -> Result<TokenStream, String> {
     let plans: Vec<&Plan> = program.buckets.iter().map(|b| &b.1).collect();
+    if program.dims.iter().any(|d| d.least.is_some()) {
+        return dynamic(program, name);
+    }
+    let counted = plans.iter().any(|p| p.results().len() < p.outputs.len());
     let one = |form: &Form| match plans.as_slice() {
         [] => Err("the program has no plan".to_owned()),
         [plan] => single(plan, name, form),
         plans => several(plans, name, form),
     };
-    let calls = FORMS.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+    // How much there is of a result is told to the host.
+    let forms = FORMS.iter().filter(|f| !counted || f.tensor == "Tensor");
+    let calls = forms.map(one).collect::<Result<Vec<_>, _>>()?;
     let uploads = uploads();
     Ok(quote! {
         #(#calls)*
@@ -75,13 +81,28 @@ impl Form {
 
     /// The type of all results, and the statements that compute what is returned.
     fn call(&self, plan: &Plan, bucket: usize, name: &Ident, inputs: &[TokenStream]) -> Result<(TokenStream, TokenStream), String> {
-        let (types, fields) = (plan.outputs.iter().map(|p| self.tensor(p)).collect::<Result<Vec<_>, _>>()?, idents(&plan.outputs));
-        let locals: Vec<Ident> = (0..fields.len()).map(|i| format_ident!("out{i}")).collect();
-        let (ty, value) = match (types.as_slice(), locals.as_slice()) {
-            ([ty], [local]) => (quote!(#ty), quote!(#local)),
+        let types = plan.outputs.iter().map(|p| self.tensor(p)).collect::<Result<Vec<_>, _>>()?;
+        let locals: Vec<Ident> = (0..types.len()).map(|i| format_ident!("out{i}")).collect();
+        let mut results = vec![];
+        for (i, ((port, ty), local)) in plan.results().iter().zip(&types).zip(&locals).enumerate() {
+            results.push(if port.bounds.is_empty() {
+                (ty.clone(), quote!(#local))
+            } else {
+                let parameters = parameters(port)?;
+                (quote!(::wpk::Bounded<#parameters>), quote!(model.bounded(#bucket, #i, &#local, &counts)))
+            });
+        }
+        let counts =
+            plan.outputs.iter().zip(&locals).enumerate().filter(|(_, (p, _))| p.dtype == wpk_plan::DType::I64 && p.shape.is_empty());
+        let counts = counts.map(|(i, (_, local))| quote!((#i, #local.as_slice()[0])));
+        let counts = quote!(let counts: &[(usize, i64)] = &[#(#counts),*];);
+        let counts = if plan.results().len() < plan.outputs.len() { counts } else { quote!() };
+        let (kinds, values): (Vec<_>, Vec<_>) = results.into_iter().unzip();
+        let (ty, value) = match (kinds.as_slice(), values.as_slice()) {
+            ([ty], [value]) => (quote!(#ty), quote!({ #counts #value })),
             _ => {
-                let outputs = format_ident!("{name}Outputs");
-                (quote!(#outputs<#(#types),*>), quote!(#outputs { #(#fields: #locals),* }))
+                let (outputs, fields) = (format_ident!("{name}Outputs"), idents(plan.results()));
+                (quote!(#outputs<#(#kinds),*>), quote!({ #counts #outputs { #(#fields: #values),* } }))
             }
         };
         let host = quote!(#(let mut #locals: #types = model.output();)*);
@@ -113,6 +134,36 @@ impl Form {
         };
         Ok((ty, body))
     }
+}
+
+/// The call of a model with ranges of sizes.
+fn dynamic(program: &Program, name: &Ident) -> Result<TokenStream, String> {
+    let Some((_, plan)) = program.buckets.first() else { return Err("the program has no plan".to_owned()) };
+    let (names, fields) = (idents(plan.given()), idents(plan.results()));
+    let tensor = |port: &Port| parameters(port).map(|_| super::element(port.dtype)).map(|t| quote!(::wpk::Dynamic<#t>));
+    let types = plan.given().iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+    let results = plan.results().iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+    let next = quote!(::wpk::__private::Model::found(results.next().ok_or_else(::wpk::__private::lost)?));
+    let (output, value) = match results.as_slice() {
+        [one] => (quote!(#one), next),
+        _ => {
+            let outputs = format_ident!("{name}Outputs");
+            (quote!(#outputs<#(#results),*>), quote!(#outputs { #(#fields: #next),* }))
+        }
+    };
+    Ok(quote! {
+        #[allow(clippy::all, clippy::pedantic, unused)]
+        impl #name {
+            /// Runs the model in the plan of the sizes that are next to the inputs'.
+            ///
+            /// # Errors
+            /// Where extents do not fit the model or lie outside its ranges, or the device fails.
+            pub fn forward(&self, #(#names: &#types),*) -> ::core::result::Result<#output, ::wpk::Error> {
+                let mut results = self.model.run_dynamic(&[#(::wpk::__private::Model::given(#names)),*])?.into_iter();
+                ::core::result::Result::Ok(#value)
+            }
+        }
+    })
 }
 
 fn single(plan: &Plan, name: &Ident, form: &Form) -> Result<TokenStream, String> {

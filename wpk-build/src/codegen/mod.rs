@@ -172,25 +172,28 @@ fn idents(ports: &[Port]) -> Vec<Ident> {
 fn doc_lines(program: &Program) -> Vec<String> {
     let mut lines = vec![String::new()];
     for (sizes, plan) in &program.buckets {
-        let sizes: Vec<String> = program.dims.iter().zip(sizes).map(|(d, n)| format!("{d} = {n}")).collect();
+        let sizes: Vec<String> = program.dims.iter().zip(sizes).map(|(d, n)| format!("{} = {n}", d.name)).collect();
         if !sizes.is_empty() {
             lines.push(format!(" With {}:", sizes.join(", ")));
         }
-        for (kind, ports) in [("input", &plan.inputs), ("output", &plan.outputs)] {
+        for (kind, ports) in [("input", plan.given()), ("output", plan.results())] {
             lines.extend(ports.iter().map(|p| format!(" - {kind} `{}`: `{}{:?}`", p.name, p.dtype, p.shape)));
         }
         lines.push(String::new());
+    }
+    for dim in program.dims.iter().filter_map(|d| Some((&d.name, d.least?))) {
+        lines.push(format!(" Requests may have {} from {} on, and run in the plan of the next larger size.", dim.0, dim.1));
     }
     lines
 }
 
 /// The struct of several results, generic over their types, since they differ by bucket.
 fn outputs_struct(program: &Program, name: &Ident, visibility: &TokenStream) -> TokenStream {
-    let Some((_, plan)) = program.buckets.first().filter(|b| b.1.outputs.len() > 1) else { return quote!() };
-    let fields = idents(&plan.outputs);
+    let Some((_, plan)) = program.buckets.first().filter(|b| b.1.results().len() > 1) else { return quote!() };
+    let fields = idents(plan.results());
     let kinds: Vec<Ident> = (0..fields.len()).map(|i| format_ident!("T{i}")).collect();
     let outputs = format_ident!("{name}Outputs");
-    let docs = plan.outputs.iter().map(|p| format!("Output `{}`.", p.name));
+    let docs = plan.results().iter().map(|p| format!("Output `{}`.", p.name));
     let doc = format!("The results of [`{name}::forward`].");
     quote! {
         #[doc = #doc]

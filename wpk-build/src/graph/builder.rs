@@ -1,5 +1,6 @@
 //! Building graphs: every node is typed, simplified, folded and shared as it is added.
 
+use super::bounds::{self, Bound};
 use super::{Def, Graph, Literal, Node, Op, Value, ValueId, eval, fold, shape};
 use crate::diag::Origin;
 use crate::quantized::{self, Quantized};
@@ -19,6 +20,7 @@ pub struct Builder {
     /// The origin of the nodes added next.
     pub origin: Origin,
     known: HashMap<String, Vec<ValueId>>,
+    bounds: HashMap<ValueId, Vec<Bound>>,
 }
 
 /// What went wrong, for people; the caller knows the node.
@@ -35,6 +37,17 @@ impl Builder {
         let id = self.value(dtype, shape.to_vec(), Def::Input(self.graph.inputs.len()));
         self.graph.inputs.push((name.to_owned(), id));
         id
+    }
+
+    /// A scalar that the runtime gives, once [`Builder::declare`] has named it.
+    pub fn size(&mut self) -> ValueId {
+        self.value(DType::I64, vec![], Def::Input(usize::MAX))
+    }
+
+    /// Makes a value of [`Builder::size`] the last input.
+    pub fn declare(&mut self, id: ValueId, name: &str) {
+        self.graph.values[id.0 as usize].def = Def::Input(self.graph.inputs.len());
+        self.graph.inputs.push((name.to_owned(), id));
     }
 
     /// A constant; equal small ones and those of the same memory are shared.
@@ -64,8 +77,28 @@ impl Builder {
         self.constant(literal)
     }
 
+    /// Says which dimensions of a value are bounded.
+    pub fn bound(&mut self, v: ValueId, bounds: &[Bound]) {
+        if !bounds.is_empty() && self.graph.literal(v).is_none() {
+            self.bounds.insert(v, bounds.to_vec());
+        }
+    }
+
+    /// The bounded dimensions of a value.
+    pub fn bounds_of(&self, v: ValueId) -> Vec<Bound> {
+        self.bounds.get(&v).cloned().unwrap_or_default()
+    }
+
     /// Adds a node and returns its results.
     pub fn add(&mut self, op: Op, inputs: &[ValueId]) -> Outcome<Vec<ValueId>> {
+        if !self.bounds.is_empty() && inputs.iter().any(|i| self.bounds.contains_key(i)) {
+            return bounds::add(self, op, inputs);
+        }
+        self.plain(op, inputs)
+    }
+
+    /// Adds a node whose inputs exist as a whole.
+    pub(super) fn plain(&mut self, op: Op, inputs: &[ValueId]) -> Outcome<Vec<ValueId>> {
         let types: Vec<_> = inputs.iter().map(|&i| (self.graph.dtype(i), self.graph.shape(i).to_vec())).collect();
         if !matches!(op, Op::Reshape(_)) && types.iter().any(|t| t.0 == DType::Text) {
             return Err("text is only supported where everything computed from it is constant".to_owned());

@@ -3,6 +3,7 @@
 //! Nodes hold core operations: few and general. ONNX operators become them at import (`crate::ops`), so that passes,
 //! lowering and evaluation know some twenty operations instead of two hundred.
 
+mod bounds;
 mod builder;
 mod eval;
 mod fold;
@@ -12,6 +13,7 @@ mod print;
 mod shape;
 mod verify;
 
+pub use bounds::Bound;
 pub use builder::{Builder, Outcome, invert};
 pub use eval::{Evaluator, evaluate};
 pub use fold::view;
@@ -63,6 +65,33 @@ pub struct Node {
     pub origin: Origin,
 }
 
+/// By input, and by output, the bounds of its dimensions; and by input the dimension that it is the size of.
+#[derive(Debug, Clone, Default)]
+pub struct PortBounds {
+    /// Of inputs.
+    pub inputs: Vec<Vec<wpk_plan::Bound>>,
+    /// Of outputs.
+    pub outputs: Vec<Vec<wpk_plan::Bound>>,
+    /// Inputs behind those of the model: the actual sizes of symbolic dimensions, by their numbers.
+    pub sizes: Vec<(usize, u32)>,
+    /// How many outputs are the model's; counts follow.
+    pub results: usize,
+}
+
+impl PortBounds {
+    /// A plan of the graph, whose ports tell them.
+    pub fn of(self, mut plan: wpk_plan::Plan) -> wpk_plan::Plan {
+        for (ports, bounds) in [(&mut plan.inputs, self.inputs), (&mut plan.outputs, self.outputs)] {
+            ports.iter_mut().zip(bounds).for_each(|(port, bounds)| port.bounds = bounds);
+        }
+        for (input, dim) in self.sizes {
+            plan.inputs[input].role = wpk_plan::Role::Size(dim);
+        }
+        plan.outputs.iter_mut().skip(self.results).for_each(|p| p.role = wpk_plan::Role::Count);
+        plan
+    }
+}
+
 /// A model. Nodes are in topological order.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
@@ -74,6 +103,8 @@ pub struct Graph {
     pub inputs: Vec<(String, ValueId)>,
     /// The results with their names.
     pub outputs: Vec<(String, ValueId)>,
+    /// Of an imported graph, extents of inputs and outputs that are known only at run time.
+    pub bounds: PortBounds,
 }
 
 impl Graph {

@@ -5,19 +5,22 @@ mod subgraph;
 
 use crate::custom::Custom;
 use crate::diag::{Diag, Diags, Origin};
-use crate::graph::{Builder, Def, Graph, Literal, Op, ValueId};
+use crate::graph::{Bound, Builder, Def, Graph, Literal, Op, PortBounds, ValueId};
 use crate::onnx::{Attributes, Source, dtype, literal, proto};
 use crate::ops::{self, Context};
 use scopes::{Name, Scopes};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use wpk_plan::{Binary, DType};
+use wpk_plan::{Binary, Count, DType};
 
 /// What the user fixes at build time.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Values of symbolic dimensions.
     pub dims: BTreeMap<String, usize>,
+    /// Those of them that are the most there can be, since the sizes of a request are inputs of their own: their number among the model's, and the
+    /// least size.
+    pub bounded: BTreeMap<String, (u32, usize)>,
     /// Extents of inputs whose model leaves them open.
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Inputs that are given as images of bytes, channels last, with the mean and the standard deviation of each channel by which
@@ -37,6 +40,7 @@ pub fn import(source: &Source, options: &Options) -> Result<Graph, Diags> {
     let (mut b, mut state) = (Builder::default(), State::new(source, options));
     let mut importer = Importer { source, b: &mut b, state: &mut state };
     importer.model(graph, options);
+    importer.borders(options);
     let State { mut diags, unsupported, version, .. } = state;
     for (op, nodes) in &unsupported {
         let shown = nodes.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
@@ -73,13 +77,24 @@ pub struct State {
     custom: (Vec<Custom>, PathBuf),
     /// Functions of the model whose bodies are being imported, by domain and name.
     functions: Vec<(String, String)>,
+    /// The sizes of bounded dimensions, by name.
+    sizes: BTreeMap<String, ValueId>,
 }
 
 impl State {
     fn new(source: &Source, options: &Options) -> Self {
         let version = opset(&source.model);
         let custom = (options.custom.clone(), options.base.clone());
-        Self { custom, scopes: Scopes::new(), diags: vec![], unsupported: BTreeMap::new(), version, nodes: 0, functions: vec![] }
+        Self {
+            custom,
+            scopes: Scopes::new(),
+            diags: vec![],
+            unsupported: BTreeMap::new(),
+            version,
+            nodes: 0,
+            functions: vec![],
+            sizes: BTreeMap::new(),
+        }
     }
 
     /// The value of a name where a node stands.
@@ -173,24 +188,85 @@ impl Importer<'_, '_> {
         if bytes.is_none_or(|b| b > 1 << 40) {
             return Err(fail(format!("{dtype}{shape:?} is too large")));
         }
+        let bounds = self.bounds(info, options);
         let id = match options.images.get(name) {
-            None => self.b.input(name, dtype, &shape),
+            None => self.given(name, dtype, &shape, &bounds),
             Some((mean, deviation)) => {
                 let [n, c, h, w] = shape[..] else { return Err(fail(format!("{dtype}{shape:?} is no image: four dimensions are needed"))) };
                 if [mean.len(), deviation.len()] != [c, c] || deviation.contains(&0.0) || !dtype.is_float() {
                     return Err(fail(format!("{dtype}{shape:?} does not take images of {} channels", mean.len()))
                         .help("give a mean and a standard deviation other than 0 for every channel of a floating input"));
                 }
-                self.image(name, dtype, [n, h, w, c], (mean, deviation)).map_err(fail)?
+                let bounds: Vec<Bound> = bounds.into_iter().map(|x| Bound { axis: [0, 3, 1, 2][x.axis], ..x }).collect();
+                self.image((name, &bounds), dtype, [n, h, w, c], (mean, deviation)).map_err(fail)?
             }
         };
         self.state.scopes.set(name, Some(id));
         Ok(())
     }
 
+    /// A tensor that the caller gives.
+    fn given(&mut self, name: &str, dtype: DType, shape: &[usize], bounds: &[Bound]) -> ValueId {
+        let id = self.b.input(name, dtype, shape);
+        self.b.bound(id, bounds);
+        id
+    }
+
+    /// The bounded dimensions of an input of the model.
+    fn bounds(&mut self, info: &proto::ValueInfo, options: &Options) -> Vec<Bound> {
+        let shape = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
+        if options.shapes.contains_key(&info.name) {
+            return vec![];
+        }
+        let dims = shape.into_iter().flat_map(|s| &s.dim).enumerate();
+        let bounded = dims.filter_map(|(axis, d)| Some((axis, options.bounded.get_key_value(d.dim_param.as_ref()?)?)));
+        let mut bounds = vec![];
+        for (axis, (name, &(_, least))) in bounded {
+            let count = *self.state.sizes.entry(name.clone()).or_insert_with(|| self.b.size());
+            bounds.push(Bound { axis, count, scale: 1, least });
+        }
+        bounds
+    }
+
+    /// Says what is known at run time only of inputs and outputs: sizes that are needed become inputs, and counts outputs.
+    fn borders(&mut self, options: &Options) {
+        let sizes: Vec<(ValueId, (&String, u32))> =
+            options.bounded.iter().filter_map(|(name, b)| Some((*self.state.sizes.get(name)?, (name, b.0)))).collect();
+        let count = |x: &Bound, outputs: &[(String, ValueId)]| match sizes.iter().find(|s| s.0 == x.count) {
+            Some(s) => Some(Count::Dim(s.1.1)),
+            None => outputs.iter().position(|o| o.1 == x.count).map(|i| Count::Output(i as u32)),
+        };
+        let results = self.b.graph.outputs.len();
+        for (name, id) in self.b.graph.outputs.clone() {
+            for x in self.b.bounds_of(id) {
+                if count(&x, &self.b.graph.outputs).is_none() {
+                    self.b.graph.outputs.push((format!("{name} (count)"), x.count));
+                }
+            }
+        }
+        let live = self.b.graph.live();
+        let ports = |list: &[(String, ValueId)]| {
+            let bound = |x: Bound| count(&x, &self.b.graph.outputs).map(|count| wpk_plan::Bound { axis: x.axis, count, scale: x.scale });
+            list.iter().map(|(_, id)| self.b.bounds_of(*id).into_iter().filter_map(bound).collect()).collect()
+        };
+        let (inputs, outputs) = (ports(&self.b.graph.inputs), ports(&self.b.graph.outputs));
+        let mut given = vec![];
+        for (id, (name, dim)) in sizes.iter().filter(|s| live[s.0.0 as usize]) {
+            given.push((self.b.graph.inputs.len(), *dim));
+            self.b.declare(*id, &format!("{name} (size)"));
+        }
+        self.b.graph.bounds = PortBounds { inputs, outputs, sizes: given, results };
+    }
+
     /// An image of bytes as the model takes it.
-    fn image(&mut self, name: &str, dtype: DType, shape: [usize; 4], (mean, deviation): (&[f64], &[f64])) -> Result<ValueId, String> {
-        let bytes = self.b.input(name, DType::U8, &shape);
+    fn image(
+        &mut self,
+        (name, bounds): (&str, &[Bound]),
+        dtype: DType,
+        shape: [usize; 4],
+        (mean, deviation): (&[f64], &[f64]),
+    ) -> Result<ValueId, String> {
+        let bytes = self.given(name, DType::U8, &shape, bounds);
         let planes = self.b.transpose(bytes, &[0, 3, 1, 2])?;
         let by_channel = |b: &mut Builder, f: &dyn Fn(usize) -> f64| {
             let values: Vec<f64> = (0..mean.len()).map(f).collect();
@@ -257,6 +333,16 @@ impl Importer<'_, '_> {
                     return Err(Some(self.describe(diag, index, node).help(help)));
                 }
             });
+        }
+        let counted = |x: &Bound| !self.state.sizes.values().any(|s| *s == x.count);
+        if !ops::reads_no_extents(&name) && inputs.iter().flatten().any(|&i| self.b.bounds_of(i).iter().any(counted)) {
+            let diag = Diag::new(format!(
+                "{}: its input has as many elements as the model's data say, which this operator does not take",
+                node.op_type
+            ));
+            return Err(Some(
+                self.describe(diag, index, node).help("make that input a result of the model, and do the rest in the application"),
+            ));
         }
         self.b.origin = origin;
         let result = match (custom, op, function) {

@@ -16,7 +16,7 @@ pub use weights::{Blob, Weights};
 use crate::graph::Graph;
 pub use steps::Target;
 use wpk_plan::problem::Problem;
-use wpk_plan::{Block, Body, Plan, Port, Step, WeightLayout};
+use wpk_plan::{Block, Body, Plan, Port, Role, Step, WeightLayout};
 
 /// The CPU plan of an optimized graph; its weights join those of other buckets. `bf16` says whether products by constant weights may be
 /// rounded to bfloat16.
@@ -36,6 +36,8 @@ fn plan(graph: &Graph, target: &str, steps: Vec<Step>, (arena, zeroed): (usize, 
         name: name.clone(),
         dtype: graph.dtype(*id),
         shape: graph.shape(*id).to_vec(),
+        bounds: vec![],
+        role: Role::Own,
     };
     Plan {
         target: target.to_owned(),

@@ -1,14 +1,13 @@
-//! [Compress](https://onnx.ai/onnx/operators/onnx__Compress.html): the slices that a condition names, which is known at build time.
+//! [Compress](https://onnx.ai/onnx/operators/onnx__Compress.html): the slices that a condition names, as many as there are.
 
-use super::{Context, Imported, OpDef};
+use super::{Context, Imported, OpDef, counted};
 use crate::graph::{Literal, Op};
 use wpk_plan::DType;
 
 pub(super) const OP: OpDef = OpDef { name: "Compress", import };
 
 fn import(cx: &mut Context<'_>) -> Imported {
-    let mut x = cx.input(0)?;
-    let condition = cx.constant(1, "the condition")?.ok_or("there is no condition")?.to_ints();
+    let (mut x, condition) = (cx.input(0)?, cx.input(1)?);
     let axis = match cx.attrs.int("axis") {
         Some(axis) => cx.axis(axis, cx.shape(x).len())?,
         None => {
@@ -16,10 +15,19 @@ fn import(cx: &mut Context<'_>) -> Imported {
             0
         }
     };
-    if condition.len() > cx.shape(x)[axis] {
-        return Err(format!("a condition of {} elements does not fit {:?}", condition.len(), cx.shape(x)).into());
+    let [n] = cx.shape(condition)[..] else { return Err("the condition is no vector".into()) };
+    if n > cx.shape(x)[axis] {
+        return Err(format!("a condition of {n} elements does not fit {:?}", cx.shape(x)).into());
     }
-    let kept: Vec<i64> = (0i64..).zip(&condition).filter(|c| *c.1 != 0).map(|c| c.0).collect();
-    let index = cx.b.constant(Literal::ints(DType::I64, &[kept.len()], &kept));
-    Ok(vec![cx.b.one(Op::Gather { axis }, &[x, index])?])
+    if let Some(condition) = cx.b.graph.literal(condition) {
+        let kept: Vec<i64> = (0i64..).zip(condition.to_ints()).filter(|c| c.1 != 0).map(|c| c.0).collect();
+        let index = cx.b.constant(Literal::ints(DType::I64, &[kept.len()], &kept));
+        return Ok(vec![cx.b.one(Op::Gather { axis }, &[x, index])?]);
+    }
+    if n == 0 {
+        return Err("an empty condition is only supported as a constant".into());
+    }
+    let (positions, count) = counted::positions(cx.b, condition)?;
+    let positions = counted::of(cx.b, positions, 0, count);
+    Ok(vec![cx.b.one(Op::Gather { axis }, &[x, positions])?])
 }

@@ -19,6 +19,7 @@ mod atanh;
 mod attention;
 mod average_pool;
 mod batch_normalization;
+mod bernoulli;
 mod bit_cast;
 mod bit_shift;
 mod bitwise_and;
@@ -45,6 +46,7 @@ mod conv_integer;
 mod conv_transpose;
 mod cos;
 mod cosh;
+mod counted;
 mod cum_prod;
 mod cum_sum;
 mod deform_conv;
@@ -124,6 +126,7 @@ mod ms_skip_simplified_layer_normalization;
 mod mul;
 mod neg;
 mod negative_log_likelihood_loss;
+mod non_max_suppression;
 mod non_zero;
 mod not;
 mod one_hot;
@@ -136,6 +139,11 @@ mod pow;
 mod q_linear_conv;
 mod q_linear_mat_mul;
 mod quantize_linear;
+mod random;
+mod random_normal;
+mod random_normal_like;
+mod random_uniform;
+mod random_uniform_like;
 mod range;
 mod reciprocal;
 mod recurrent;
@@ -205,6 +213,7 @@ mod tile;
 mod top_k;
 mod transpose;
 mod trilu;
+mod unique;
 mod unsqueeze;
 mod upsample;
 mod where_;
@@ -244,6 +253,7 @@ op_table! {
     attention,
     average_pool,
     batch_normalization,
+    bernoulli,
     bit_cast,
     bit_shift,
     bitwise_and,
@@ -347,6 +357,7 @@ op_table! {
     mul,
     neg,
     negative_log_likelihood_loss,
+    non_max_suppression,
     non_zero,
     not,
     one_hot,
@@ -358,6 +369,10 @@ op_table! {
     q_linear_mat_mul,
     q_linear_conv,
     quantize_linear,
+    random_normal,
+    random_normal_like,
+    random_uniform,
+    random_uniform_like,
     range,
     reciprocal,
     reduce_l1,
@@ -421,10 +436,81 @@ op_table! {
     top_k,
     transpose,
     trilu,
+    unique,
     unsqueeze,
     upsample,
     where_,
     xor,
+}
+
+/// Operators whose importers compute nothing from extents, so that an input may have as many elements as data say.
+const FREE_OF_EXTENTS: &[&str] = &[
+    "Abs",
+    "Add",
+    "And",
+    "Cast",
+    "CastLike",
+    "Ceil",
+    "Clip",
+    "Compress",
+    "Concat",
+    "Cos",
+    "Div",
+    "Elu",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gather",
+    "Gelu",
+    "Gemm",
+    "Greater",
+    "GreaterOrEqual",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "IsInf",
+    "IsNaN",
+    "LeakyRelu",
+    "Less",
+    "LessOrEqual",
+    "Log",
+    "MatMul",
+    "Max",
+    "Min",
+    "Mod",
+    "Mul",
+    "Neg",
+    "NonZero",
+    "Not",
+    "Or",
+    "Pow",
+    "Reciprocal",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "Relu",
+    "Round",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Slice",
+    "Softmax",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+    "Where",
+    "Xor",
+];
+
+/// Whether an operator is imported alike whatever the extents of its inputs.
+pub fn reads_no_extents(name: &str) -> bool {
+    FREE_OF_EXTENTS.contains(&name)
 }
 
 /// The operator of that name.

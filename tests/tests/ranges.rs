@@ -1,0 +1,245 @@
+//! Dimensions given as ranges: a request of any size has the result that it would have by itself, whatever lies behind it.
+
+use wpk_build::onnx::parse;
+use wpk_build::{Compiled, Model};
+use wpk_plan::{Count, DType, Plan, Role};
+use wpk_rt::{Device, Weights};
+use wpk_tests::text;
+
+fn compile(model: &str, configure: impl Fn(Model) -> Model) -> Result<Compiled, String> {
+    let source = parse(text::bytes(model)).expect("the model is read");
+    configure(Model::new("m.onnx")).build_from(&source).map_err(|d| d.to_string())
+}
+
+fn load(compiled: &Compiled) -> wpk_rt::Model {
+    wpk_rt::Model::new(compiled.program.clone(), Weights::Owned(compiled.blob.to_bytes()), Device::Cpu).expect("it loads")
+}
+
+/// Values of some type, the same for the same number.
+fn values(dtype: DType, seed: u64, n: usize) -> Vec<u8> {
+    let values = text::random(seed, n);
+    match dtype {
+        DType::F32 => values.iter().flat_map(|&v| (v as f32).to_ne_bytes()).collect(),
+        DType::I64 => values.iter().flat_map(|&v| ((v * 4.0).abs() as i64).to_ne_bytes()).collect(),
+        DType::Bool => values.iter().map(|&v| u8::from(v > 0.0)).collect(),
+        other => panic!("{other}"),
+    }
+}
+
+/// A request's elements in a tensor with room for more, `fill` elsewhere.
+fn spread(bytes: &[u8], from: &[usize], to: &[usize], fill: &[u8]) -> Vec<u8> {
+    let size = fill.len();
+    let mut out = fill.repeat(to.iter().product());
+    for i in 0..from.iter().product::<usize>() {
+        let (mut rest, mut at, mut stride) = (i, 0, 1);
+        for d in (0..from.len()).rev() {
+            at += rest % from[d] * stride;
+            rest /= from[d];
+            stride *= to[d];
+        }
+        out[at * size..][..size].copy_from_slice(&bytes[i * size..][..size]);
+    }
+    out
+}
+
+fn run(model: &wpk_rt::Model, bucket: usize, plan: &Plan, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut results: Vec<Vec<u8>> = plan.outputs.iter().map(|p| vec![0x5a; p.bytes()]).collect();
+    let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+    model.run(bucket, &slices, &mut results.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).expect("it runs");
+    results
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks(4).map(|c| f32::from_ne_bytes(c.try_into().expect("four bytes"))).collect()
+}
+
+/// What is given to a plan for `n`: the tensors of a plan of that size alone, and behind them what is not a number.
+fn padded(plan: &Plan, own: &Plan, given: &[Vec<u8>], n: usize) -> Vec<Vec<u8>> {
+    let fill = |dtype: DType| match dtype {
+        DType::F32 => f32::NAN.to_ne_bytes().to_vec(),
+        DType::I64 => (-77i64).to_ne_bytes().to_vec(),
+        _ => vec![1],
+    };
+    let ports = plan.given().iter().zip(own.inputs.iter().zip(given));
+    let mut inputs: Vec<Vec<u8>> = ports.map(|(p, (o, bytes))| spread(bytes, &o.shape, &p.shape, &fill(p.dtype))).collect();
+    inputs.extend(plan.inputs[plan.given().len()..].iter().map(|_| (n as i64).to_ne_bytes().to_vec()));
+    inputs
+}
+
+/// Whether the outputs of a request are those that a plan of its size gives.
+#[track_caller]
+fn same(found: &[(Vec<usize>, Vec<u8>)], own: &Plan, expected: &[Vec<u8>], told: &str) {
+    for ((port, expected), (shape, found)) in own.outputs.iter().zip(expected).zip(found) {
+        assert_eq!(shape, &port.shape, "{told}");
+        if port.dtype == DType::F32 {
+            let close = floats(found).iter().zip(floats(expected)).all(|(f, e)| (f - e).abs() <= 1e-5 * (1.0 + e.abs()));
+            assert!(close, "{:?}\n{:?}\n{told}", floats(found), floats(expected));
+        } else {
+            assert_eq!(found, expected, "{told}");
+        }
+    }
+}
+
+/// Runs every size of `n` from 1 to 7 in the plans of a range with padding that is not a number, and in plans of their own.
+#[track_caller]
+fn check(model: &str) {
+    let flexible = compile(model, |m| m.range("n", 1..=7)).unwrap_or_else(|e| panic!("{e}\n{model}"));
+    let on_gpu = compile(model, |m| m.range("n", 5..=7).gpu("sm_80")).unwrap_or_else(|e| panic!("{e}\n{model}"));
+    assert_eq!(flexible.inflexible, Vec::<String>::new(), "{model}");
+    let loaded = load(&flexible);
+    for n in 1..=7 {
+        let exact = compile(model, |m| m.dim("n", [n])).unwrap_or_else(|e| panic!("{e}\n{model}"));
+        let own = &exact.program.buckets[0].1;
+        let given: Vec<Vec<u8>> = own.inputs.iter().zip(1..).map(|(p, seed)| values(p.dtype, seed, p.shape.iter().product())).collect();
+        let expected = run(&load(&exact), 0, own, &given);
+
+        let buckets = &flexible.program.buckets;
+        let (bucket, (_, plan)) = buckets.iter().enumerate().filter(|b| b.1.0[0] >= n).min_by_key(|b| b.1.0[0]).expect("a bucket");
+        let found = run(&loaded, bucket, plan, &padded(plan, own, &given, n));
+        let told = format!("n = {n}\n{model}\n{plan}");
+        same(&plan.existing(&found, &[n]), own, &expected, &told);
+        let request: Vec<(&[usize], &[u8])> = own.inputs.iter().zip(&given).map(|(p, b)| (p.shape.as_slice(), b.as_slice())).collect();
+        same(&loaded.run_dynamic(&request).unwrap_or_else(|e| panic!("{e}\n{told}")), own, &expected, &told);
+        if n == 5 {
+            let plan = &on_gpu.program.gpus.first().unwrap_or_else(|| panic!("{:?}\n{model}", on_gpu.refused)).plans[0];
+            let found = wpk_tests::emulated::run(&on_gpu, &padded(plan, own, &given, n)).unwrap_or_else(|e| panic!("{e}\n{told}"));
+            same(&plan.existing(&found, &[n]), own, &expected, &told);
+        }
+    }
+}
+
+#[test]
+fn what_does_not_mix_elements_is_independent() {
+    check(
+        "input x f32 nx3x8x8\nconst w f32 4x3x3x3 random\nc = Conv(x, w) pads=[1,1,1,1]\nr = Relu(c)\np = MaxPool(r) kernel_shape=[2,2] strides=[2,2]\ng = GlobalAveragePool(p)\ny = Flatten(g)\noutput y",
+    );
+    check(
+        "input x f32 nx6\nconst w f32 6x5 random\nconst b f32 5 random\nh = Gemm(x, w, b)\ny = Softmax(h) axis=1\nz = ReduceMax(h) axes=[1] keepdims=0\noutput y\noutput z",
+    );
+    check("input x f32 2xnx4\nt = Transpose(x) perm=[0,2,1]\ny = Exp(t)\noutput y");
+}
+
+#[test]
+fn sums_and_extremes_see_neutral_elements() {
+    for op in
+        ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2", "ReduceL1", "ReduceSumSquare", "ReduceLogSumExp"]
+    {
+        check(&format!(
+            "opset 13\ninput x f32 3xnx2\nconst axes i64 1 = 1\ny = {op}(x{}) keepdims=0 {}\noutput y",
+            if op == "ReduceSum" { ", axes" } else { "" },
+            if op == "ReduceSum" { "" } else { "axes=[1]" }
+        ));
+    }
+    check("input x f32 2xn\ny = Softmax(x) axis=1\noutput y");
+    check("input a f32 2xn\ninput b f32 nx3\ny = MatMul(a, b)\noutput y");
+    check("input x f32 nx4\nconst axis i64 - = 0\ny = CumSum(x, axis)\nz = CumSum(x, axis) reverse=1\noutput y\noutput z");
+}
+
+#[test]
+fn attention_of_any_length() {
+    // Queries, keys and values of as many tokens, heads split and joined by shapes that the model computes.
+    check(
+        "input x f32 2xnx8
+         const wq f32 8x8 random
+         const wk f32 8x8 random
+         const wv f32 8x8 random
+         const four i64 4 = 0 0 2 4
+         const three i64 3 = 0 0 8
+         const scale f32 - = 0.5
+         q = MatMul(x, wq)
+         k = MatMul(x, wk)
+         v = MatMul(x, wv)
+         q4 = Reshape(q, four)
+         k4 = Reshape(k, four)
+         v4 = Reshape(v, four)
+         qh = Transpose(q4) perm=[0,2,1,3]
+         kh = Transpose(k4) perm=[0,2,3,1]
+         vh = Transpose(v4) perm=[0,2,1,3]
+         s = MatMul(qh, kh)
+         t = Mul(s, scale)
+         p = Softmax(t) axis=3
+         o = MatMul(p, vh)
+         j = Transpose(o) perm=[0,2,1,3]
+         h = Reshape(j, three)
+         y = Add(h, x)
+         output y",
+    );
+    // The first token, by a position that exists in every request; positions by a prefix of a constant.
+    check(
+        "input x i64 1xn
+         const words f32 5x4 random
+         const places f32 1x16x4 random
+         const zero i64 - = 0
+         const starts i64 1 = 0
+         const axes i64 1 = 1
+         e = Gather(words, x)
+         shape = Shape(x)
+         const one i64 1 = 1
+         n = Gather(shape, one)
+         p = Slice(places, starts, n, axes)
+         s = Add(e, p)
+         c = Gather(s, zero) axis=1
+         m = ReduceMean(s) axes=[1] keepdims=0
+         output c
+         output m",
+    );
+}
+
+#[test]
+fn what_depends_on_the_size_runs_at_the_plans_sizes_only() {
+    let reason = |model: &str| {
+        let compiled = compile(model, |m| m.range("n", 1..=7)).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((compiled.program.dims[0].least, compiled.inflexible.len()), (None, 1));
+        assert!(compiled.program.buckets.iter().all(|(_, p)| p.inputs.iter().all(|p| p.role == Role::Own && p.bounds.is_empty())));
+        compiled.inflexible[0].clone()
+    };
+    let found = reason("input x f32 nx4\nlast = Slice(x, s, e, a)\nconst s i64 1 = -1\nconst e i64 1 = 99\nconst a i64 1 = 0\noutput last");
+    assert!(found.contains("\"n\" runs only at [1, 2, 4, 7]") && found.contains("a range of it depends on how many"), "{found}");
+    let found = reason(
+        "input x f32 nx4\nshape = Shape(x)\nf = Cast(shape) to=1\nconst zero i64 - = 0\nn = Gather(f, zero)\ny = Div(x, n)\noutput y",
+    );
+    assert!(found.contains("Div") && found.contains("computes with the size itself"), "{found}");
+    let found = reason("input x f32 1x1xn\nconst w f32 1x1x3 random\ny = Conv(x, w) pads=[1,1]\noutput y");
+    assert!(found.contains("Conv") && found.contains("depends on how many"), "{found}");
+}
+
+#[test]
+fn requests_that_do_not_fit_are_errors() {
+    let compiled =
+        compile("input a f32 nxm\ninput b f32 nx2\ny = MatMul(b, c)\nconst c f32 2x3 random\nz = Relu(a)\noutput y\noutput z", |m| {
+            m.range("n", 2..=6).dim("m", [4, 8])
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
+    let model = load(&compiled);
+    let call = |a: [usize; 2], b: [usize; 2]| {
+        let bytes = |s: [usize; 2]| vec![0u8; s[0] * s[1] * 4];
+        let results = model.run_dynamic(&[(&a, &bytes(a)), (&b, &bytes(b))]);
+        results.map(|r| r.into_iter().map(|r| r.0).collect::<Vec<_>>()).map_err(|e| e.to_string())
+    };
+    assert_eq!(call([3, 5], [3, 2]), Ok(vec![vec![3, 3], vec![3, 5]]));
+    assert_eq!(call([6, 8], [6, 2]), Ok(vec![vec![6, 3], vec![6, 8]]));
+    for (a, b, told) in [
+        ([7, 4], [7, 2], "input \"a\", dimension \"n\": expected 2 to 6, found 7"),
+        ([1, 4], [1, 2], "input \"a\", dimension \"n\": expected 2 to 6, found 1"),
+        ([3, 9], [3, 2], "input \"a\", dimension \"m\": expected 1 to 8, found 9"),
+        ([3, 4], [4, 2], "input \"b\", dimension \"n\": expected 3, found 4"),
+        ([3, 4], [3, 3], "input \"b\", axis 1: expected 2, found 3"),
+    ] {
+        assert_eq!(call(a, b).map_err(|e| e.contains(told).then_some(()).ok_or(e)), Err(Ok(())), "{told}");
+    }
+}
+
+#[test]
+fn sizes_are_inputs_only_where_they_are_needed() {
+    let inputs = |model: &str| {
+        let compiled = compile(model, |m| m.range("n", 1..=4)).unwrap_or_else(|e| panic!("{e}"));
+        compiled.program.buckets.iter().map(|b| b.1.inputs.len()).collect::<Vec<_>>()
+    };
+    // No smaller requests than one run in the plan of one.
+    assert_eq!(inputs("input x f32 nx4\ny = Relu(x)\noutput y"), [1, 1, 1]);
+    assert_eq!(inputs("input x f32 nx4\ny = ReduceSum(x)\noutput y"), [1, 2, 2]);
+    let compiled =
+        compile("input x f32 nx4\nf = Flatten(x) axis=0\ny = Relu(f)\noutput y", |m| m.range("n", 1..=4)).unwrap_or_else(|e| panic!("{e}"));
+    let bounds = &compiled.program.buckets[2].1.outputs[0].bounds;
+    assert_eq!(bounds[..], [wpk_plan::Bound { axis: 1, count: Count::Dim(0), scale: 4 }]);
+}

@@ -1,0 +1,45 @@
+//! What operators share whose results have as many elements as their data say.
+
+use crate::graph::{Bound, Builder, Literal, Op, Outcome, ValueId};
+use wpk_plan::{Binary, DType};
+
+/// Where a vector of truth values is true: as many positions as it is long, and how many of them count; zeros follow.
+///
+/// The position of the `j`th is how many running sums are at most `j`, found by halving steps for all at once, so that any device computes it.
+pub fn positions(b: &mut Builder, flags: ValueId) -> Outcome<(ValueId, ValueId)> {
+    let n = b.shape(flags)[0];
+    let ones = b.cast(flags, DType::I64)?;
+    let sums = b.one(Op::Scan { axis: 0, product: false, exclusive: false, reverse: false }, &[ones])?;
+    let last = b.range(sums, 0, n - 1, 1)?;
+    let count = b.reshape(last, &[])?;
+    let wanted = b.constant(Literal::ints(DType::I64, &[n], &(0..n as i64).collect::<Vec<_>>()));
+    let mut found = b.constant(Literal::ints(DType::I64, &[n], &vec![0; n]));
+    let mut step = n.next_power_of_two();
+    while step > 0 {
+        let place = b.map(&[found], |f, i| {
+            let (step, last) = (f.integer(step as i64 - 1, DType::I64), f.integer(n as i64 - 1, DType::I64));
+            let at = f.binary(Binary::Add, i[0], step);
+            f.binary(Binary::Min, at, last)
+        })?;
+        let sum = b.one(Op::Gather { axis: 0 }, &[sums, place])?;
+        found = b.map(&[found, sum, wanted], |f, i| {
+            let (step, end) = (f.integer(step as i64, DType::I64), f.integer(n as i64, DType::I64));
+            let next = f.binary(Binary::Add, i[0], step);
+            let (within, before) = (f.binary(Binary::Le, next, end), f.binary(Binary::Le, i[1], i[2]));
+            let moves = f.binary(Binary::And, within, before);
+            f.select(moves, next, i[0])
+        })?;
+        step /= 2;
+    }
+    let found = b.map(&[found, count, wanted], |f, i| {
+        let (counts, zero) = (f.binary(Binary::Lt, i[2], i[1]), f.integer(0, DType::I64));
+        f.select(counts, i[0], zero)
+    })?;
+    Ok((found, count))
+}
+
+/// A value whose dimension `axis` has only as many elements as are counted.
+pub fn of(b: &mut Builder, v: ValueId, axis: usize, count: ValueId) -> ValueId {
+    b.bound(v, &[Bound { axis, count, scale: 1, least: 0 }]);
+    v
+}
