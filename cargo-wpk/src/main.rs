@@ -21,6 +21,7 @@ mod whole;
 mod worker;
 
 use clap::{Args, Parser, Subcommand};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -63,9 +64,9 @@ enum Command {
 struct ModelArgs {
     /// The ONNX file
     model: PathBuf,
-    /// The value of a symbolic dimension, as NAME=N
+    /// The value of a symbolic dimension, as NAME=N, or a range of values, as NAME=1..8
     #[arg(long = "dim", value_parser = dim)]
-    dims: Vec<(String, usize)>,
+    dims: Vec<(String, RangeInclusive<usize>)>,
     /// The extents of an input, as NAME=1x3x224x224
     #[arg(long = "shape", value_parser = shape)]
     shapes: Vec<(String, Vec<usize>)>,
@@ -89,9 +90,11 @@ struct ModelArgs {
     json: bool,
 }
 
-fn dim(text: &str) -> Result<(String, usize), String> {
-    let (name, n) = text.split_once('=').ok_or("expected NAME=N")?;
-    Ok((name.to_owned(), n.parse().map_err(|e| format!("{n:?}: {e}"))?))
+fn dim(text: &str) -> Result<(String, RangeInclusive<usize>), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=N or NAME=1..8")?;
+    let number = |n: &str| n.parse::<usize>().map_err(|e| format!("{n:?}: {e}"));
+    let (first, last) = value.split_once("..").unwrap_or((value, value));
+    Ok((name.to_owned(), number(first)?..=number(last.trim_start_matches('='))?))
 }
 
 fn precision(text: &str) -> Result<wpk_build::Precision, String> {
@@ -109,7 +112,10 @@ fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
 impl ModelArgs {
     fn model(&self) -> wpk_build::Model {
         let model = wpk_build::Model::new(&self.model).precision(self.precision).cpu_precision(self.cpu_precision);
-        let model = self.dims.iter().fold(model, |m, (name, n)| m.dim(name, [*n]));
+        let model = self
+            .dims
+            .iter()
+            .fold(model, |m, (name, n)| if n.start() == n.end() { m.dim(name, [*n.start()]) } else { m.range(name, n.clone()) });
         let model = self.keep_fp32.iter().fold(model, |m, pattern| m.keep_fp32(pattern));
         let model = self.gpu.iter().fold(model, |m, arch| m.gpu(arch));
         self.shapes.iter().fold(model, |m, (name, s)| m.shape(name, s))

@@ -5,6 +5,7 @@ use crate::run::{beside, inputs, load, relative_error};
 use crate::{ModelArgs, Outcome};
 use clap::Args;
 use serde_json::json;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use wpk_build::Compiled;
 use wpk_build::graph::evaluate;
@@ -25,9 +26,15 @@ pub struct VerifyArgs {
     /// Runs the model so often, and checks that every run gives the same bits
     #[arg(long, default_value_t = 1)]
     runs: usize,
+    /// Of a dimension with a range, the size of the request, as NAME=N; else one between the last two plans
+    #[arg(long = "at", value_parser = crate::dim)]
+    at: Vec<(String, RangeInclusive<usize>)>,
 }
 
 pub fn verify(args: &VerifyArgs) -> Outcome {
+    if args.model.dims.iter().any(|d| d.1.start() < d.1.end()) {
+        return request(args);
+    }
     let compiled = args.model.model().build()?;
     let model = load(&compiled, args.model.device)?;
     let plan = &compiled.program.buckets[0].1;
@@ -60,6 +67,37 @@ pub fn verify(args: &VerifyArgs) -> Outcome {
     let worst = errors(&mut out, &args.model.model, &compiled, (&given, &results))?;
     if first.is_some() || worst > args.tolerance || worst.is_nan() {
         return Err(format!("the plan differs from float64 by more than {:.0e}", args.tolerance).into());
+    }
+    Ok(())
+}
+
+/// A request between the sizes of plans, beside the graph that is imported at the request's own.
+fn request(args: &VerifyArgs) -> Outcome {
+    let compiled = args.model.model().build()?;
+    let mut out = Output::new(args.model.json);
+    compiled.inflexible.iter().for_each(|r| out.item("inflexible", json!(r), r));
+    let mut exact = args.model.clone();
+    for (name, range) in &mut exact.dims {
+        let (least, most) = (*range.start(), *range.end());
+        let between = (most.next_power_of_two() / 2 + most) / 2;
+        let asked = args.at.iter().find(|a| a.0 == *name).map(|a| *a.1.start());
+        let size = asked.unwrap_or_else(|| if least < most { between.clamp(least, most) } else { most });
+        out.say("size", json!({"dimension": name, "size": size}), &format!("{name} = {size}"));
+        *range = size..=size;
+    }
+    let exact = exact.model().build()?;
+    let own = &exact.program.buckets[0].1;
+    let given = inputs(&args.model.model, &own.inputs)?;
+    let bytes: Vec<Vec<u8>> = given.iter().map(Tensor::to_bytes).collect();
+    let tensors: Vec<wpk_rt::Given<'_>> = own.inputs.iter().zip(&bytes).map(|(p, b)| (p.shape.as_slice(), b.as_slice())).collect();
+    let results = load(&compiled, args.model.device)?.run_dynamic(&tensors)?;
+    if let Some((port, found)) = own.outputs.iter().zip(&results).find(|(p, r)| p.shape != r.0) {
+        return Err(format!("output {} has extents {:?} instead of {:?}", port.name, found.0, port.shape).into());
+    }
+    let results: Vec<Vec<u8>> = results.into_iter().map(|r| r.1).collect();
+    let worst = errors(&mut out, &args.model.model, &exact, (&given, &results))?;
+    if worst > args.tolerance || worst.is_nan() {
+        return Err(format!("the request differs from float64 by more than {:.0e}", args.tolerance).into());
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Models that people export, through both exporters of PyTorch, against PyTorch in float64: one JSON line a model and export.
 
-usage: [KINDS="ts17 dynamo18"] table.py CARGO_WPK DIR [NAME ...]
+usage: [KINDS="ts17 dynamo18"] [BATCH=3 RANGE=1..4] table.py CARGO_WPK DIR [NAME ...]
 
 Needs torch, torchvision, timm, transformers, onnx, onnxscript; downloads nothing: weights are random. DIR takes the exports, which are
 removed again. An export that PyTorch itself refuses is a line with `export` and the reason. Exports: the old exporter at opset 17 with a fixed and
-a symbolic batch, the new one at opset 20 (with the batch symbolic) and 18. `gpu` tells why there is no plan for a GPU, where there is none.
+a symbolic batch, the new one at opset 20 (with the batch symbolic) and 18; `ts17-tokens` has symbolic tokens too, where it is asked for. With RANGE the
+symbolic dimensions are ranges, and requests of BATCH run in the plan of the next larger size; `exact` tells which run only at the plans' sizes. `gpu` tells why there is no plan for a GPU, where there is none.
 """
 import json, os, subprocess, sys, time, warnings
 warnings.filterwarnings("ignore")
@@ -13,7 +14,8 @@ import numpy as np, torch
 
 torch.backends.mha.set_fastpath_enabled(False)
 EXPORTS = {"ts17": (17, False, False), "ts17-batch": (17, False, True), "dynamo20-batch": (20, True, True), "dynamo18": (18, True, False)}
-BATCH = 2
+TOKENS = {"ts17-tokens": (17, False, True)}
+BATCH, RANGE = int(os.environ.get("BATCH", 2)), os.environ.get("RANGE")
 
 
 def vision(name, size=64, **options):
@@ -152,7 +154,7 @@ MODELS = {
 }
 
 
-def export(net, inputs, path, opset, dynamo, batch):
+def export(net, inputs, path, opset, dynamo, batch, tokens):
     names = [f"in{i}" for i in range(len(inputs))]
     options = dict(opset_version=opset, input_names=names, output_names=["out"], dynamo=dynamo)
     if batch and dynamo:
@@ -163,7 +165,7 @@ def export(net, inputs, path, opset, dynamo, batch):
         if net.forward.__code__.co_argcount == 2 and net.forward.__code__.co_flags & 4:
             options["dynamic_shapes"] = (shapes[0], tuple(shapes[1:]))
     elif batch:
-        options["dynamic_axes"] = {n: {0: "batch"} for n in names + ["out"]}
+        options["dynamic_axes"] = {n: {0: "batch", 1: "tokens"} if tokens and x.dim() > 1 else {0: "batch"} for n, x in zip(names, inputs)}
     torch.onnx.export(net, tuple(inputs), path, verbose=False, **options)
 
 
@@ -186,8 +188,8 @@ def main():
             wide = [x.double() if x.is_floating_point() else x for x in inputs]
             expected = net.double()(*wide).numpy()
             net = net.float()
-        for kind, (opset, dynamo, batch) in EXPORTS.items():
-            if kind not in os.environ.get("KINDS", kind).split():
+        for kind, (opset, dynamo, batch) in {**EXPORTS, **TOKENS}.items():
+            if kind not in os.environ.get("KINDS", " ".join(EXPORTS)).split():
                 continue
             stem = os.path.join(folder, f"{name}-{kind}")
             try:
@@ -196,7 +198,7 @@ def main():
                     os.dup2(quiet.fileno(), 1), os.dup2(quiet.fileno(), 2)
                     try:
                         with torch.no_grad():
-                            export(net, inputs, stem + ".onnx", opset, dynamo, batch)
+                            export(net, inputs, stem + ".onnx", opset, dynamo, batch, kind in TOKENS)
                     finally:
                         os.dup2(saved[0], 1), os.dup2(saved[1], 2)
             except Exception as error:
@@ -206,13 +208,21 @@ def main():
                 np.save(f"{stem}.in{i}.npy", x.numpy())
             np.save(stem + ".out64.npy", expected)
             start = time.time()
-            command = [tool, "wpk", "verify", "--outputs", "--tolerance", "1e-4", stem + ".onnx", "--dim", f"batch={BATCH}", "--dim", f"s0={BATCH}"]
+            command = [tool, "wpk", "verify", "--outputs", "--tolerance", "1e-4", stem + ".onnx"]
+            length = inputs[0].shape[1] if inputs[0].dim() > 1 else 1
+            sizes = [("batch", BATCH, RANGE), ("s0", BATCH, RANGE), ("tokens", length, RANGE and f"1..{1 << length.bit_length()}")]
+            for dim, size, room in sizes if kind in TOKENS else sizes[:2]:
+                command += ["--dim", f"{dim}={room or size}"] + (["--at", f"{dim}={size}"] if room else [])
             done = subprocess.run(command, capture_output=True, text=True)
+            exact = [l for l in done.stdout.splitlines() if "runs only at" in l]
             error = [l.split()[-1] for l in done.stdout.splitlines() if "relative error" in l]
             row = dict(model=name, kind=kind, error=float(error[0]) if error else None, seconds=round(time.time() - start, 2))
+            if exact:
+                row["exact"] = exact
             if done.returncode:
                 row["refused"] = done.stderr.strip()[:1500]
-            explained = subprocess.run([tool, "wpk", "explain", *command[-5:], "--gpu", "sm_90a"], capture_output=True, text=True).stdout
+            fixed = [a for dim, size, _ in sizes for a in ("--dim", f"{dim}={size}")]
+            explained = subprocess.run([tool, "wpk", "explain", stem + ".onnx", *fixed, "--gpu", "sm_90a"], capture_output=True, text=True).stdout
             if "no plan for sm_90a:" in explained:
                 row["gpu"] = explained.split("no plan for sm_90a:")[1].strip()[:600]
             line(**row)

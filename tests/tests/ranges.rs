@@ -186,6 +186,69 @@ fn attention_of_any_length() {
 }
 
 #[test]
+fn dimensions_merged_with_others_and_split_again() {
+    // Behind another dimension, what exists are not the first rows of the product.
+    check(
+        "input x f32 3xnx4
+         const rows i64 2 = -1 4
+         const split i64 3 = 3 -1 5
+         const w f32 4x5 random
+         r = Reshape(x, rows)
+         h = MatMul(r, w)
+         y = Reshape(h, split)
+         s = ReduceMax(h) axes=[0]
+         m = ReduceMean(h) axes=[0]
+         output y
+         output s
+         output m",
+    );
+    check(
+        "input x f32 3xn\ninput i f32 3xn\nconst two f32 - = 2\na = Abs(i)\nb = Mul(a, two)\nj = Cast(b) to=7\nconst v f32 3x9 random\ny = GatherElements(v, j) axis=1\nz = Add(y, x)\noutput z",
+    );
+}
+
+#[test]
+fn several_ranges() {
+    let model = "input x f32 nxmx4
+         const rows i64 2 = -1 4
+         const w f32 4x5 random
+         r = Reshape(x, rows)
+         h = MatMul(r, w)
+         s = ReduceSum(h) keepdims=0
+         t = ReduceSum(x) axes=[0] keepdims=0
+         output s
+         output t";
+    let model = &model.replace("ReduceSum(x) axes=[0]", "ReduceMin(x) axes=[0]");
+    let flexible = compile(model, |m| m.range("n", 1..=5).range("m", 2..=7)).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(flexible.inflexible, Vec::<String>::new());
+    let loaded = load(&flexible);
+    for (n, m) in [(1, 2), (1, 7), (3, 3), (5, 2), (4, 6), (5, 7)] {
+        let exact = compile(model, |b| b.dim("n", [n]).dim("m", [m])).unwrap_or_else(|e| panic!("{e}"));
+        let own = &exact.program.buckets[0].1;
+        let given = vec![values(DType::F32, 1, n * m * 4)];
+        let expected = run(&load(&exact), 0, own, &given);
+        let request = [(own.inputs[0].shape.as_slice(), given[0].as_slice())];
+        same(&loaded.run_dynamic(&request).unwrap_or_else(|e| panic!("{e}")), own, &expected, &format!("{n} {m}"));
+        let fits = |b: &&(Vec<usize>, Plan)| b.0[0] >= n && b.0[1] >= m;
+        let (bucket, (_, plan)) = flexible
+            .program
+            .buckets
+            .iter()
+            .enumerate()
+            .filter(|b| fits(&b.1))
+            .min_by_key(|b| b.1.0.iter().product::<usize>())
+            .expect("a plan");
+        let sizes = plan.inputs[1..].iter().map(|p| if p.role == Role::Size(0) { n as i64 } else { m as i64 });
+        let nan = f32::NAN.to_ne_bytes();
+        let inputs: Vec<Vec<u8>> = [spread(&given[0], &own.inputs[0].shape, &plan.inputs[0].shape, &nan)]
+            .into_iter()
+            .chain(sizes.map(|s| s.to_ne_bytes().to_vec()))
+            .collect();
+        same(&plan.existing(&run(&loaded, bucket, plan, &inputs), &[n, m]), own, &expected, &format!("{n} {m}, padded"));
+    }
+}
+
+#[test]
 fn what_depends_on_the_size_runs_at_the_plans_sizes_only() {
     let reason = |model: &str| {
         let compiled = compile(model, |m| m.range("n", 1..=7)).unwrap_or_else(|e| panic!("{e}"));

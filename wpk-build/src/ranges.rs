@@ -5,7 +5,7 @@
 //! extents alone, and in constants of which one is the beginning of the other.
 
 use crate::diag::{Diag, Diags};
-use crate::graph::{Graph, Literal, Op};
+use crate::graph::{Def, Graph, Literal, Op};
 use crate::import::{Options, import};
 use crate::onnx::Source;
 use std::collections::BTreeMap;
@@ -60,6 +60,19 @@ pub fn flexible(source: &Source, options: &Options, dims: &[Dim]) -> (Vec<Option
         least.push(if reason.is_none() { Some(own) } else { None });
         reasons.extend(reason.map(|r| format!("dimension {:?} runs only at {:?}: {r}", dim.name, dim.sizes)));
     }
+    // Each by itself may be a range where all together are not.
+    let mut last = dims.len();
+    while let Some(i) = least[..last].iter().rposition(Option::is_some) {
+        let bounded =
+            dims.iter().zip(&least).enumerate().filter_map(|(i, (d, l))| Some((d.name.clone(), (i as u32, l.filter(|&l| l < most(d))?))));
+        let Err(diags) = import(source, &Options { dims: sizes.clone(), bounded: bounded.collect(), ..options.clone() }) else { break };
+        // What is wrong at the sizes alone is told when they are compiled.
+        if import(source, &Options { dims: sizes.clone(), ..options.clone() }).is_err() {
+            break;
+        }
+        reasons.push(format!("dimension {:?} runs only at {:?} beside the others: {}", dims[i].name, dims[i].sizes, first(&diags)));
+        (least[i], last) = (None, i);
+    }
     (least, reasons)
 }
 
@@ -77,15 +90,29 @@ fn different(a: &Graph, b: &Graph) -> Option<String> {
     for (x, y) in a.nodes.iter().zip(&b.nodes) {
         let literals = x.inputs.iter().zip(&y.inputs).all(|(&i, &j)| match (a.literal(i), b.literal(j)) {
             (Some(i), Some(j)) => begins(i, j),
-            (None, None) => i == j || a.value(i).dtype == b.value(j).dtype,
+            (None, None) => same(&a.value(i).def, &b.value(j).def),
             _ => false,
         });
         let shapes = (x.inputs.first().map(|&i| a.shape(i)).unwrap_or_default(), y.inputs.first().map(|&i| b.shape(i)).unwrap_or_default());
-        if !literals || !alike(&x.op, &y.op, shapes) {
+        let masks = a.bounds.masks.contains(&x.outputs[0]) && b.bounds.masks.contains(&y.outputs[0]);
+        if !literals || !masks && !alike(&x.op, &y.op, shapes) {
             return Some(format!("{} computes with the size itself", x.origin));
         }
     }
-    None
+    let outputs = a.outputs.iter().zip(&b.outputs).find(|((_, i), (_, j))| match (a.literal(*i), b.literal(*j)) {
+        (Some(i), Some(j)) => !begins(i, j),
+        _ => !same(&a.value(*i).def, &b.value(*j).def),
+    });
+    outputs.map(|((name, _), _)| format!("output {name:?} depends on the size itself"))
+}
+
+/// Whether two values are the same result of the same node, or the same input.
+fn same(a: &Def, b: &Def) -> bool {
+    match (a, b) {
+        (Def::Input(i), Def::Input(j)) => i == j,
+        (Def::Node(n, i), Def::Node(m, j)) => (n, i) == (m, j),
+        _ => false,
+    }
 }
 
 /// Whether operations differ in extents alone.

@@ -19,7 +19,7 @@ mod text;
 mod weights;
 
 pub use cpu::CustomFunction;
-pub use dynamic::{Bounded, Dynamic};
+pub use dynamic::{Bounded, Dynamic, Found, Given};
 pub use element::Element;
 pub use error::Error;
 pub use model::{Device, Model};

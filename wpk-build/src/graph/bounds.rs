@@ -8,7 +8,8 @@ use super::{Builder, Op, Outcome, ValueId, broadcast};
 use wpk_plan::problem::ReduceKind;
 use wpk_plan::{Binary, DType};
 
-/// A bounded dimension of a value: `scale` times as many elements exist as the count, a scalar of type `i64`, says.
+/// A bounded dimension of a value: `scale` times as many elements exist as the count, a scalar of type `i64`, says, of every `period`, which
+/// is the whole extent but where a reshape has merged the dimension with those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
     /// The dimension.
@@ -17,13 +18,25 @@ pub struct Bound {
     pub count: ValueId,
     /// Elements for each that is counted.
     pub scale: usize,
+    /// Elements after which they begin anew.
+    pub period: usize,
     /// What the count is at least.
     pub least: usize,
 }
 
 impl Bound {
+    /// Of the first elements of a dimension.
+    pub fn first(axis: usize, count: ValueId, extent: usize, least: usize) -> Self {
+        Self { axis, count, scale: 1, period: extent, least }
+    }
+
     fn at(self, axis: usize) -> Self {
         Self { axis, ..self }
+    }
+
+    /// How many of the first elements of an extent exist for sure.
+    fn sure(self, extent: usize) -> usize {
+        if self.period == extent { self.least * self.scale } else { 0 }
     }
 }
 
@@ -54,7 +67,7 @@ pub(super) fn add(b: &mut Builder, op: Op, inputs: &[ValueId]) -> Outcome<Vec<Va
             for x in axes(0) {
                 let (from, by, n) = (start[x.axis], step[x.axis], count[x.axis]);
                 let last = from as i64 + by * (n as i64 - 1).max(0);
-                match (from == 0 && by == 1 && n == shapes[0][x.axis], from.max(last as usize) < x.least * x.scale) {
+                match (from == 0 && by == 1 && n == shapes[0][x.axis], from.max(last as usize) < x.sure(shapes[0][x.axis])) {
                     (true, _) => out.push(x),
                     (_, true) => {}
                     _ => return Err(mixed("a range of it", x)),
@@ -74,22 +87,39 @@ pub(super) fn add(b: &mut Builder, op: Op, inputs: &[ValueId]) -> Outcome<Vec<Va
                 out.push(beside.then_some(x).ok_or_else(|| mixed("padding", x))?);
             }
         }
-        Op::Conv(_)
-        | Op::Window { .. }
-        | Op::GatherNd { .. }
-        | Op::ScatterElements { .. }
-        | Op::ScatterNd { .. }
-        | Op::GatherElements { .. } => {
-            let window = |x: &Bound| match &op {
+        Op::Conv(_) | Op::Window { .. } | Op::ScatterElements { .. } | Op::ScatterNd { .. } => {
+            let beside = |x: &Bound| match &op {
                 Op::Conv(_) => x.axis == 0,
                 Op::Window { dims, out, .. } => dims[x.axis].size == 1 && out[x.axis] == shapes[0][x.axis],
                 _ => false,
             };
             let others = (1..inputs.len()).flat_map(axes);
-            if let Some(x) = axes(0).into_iter().filter(|x| !window(x)).chain(others).next() {
+            if let Some(x) = axes(0).into_iter().filter(|x| !beside(x)).chain(others).next() {
                 return Err(mixed(op.name(), x));
             }
             out = axes(0);
+        }
+        Op::GatherElements { .. } | Op::GatherNd { .. } => {
+            // Along these dimensions of the data positions name elements, and behind them a block is taken as a whole.
+            let (named, behind) = match &op {
+                Op::GatherElements { axis } => (*axis..axis + 1, shapes[0].len()),
+                Op::GatherNd { batch } => {
+                    let depth = shapes[1].last().copied().unwrap_or(0);
+                    (*batch..batch + depth, batch + depth)
+                }
+                _ => (0..0, 0),
+            };
+            for x in axes(0) {
+                match (named.contains(&x.axis), x.axis >= behind) {
+                    (true, _) => return Err(mixed("a gather from it", x)),
+                    (_, true) => out.push(x.at(x.axis - behind + shapes[1].len() - 1)),
+                    _ => out.push(x),
+                }
+            }
+            for x in axes(1) {
+                inputs[1] = mask(b, inputs[1], x, 0.0)?;
+                out.push(x);
+            }
         }
         Op::Contract { a, b: right, out: labels, epilogue: _ } => {
             let mut summed: Vec<(u8, Bound)> = vec![];
@@ -137,6 +167,7 @@ pub(super) fn add(b: &mut Builder, op: Op, inputs: &[ValueId]) -> Outcome<Vec<Va
                 let along = match &op {
                     Op::Resample { axis } | Op::TopK { axis, .. } | Op::ArgReduce { axis, .. } => x.axis == *axis,
                     Op::Normalize { .. } => x.axis == last,
+                    Op::Scan { axis, .. } if x.axis == *axis && x.period < shapes[0][x.axis] => true,
                     Op::Scan { axis, product, reverse: true, .. } if x.axis == *axis => {
                         inputs[0] = mask(b, inputs[0], x, f64::from(u8::from(*product)))?;
                         false
@@ -155,7 +186,7 @@ pub(super) fn add(b: &mut Builder, op: Op, inputs: &[ValueId]) -> Outcome<Vec<Va
             let known = b.graph.literal(inputs[1]).map(|l| l.to_ints());
             for x in axes(0) {
                 let after = (x.axis + shapes[1].len()).saturating_sub(1);
-                let there = known.as_ref().is_some_and(|i| i.iter().all(|&i| (0..(x.least * x.scale) as i64).contains(&i)));
+                let there = known.as_ref().is_some_and(|i| i.iter().all(|&i| (0..x.sure(shapes[0][x.axis]) as i64).contains(&i)));
                 match x.axis.cmp(axis) {
                     std::cmp::Ordering::Less => out.push(x),
                     std::cmp::Ordering::Greater => out.push(x.at(after)),
@@ -185,48 +216,50 @@ fn mixed(what: &str, x: Bound) -> String {
     format!("dimension {} has as many elements as are known at run time only, and {what} depends on how many", x.axis)
 }
 
-/// One bound for every dimension.
+/// Every bound once. A merged dimension has several, of different steps; two of the same steps do not belong together.
 fn merged(all: Vec<Bound>) -> Outcome<Vec<Bound>> {
     let mut out: Vec<Bound> = vec![];
     for x in all {
-        match out.iter().find(|y| y.axis == x.axis) {
+        match out.iter().find(|y| (y.axis, y.period, y.scale) == (x.axis, x.period, x.scale)) {
             None => out.push(x),
             Some(y) if *y == x => {}
             Some(_) => return Err(format!("dimension {} has two numbers of elements that are known at run time only", x.axis)),
         }
     }
-    out.sort_by_key(|x| x.axis);
+    out.sort_by_key(|x| (x.axis, x.period));
     Ok(out)
 }
 
-/// Where a dimension is after a reshape: alone as before, or the outermost of those that it is merged with or split into.
+/// Where a dimension is after a reshape. In row-major order an element exists where its number in blocks of `period` is below the count's
+/// multiple; the dimension of the result is the one whose steps and extent both fit these blocks.
 fn reshaped(x: Bound, from: &[usize], to: &[usize]) -> Option<Bound> {
-    let outer: usize = from[..x.axis].iter().product();
-    let mut before = 1;
-    for (axis, &n) in to.iter().enumerate() {
-        if before == outer && n > 1 {
-            let inner: usize = from[x.axis + 1..].iter().product();
-            let behind: usize = to[axis + 1..].iter().product();
-            // As many blocks of `behind` elements as there were of `inner`.
-            let (whole, blocks) = (n * behind == from[x.axis] * inner, x.scale * inner);
-            let scale = blocks.checked_div(behind).filter(|s| s * behind == blocks && *s > 0)?;
-            return whole.then_some(Bound { axis, scale, ..x });
-        }
-        before *= n;
-    }
-    None
+    let inner: usize = from[x.axis + 1..].iter().product();
+    let (period, scale) = (x.period * inner, x.scale * inner);
+    let fits = |axis: &usize| {
+        let step: usize = to[axis + 1..].iter().product();
+        step > 0 && period.is_multiple_of(step) && scale.is_multiple_of(step) && (to[*axis] * step).is_multiple_of(period)
+    };
+    let axis = (0..to.len()).find(fits)?;
+    let step: usize = to[axis + 1..].iter().product();
+    Some(Bound { axis, scale: scale / step, period: period / step, ..x })
 }
 
 /// A value whose padding is a number.
 pub(crate) fn mask(b: &mut Builder, v: ValueId, x: Bound, fill: f64) -> Outcome<ValueId> {
-    let dtype = b.dtype(v);
-    b.map(&[v, x.count], |f, i| {
-        let (at, scale) = (f.index(x.axis), f.integer(x.scale as i64, DType::I64));
+    let (dtype, extent) = (b.dtype(v), b.shape(v)[x.axis]);
+    let masked = b.map(&[v, x.count], |f, i| {
+        let (mut at, scale) = (f.index(x.axis), f.integer(x.scale as i64, DType::I64));
+        if x.period < extent {
+            let period = f.integer(x.period as i64, DType::I64);
+            at = f.binary(Binary::Rem, at, period);
+        }
         let end = f.binary(Binary::Mul, i[1], scale);
         let exists = f.binary(Binary::Lt, at, end);
         let fill = if dtype.is_float() { f.constant(fill, dtype) } else { f.integer(fill.clamp(-9.3e18, 9.3e18) as i64, dtype) };
         f.select(exists, i[0], fill)
-    })
+    })?;
+    b.masks.push(masked);
+    Ok(masked)
 }
 
 /// What a reduction does not notice.
@@ -253,7 +286,7 @@ fn mean(b: &mut Builder, op: &Op, v: ValueId, (shape, reduced): (&[usize], &[boo
     let fixed: usize = others.map(|d| shape[d]).product();
     let dtype = b.dtype(sum);
     let counts: Vec<ValueId> = [sum].into_iter().chain(summed.iter().map(|x| x.count)).collect();
-    let scale = fixed * summed.iter().map(|x| x.scale).product::<usize>();
+    let scale = fixed * summed.iter().map(|x| x.scale * (shape[x.axis] / x.period)).product::<usize>();
     let mean = b.map(&counts, |f, i| {
         let mut n = f.integer(scale as i64, DType::I64);
         for &count in &i[1..] {
@@ -262,6 +295,7 @@ fn mean(b: &mut Builder, op: &Op, v: ValueId, (shape, reduced): (&[usize], &[boo
         let n = f.cast(n, dtype);
         f.binary(Binary::Div, i[0], n)
     })?;
+    b.masks.push(mean);
     Ok(vec![mean])
 }
 

@@ -21,6 +21,8 @@ pub struct Builder {
     pub origin: Origin,
     known: HashMap<String, Vec<ValueId>>,
     bounds: HashMap<ValueId, Vec<Bound>>,
+    /// Values whose functions may hold extents of bounded dimensions.
+    pub masks: Vec<ValueId>,
 }
 
 /// What went wrong, for people; the caller knows the node.

@@ -76,6 +76,8 @@ pub struct PortBounds {
     pub sizes: Vec<(usize, u32)>,
     /// How many outputs are the model's; counts follow.
     pub results: usize,
+    /// Values whose functions may hold extents of bounded dimensions.
+    pub masks: Vec<ValueId>,
 }
 
 impl PortBounds {

@@ -223,7 +223,7 @@ impl Importer<'_, '_> {
         let mut bounds = vec![];
         for (axis, (name, &(_, least))) in bounded {
             let count = *self.state.sizes.entry(name.clone()).or_insert_with(|| self.b.size());
-            bounds.push(Bound { axis, count, scale: 1, least });
+            bounds.push(Bound::first(axis, count, options.dims.get(name).copied().unwrap_or(0), least));
         }
         bounds
     }
@@ -239,6 +239,10 @@ impl Importer<'_, '_> {
         let results = self.b.graph.outputs.len();
         for (name, id) in self.b.graph.outputs.clone() {
             for x in self.b.bounds_of(id) {
+                if x.period < self.b.shape(id)[x.axis] {
+                    let what = format!("output {name:?}: what exists of its dimension {} are not the first elements", x.axis);
+                    self.state.diags.push(Diag::new(what).help("make what it is reshaped from the output"));
+                }
                 if count(&x, &self.b.graph.outputs).is_none() {
                     self.b.graph.outputs.push((format!("{name} (count)"), x.count));
                 }
@@ -255,7 +259,7 @@ impl Importer<'_, '_> {
             given.push((self.b.graph.inputs.len(), *dim));
             self.b.declare(*id, &format!("{name} (size)"));
         }
-        self.b.graph.bounds = PortBounds { inputs, outputs, sizes: given, results };
+        self.b.graph.bounds = PortBounds { inputs, outputs, sizes: given, results, masks: std::mem::take(&mut self.b.masks) };
     }
 
     /// An image of bytes as the model takes it.

@@ -40,6 +40,7 @@ pub fn positions(b: &mut Builder, flags: ValueId) -> Outcome<(ValueId, ValueId)>
 
 /// A value whose dimension `axis` has only as many elements as are counted.
 pub fn of(b: &mut Builder, v: ValueId, axis: usize, count: ValueId) -> ValueId {
-    b.bound(v, &[Bound { axis, count, scale: 1, least: 0 }]);
+    let extent = b.shape(v)[axis];
+    b.bound(v, &[Bound::first(axis, count, extent, 0)]);
     v
 }
