@@ -46,6 +46,26 @@ fn inputs(x: [f64; 2], c: i64) -> [Tensor; 2] {
 }
 
 #[test]
+fn a_loop_collects_as_many_results_as_it_has_rounds() {
+    let header = "input x f32 2\nconst n i64 1 = 4\nconst limit f32 1 = 10\nconst yes bool 1 = 1\ny = Identity(x)\noutput y\noutput s";
+    let step = vec![
+        node("Add", &["d0", "d0"], &["d"], vec![]),
+        node("ReduceMax", &["d"], &["m"], vec![]),
+        node("Reshape", &["m", "first"], &["m1"], vec![]),
+        node("Less", &["m1", "limit"], &["go"], vec![]),
+        node("Identity", &["d"], &["kept"], vec![]),
+    ];
+    let header = &header.replace("const limit", "const first i64 1 = 1\nconst limit");
+    let nodes = vec![node("Loop", &["n", "yes", "x"], &["y", "s"], vec![body("body", &["i", "b", "d0"], &["go", "d", "kept"], step)])];
+    for (x, rounds) in [(1.0, 4), (3.0, 2), (6.0, 1), (0.1, 4)] {
+        let found = run(header, nodes.clone(), vec![], &[Tensor::floats(DType::F32, vec![x, 0.0])]).unwrap();
+        let expected: Vec<f64> = (1..=rounds).flat_map(|r| [f64::from(x as f32) * f64::from(1 << r), 0.0]).collect();
+        assert_eq!((&found[1][..2 * rounds as usize], &found[2]), (&expected[..], &vec![f64::from(rounds)]), "{x}");
+        assert_eq!(found[0], expected[expected.len() - 2..], "{x}");
+    }
+}
+
+#[test]
 fn a_condition_at_run_time_chooses_between_both_branches() {
     let branches = vec![
         body("then_branch", &[], &["t"], vec![node("Add", &["x", "one"], &["t"], vec![])]),

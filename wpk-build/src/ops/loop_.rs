@@ -1,7 +1,7 @@
 //! [Loop](https://onnx.ai/onnx/operators/onnx__Loop.html): its body as often as its trip count says, which is known at build time. Where the
-//! condition is not, states keep their values once it is false.
+//! condition is not, states keep their values once it is false, and as many results are collected as there were rounds.
 
-use super::{Context, Imported, OpDef, Refusal};
+use super::{Context, Imported, OpDef, Refusal, counted};
 use crate::graph::{Literal, Op, ValueId};
 use wpk_plan::{Binary, DType};
 
@@ -18,6 +18,8 @@ fn import(cx: &mut Context<'_>) -> Imported {
         (2..cx.inputs.len()).map(|i| cx.optional(i).ok_or_else(|| Refusal::from("a state is missing"))).collect::<Result<_, _>>()?;
     let count = states.len();
     let mut scans: Vec<Vec<ValueId>> = vec![];
+    // How many rounds there were, where that is known at run time only.
+    let mut rounds: Option<ValueId> = None;
     let mut round = 0;
     while trips.is_none_or(|n| round < n) {
         let decided = going.map_or(Some(true), |g| known(cx, g));
@@ -41,7 +43,10 @@ fn import(cx: &mut Context<'_>) -> Imported {
         }
         let found = results.split_off(1 + count);
         if decided.is_none() && !found.is_empty() {
-            return Err("the number of its rounds depends on data, and so would the extents of what it collects".into());
+            let so_far = rounds.unwrap_or_else(|| cx.b.scalar(round as f64, DType::I64));
+            let before = cx.b.reshape(before, &[])?;
+            let own = cx.b.cast(before, DType::I64)?;
+            rounds = Some(cx.b.binary(Binary::Add, so_far, own)?);
         }
         scans.resize(found.len(), vec![]);
         scans.iter_mut().zip(found).for_each(|(all, v)| all.push(v));
@@ -61,7 +66,11 @@ fn import(cx: &mut Context<'_>) -> Imported {
         return Err("it collects the results of no round, whose extents are not known".into());
     }
     for all in scans {
-        states.push(stacked(cx, &all, 0)?);
+        let all = stacked(cx, &all, 0)?;
+        states.push(match rounds {
+            Some(count) => counted::of(cx.b, all, 0, count),
+            None => all,
+        });
     }
     Ok(states)
 }
