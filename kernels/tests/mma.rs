@@ -42,6 +42,34 @@ fn random_contractions_agree_with_the_evaluator() {
     }
 }
 
+/// Bytes along the depth of both factors, as weights in columns and channels last have them.
+#[test]
+fn products_of_bytes_agree_with_the_evaluator() {
+    let arch = Arch::named("sm_80").expect("an architecture");
+    let (mut split, mut cases) = (0, [0, 0]);
+    for seed in 0..400 {
+        let r = &mut Random(seed);
+        let of = (seed % 2) as usize;
+        let contraction = if of == 0 { product(r, (DType::I8, false)) } else { convolution(r, (DType::I8, false)) };
+        let p = Product { contraction, layout: WeightLayout::Columns };
+        let facts = Mma::facts(&p, arch);
+        let legal: Vec<Mma> = Mma::space().filter(|s| s.legal(&facts)).collect();
+        if legal.is_empty() || cases[of] == 30 {
+            continue;
+        }
+        cases[of] += 1;
+        let s = legal[Random(seed + 99).below(legal.len())];
+        split += usize::from(s.split > 1);
+        let kernel = mma(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let best = Mma::heuristic(&p, arch).expect("a schedule");
+        assemble(&mma(&p, &best, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}")), arch);
+        let Product { contraction, layout } = p;
+        check_of(&Problem::Contraction(contraction), layout, &kernel, seed);
+    }
+    assert_eq!(cases, [30, 30]);
+    assert!(split > 2, "{split}");
+}
+
 #[test]
 fn heuristic_schedules_are_assembled_without_spills() {
     for arch in ARCHES {

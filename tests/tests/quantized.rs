@@ -1,8 +1,14 @@
-//! Products of bytes on the CPU against the naive evaluator, on random problems.
+//! Products of bytes against the naive evaluator, on random problems: on the CPU, and on tensor cores in the emulator.
 //!
 //! `WPK_ISA=portable` and `WPK_ISA=avx2` run the same cases on other instruction sets.
 
+use wpk_build::Model;
+use wpk_build::graph::evaluate;
+use wpk_build::onnx::parse;
+use wpk_kernels::{Rounding, Tensor};
+use wpk_plan::DType;
 use wpk_tests::beside::{Random, check};
+use wpk_tests::text;
 
 /// Products of bytes, whose sums are exact: every height and width of tiles, zero points, groups, one channel each.
 #[test]
@@ -56,6 +62,58 @@ fn quantized_convolutions() {
                 a = Add(dc, d)\ny = QuantizeLinear(a, t, z)\noutput y
                 p = MaxPool(d) kernel_shape=[2,3] pads=[1,1,0,1]\nv = QuantizeLinear(p, s, z)\noutput v"
             ),
+            seed,
+        );
+    }
+}
+
+/// Compiles a quantized model for a GPU, whose plan multiplies so many times by bytes, and compares with the evaluation in the
+/// types of the model: a level more or less where a sum lies between two.
+#[track_caller]
+fn on_tensor_cores(model: &str, products: usize, seed: u64) {
+    let source = parse(text::bytes(model)).expect("the model is read");
+    // So small a model may be estimated to be faster in floats.
+    let model_on = Model::new("m.onnx").gpu("sm_80").cover("fused, channels last");
+    let compiled = model_on.build_from(&source).unwrap_or_else(|d| panic!("{d}\n{model}"));
+    let plan = &compiled.program.gpus.first().unwrap_or_else(|| panic!("{:?}\n{model}", compiled.refused)).plans[0];
+    let bytes = |s: &&wpk_plan::Step| matches!(s.kernel.problem(), wpk_plan::Problem::Contraction(c) if c.dtype == DType::I8);
+    let all: Vec<String> = plan.body.steps().iter().map(ToString::to_string).collect();
+    assert_eq!(plan.body.steps().iter().filter(|s| bytes(s)).count(), products, "{model}\n{}", all.join("\n"));
+    let inputs: Vec<Tensor> = plan
+        .inputs
+        .iter()
+        .map(|p| Tensor::floats(p.dtype, text::random(seed, p.shape.iter().product()).iter().map(|&v| f64::from(v as f32)).collect()))
+        .collect();
+    let given: Vec<Vec<u8>> = inputs.iter().map(Tensor::to_bytes).collect();
+    let results = wpk_tests::emulated::run(&compiled, &given).unwrap_or_else(|e| panic!("{e}\n{model}"));
+    for ((port, bytes), expected) in plan.outputs.iter().zip(&results).zip(evaluate(&compiled.graphs[0].0, &inputs, Rounding::ToType)) {
+        let found = Tensor::from_bytes(port.dtype, bytes);
+        let apart = (0..expected.len()).map(|i| (found.f(i) - expected.f(i)).abs()).fold(0.0, f64::max);
+        let several = (0..expected.len()).filter(|&i| (found.f(i) - expected.f(i)).abs() > 1e-4).count();
+        assert!(apart <= 1.0 && several * 50 <= expected.len(), "{}: {apart}, {several} of {}\n{model}\n{plan}", port.name, expected.len());
+    }
+}
+
+#[test]
+fn quantized_products_on_tensor_cores() {
+    for seed in 0..12 {
+        let r = &mut Random(seed);
+        // An odd number of pixels, whose mean of levels lies between no two of them.
+        let (c, h, w) = (16 * r.within(1, 3), 2 * r.within(1, 3) + 1, 2 * r.within(1, 3) + 1);
+        let (kind, zero) = if r.below(2) == 0 { ("u8", 131) } else { ("i8", -9) };
+        on_tensor_cores(
+            &format!(
+                "opset 19\ninput x f32 1x{c}x{h}x{w}\nconst w i8 {c}x{c}x3x3 random\nconst sw f32 {c} random\nconst zw i8 {c} = {}
+                const v i8 5x{c} random\nconst sv f32 - = 0.01\nconst zv i8 - = 0
+                const s f32 - = 0.0078\nconst z {kind} - = {zero}\nconst t f32 - = 0.31\n
+                q = QuantizeLinear(x, s, z)\nd = DequantizeLinear(q, s, z)\nf = DequantizeLinear(w, sw, zw) axis=0
+                c = Conv(d, f) pads=[1,1,1,1]\nr = Relu(c)\nqc = QuantizeLinear(r, t, z)\ndc = DequantizeLinear(qc, t, z)
+                a = Add(dc, d)\ny = QuantizeLinear(a, t, z)\noutput y
+                e = DequantizeLinear(y, t, z)\ng = GlobalAveragePool(e)\nl = Flatten(g)\nqg = QuantizeLinear(l, t, z)\ndg = DequantizeLinear(qg, t, z)
+                fv = DequantizeLinear(v, sv, zv)\ntv = Transpose(fv) perm=[1,0]\nm = MatMul(dg, tv)\noutput m",
+                "0 ".repeat(c)
+            ),
+            2,
             seed,
         );
     }

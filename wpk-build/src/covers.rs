@@ -22,6 +22,7 @@ struct Cover {
 const COVERS: &[Cover] = &[
     Cover { name: "fused, channels last", without: &[], gpu: false },
     Cover { name: "fused, channels last, products of one tensor apart", without: &["merge_products"], gpu: true },
+    Cover { name: "fused, channels last, quantized products in floats", without: &["integer_on_tensor_cores"], gpu: true },
     Cover { name: "fused, channels second", without: &["channels_last"], gpu: false },
     Cover { name: "attention in parts", without: &["attention"], gpu: false },
     Cover { name: "bias, residual and activation beside the product", without: &["epilogue"], gpu: false },
@@ -78,7 +79,7 @@ pub struct Target<'a> {
     pub cover: Option<&'a str>,
 }
 
-/// Passes that GPU plans do without: their kernels check bounds as they copy, and multiply no bytes yet.
+/// Passes that GPU plans do without: their kernels check bounds as they copy, and multiply bytes on tensor cores alone.
 const GPU_WITHOUT: [&str; 2] = ["explicit_padding", "integer"];
 
 /// A cover is left for one that is estimated to take this part of its time: estimates err by as much.

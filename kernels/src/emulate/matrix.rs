@@ -40,6 +40,28 @@ impl Block<'_, '_> {
                     }
                 }
             }
+            Stmt::Mma { factor: Factor::Bytes, sum, a, b } => {
+                let (mut left, mut right) = (vec![[0i64; 32]; 16], vec![[0i64; 32]; 8]);
+                for lane in 0..32 {
+                    let (g, t) = (lane / 4, lane % 4);
+                    let bytes = |r: Reg| (self.value(Operand::Reg(r), first + lane) as u32).to_le_bytes().map(|b| i64::from(b as i8));
+                    for (i, r) in a.iter().enumerate() {
+                        left[g + 8 * (i % 2)][4 * (t + 4 * (i / 2))..][..4].copy_from_slice(&bytes(*r));
+                    }
+                    for (i, r) in b.iter().enumerate() {
+                        right[g][4 * (t + 4 * i)..][..4].copy_from_slice(&bytes(*r));
+                    }
+                }
+                for lane in 0..32 {
+                    let (g, t) = (lane / 4, lane % 4);
+                    for (i, r) in sum.iter().enumerate() {
+                        let (row, column) = (&left[g + 8 * (i / 2)], &right[2 * t + i % 2]);
+                        let start = self.value(Operand::Reg(*r), first + lane) as u32 as i32;
+                        let total = row.iter().zip(column).map(|(x, y)| x * y).sum::<i64>();
+                        self.set(*r, first + lane, u64::from(start.wrapping_add(total as i32) as u32));
+                    }
+                }
+            }
             Stmt::Mma { factor, sum, a, b } => {
                 let depth = factor.depth() as usize;
                 let (mut left, mut right) = (vec![[0f32; 16]; 16], vec![[0f32; 16]; 8]);
@@ -98,6 +120,7 @@ impl Block<'_, '_> {
                 match factor {
                     Factor::Half(h) => elements.extend(bytes.as_chunks().0.iter().map(|b| widened(h, u16::from_le_bytes(*b)))),
                     Factor::Tf32 => elements.extend(bytes.as_chunks().0.iter().map(|b| truncated(u32::from_le_bytes(*b)))),
+                    Factor::Bytes => return Err("products of bytes by warpgroups are not emulated".to_owned()),
                 }
             }
             lines.push(elements);
@@ -110,6 +133,8 @@ impl Block<'_, '_> {
         let bits = self.value(Operand::Reg(r), thread) as u32;
         match factor {
             Factor::Tf32 => row[w] = truncated(bits),
+            // See [`Stmt::Mma`].
+            Factor::Bytes => {}
             Factor::Half(h) => {
                 for (i, half) in [bits as u16, (bits >> 16) as u16].into_iter().enumerate() {
                     row[2 * w + i] = widened(h, half);

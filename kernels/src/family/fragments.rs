@@ -115,7 +115,7 @@ pub fn exchange(k: &mut Writer, lane: Val, sums: &[[Val; 2]]) -> Vec<Val> {
             let j = i | mask as usize;
             for e in 0..2 {
                 let sent = k.select(upper, held[i][e], held[j][e]);
-                let received = k.op(Ty::F32, Op::ShuffleXor(mask), &[sent]);
+                let received = k.op(sent.ty, Op::ShuffleXor(mask), &[sent]);
                 held[i][e] = k.select(upper, received, held[i][e]);
                 held[j][e] = k.select(upper, held[j][e], received);
             }

@@ -142,6 +142,10 @@ impl Mma {
 
     fn fits(&self, f: &Facts) -> bool {
         let Some(mode) = f.mode else { return false };
+        // Matrices of bytes are not turned as they are loaded.
+        if mode == Mode::Bytes && f.directions.iter().any(|d| d.0 != Along::Depth || d.1 < 4) {
+            return false;
+        }
         if self.wm > self.bm || self.wn > self.bn || self.warps() > 16 {
             return false;
         }
@@ -175,7 +179,7 @@ impl Mma {
         let products = f64::from(self.wm * self.wn / 128 * mode.products()) * steps;
         let loads = f64::from((self.wm + self.wn) / 16) * steps;
         let roundings = match mode {
-            Mode::Half(_) => 0.0,
+            Mode::Half(_) | Mode::Bytes => 0.0,
             Mode::Tf32 => f64::from(self.wm / 4) * steps,
             Mode::Parts => (1.4 * f64::from(self.wm + self.wn) + f64::from(self.wm * self.wn / 64)) * steps,
         };
@@ -226,7 +230,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         Fragments::new(&mut k, layouts[1], Side::Columns, (lane, lines[1], s.wn), starts[1], false),
     ];
     let rounded = [false, p.layout == WeightLayout::Columns && c.tf32];
-    let zero = k.float(0.0, Ty::F32);
+    let zero = if mode == Mode::Bytes { k.int(0, Ty::S32) } else { k.float(0.0, Ty::F32) };
     let sums: Vec<Val> = (0..s.wm * s.wn / 32).map(|_| k.variable(zero)).collect();
     let parts: Vec<Val> = if mode == Mode::Parts { sums.iter().map(|_| k.variable(zero)).collect() } else { vec![] };
 
@@ -240,7 +244,6 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
             let read =
                 |k: &mut Writer, side: usize, block| mode.read(k, (&fragments[side], &bases[side]), (at, steps), block, rounded[side]);
             let rows: Vec<Words> = (0..s.wm / 16).map(|block| read(k, 0, block)).collect();
-            let zero = k.float(0.0, Ty::F32);
             parts.iter().for_each(|&part| k.assign(part, zero));
             for block in 0..across {
                 let columns = read(k, 1, block);

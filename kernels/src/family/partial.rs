@@ -29,7 +29,7 @@ impl Partial {
         let last = self.meet(&mut k, sums, (tile, part, thread));
         let mut result = Ok(());
         k.when(last, |k| {
-            let sums = self.sum(k, sums.len(), (tile, thread));
+            let sums = self.sum(k, (sums.len(), sums[0].ty), (tile, thread));
             result = store(k, &sums);
         });
         result?;
@@ -54,7 +54,7 @@ impl Partial {
         let width = 4.min(sums.len());
         let to = self.address(k, at, (sums.len() / width) as u32);
         for (i, group) in sums.chunks(width).enumerate() {
-            k.store_at(MemTy::F32, to, (i as u32 * self.threads * 16) as i32, group);
+            k.store_at(memory(group[0].ty), to, (i as u32 * self.threads * 16) as i32, group);
         }
         k.fence();
         let flag = k.shared(4);
@@ -74,14 +74,14 @@ impl Partial {
     }
 
     /// The sums of all parts, in their order.
-    fn sum(&self, k: &mut Writer, n: usize, (tile, thread): (Val, Val)) -> Vec<Val> {
+    fn sum(&self, k: &mut Writer, (n, ty): (usize, Ty), (tile, thread): (Val, Val)) -> Vec<Val> {
         let width = 4.min(n);
-        let zero = k.float(0.0, Ty::F32);
+        let zero = if ty == Ty::F32 { k.float(0.0, ty) } else { k.int(0, ty) };
         let sums: Vec<Val> = (0..n).map(|_| k.variable(zero)).collect();
         k.repeat(self.split, |k, part| {
             let from = self.address(k, (tile, part, thread), (n / width) as u32);
             for (i, group) in sums.chunks(width).enumerate() {
-                let loaded = k.load_at(MemTy::F32, Ty::F32, from, (i as u32 * self.threads * 16) as i32, width);
+                let loaded = k.load_at(memory(ty), ty, from, (i as u32 * self.threads * 16) as i32, width);
                 for (&sum, x) in group.iter().zip(loaded) {
                     k.update(sum, Op::Add, &[sum, x]);
                 }
@@ -89,4 +89,9 @@ impl Partial {
         });
         sums
     }
+}
+
+/// How sums of a type lie in memory.
+fn memory(ty: Ty) -> MemTy {
+    if ty == Ty::F32 { MemTy::F32 } else { MemTy::B32 }
 }

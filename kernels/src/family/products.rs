@@ -10,6 +10,8 @@ use wpk_plan::DType;
 pub enum Mode {
     Half(Half),
     Tf32,
+    /// Whole numbers of eight bits, sums of 32.
+    Bytes,
     /// Each factor as the sum of three parts in bfloat16, which hold all its 24 bits; of their nine products the six that count
     /// (G. Henry, P. T. P. Tang, A. Heinecke: Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
     /// Computations, 2019).
@@ -22,6 +24,7 @@ impl Mode {
         match (dtype, tf32) {
             (DType::F16, _) => Some(Self::Half(Half::F16)),
             (DType::BF16, _) => Some(Self::Half(Half::Bf16)),
+            (DType::I8, _) => Some(Self::Bytes),
             (DType::F32, true) => Some(Self::Tf32),
             (DType::F32, false) => Some(Self::Parts),
             _ => None,
@@ -32,6 +35,7 @@ impl Mode {
         match self {
             Self::Half(h) => Factor::Half(h),
             Self::Tf32 => Factor::Tf32,
+            Self::Bytes => Factor::Bytes,
             Self::Parts => Factor::Half(Half::Bf16),
         }
     }

@@ -188,13 +188,15 @@ pub enum Half {
     Bf16,
 }
 
-/// The type of the factors of a product on tensor cores; sums are `F32`.
+/// The type of the factors of a product on tensor cores; sums are `F32`, those of bytes `S32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Factor {
     /// Two halves in a register.
     Half(Half),
     /// [`Op::ToTf32`].
     Tf32,
+    /// Four bytes with signs in a register.
+    Bytes,
 }
 
 impl Factor {
@@ -203,7 +205,13 @@ impl Factor {
         match self {
             Self::Half(_) => 2,
             Self::Tf32 => 4,
+            Self::Bytes => 1,
         }
+    }
+
+    /// The type of sums.
+    pub fn sums(self) -> Ty {
+        if self == Self::Bytes { Ty::S32 } else { Ty::F32 }
     }
 
     /// Depth of one product of 16 rows by 8 columns: 32 bytes of every row.

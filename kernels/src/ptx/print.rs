@@ -187,11 +187,13 @@ impl Printer {
                 Stmt::Mma { factor, sum, a, b } => {
                     let mut list = |regs: &[Reg]| format!("{{{}}}", regs.iter().map(|r| self.reg(*r)).collect::<Vec<_>>().join(", "));
                     let (sum, a, b) = (list(sum), list(a), list(b));
-                    let (depth, ty) = match factor {
-                        Factor::Half(h) => (16, half(*h)),
-                        Factor::Tf32 => (8, "tf32"),
+                    let (ty, sums) = match factor {
+                        Factor::Half(h) => (half(*h), "f32"),
+                        Factor::Tf32 => ("tf32", "f32"),
+                        Factor::Bytes => ("s8", "s32"),
                     };
-                    format!("mma.sync.aligned.m16n8k{depth}.row.col.f32.{ty}.{ty}.f32 {sum}, {a}, {b}, {sum};")
+                    let depth = factor.depth();
+                    format!("mma.sync.aligned.m16n8k{depth}.row.col.{sums}.{ty}.{ty}.{sums} {sum}, {a}, {b}, {sum};")
                 }
                 Stmt::GroupMma { factor, sums, a, b } => {
                     let list: Vec<String> = sums.iter().map(|r| self.reg(*r)).collect();
@@ -200,6 +202,8 @@ impl Printer {
                     let (depth, ty, ways) = match factor {
                         Factor::Half(h) => (16, half(*h), ", 0, 0"),
                         Factor::Tf32 => (8, "tf32", ""),
+                        // Of warpgroups only those of floats are generated.
+                        Factor::Bytes => (32, "s8", ""),
                     };
                     let list = list.join(", ");
                     format!(

@@ -98,10 +98,10 @@ impl Check<'_> {
                         self.define(*r, false);
                     }
                 }
-                Stmt::Mma { sum, a, b, .. } => {
+                Stmt::Mma { factor, sum, a, b } => {
                     self.together("a product on tensor cores");
                     a.iter().chain(b).for_each(|r| self.typed(&Operand::Reg(*r), Ty::U32, "a factor"));
-                    sum.iter().for_each(|r| self.typed(&Operand::Reg(*r), Ty::F32, "a sum"));
+                    sum.iter().for_each(|r| self.typed(&Operand::Reg(*r), factor.sums(), "a sum"));
                 }
                 Stmt::GroupMma { sums, a, b, .. } => {
                     self.together("a product of a warpgroup");

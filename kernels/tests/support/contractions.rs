@@ -2,19 +2,32 @@
 
 use super::Random;
 use wpk_plan::problem::{Access, Affine, Contraction, Operand};
-use wpk_plan::{Binary, DType, ScalarFn, View};
+use wpk_plan::{Binary, DType, ScalarFn, Unary, View};
 
-/// `max(sum + bias, 0) + residual`, stored in the type of the factors.
+/// `max(sum + bias, 0) + residual`, stored in the type of the factors: bytes as the nearest of a sixteenth.
 fn epilogue(dtype: DType) -> ScalarFn {
     let mut f = ScalarFn::default();
-    let (sum, bias, residual) = (f.input(0, DType::F32), f.input(1, DType::F32), f.input(2, dtype));
+    let (sum, bias, residual) = (f.input(0, sums(dtype)), f.input(1, DType::F32), f.input(2, dtype));
+    let sum = f.cast(sum, DType::F32);
     let zero = f.constant(0.0, DType::F32);
     let y = f.binary(Binary::Add, sum, bias);
     let y = f.binary(Binary::Max, y, zero);
     let residual = f.cast(residual, DType::F32);
-    let y = f.binary(Binary::Add, y, residual);
+    let mut y = f.binary(Binary::Add, y, residual);
+    if dtype == DType::I8 {
+        let (part, low, high) = (f.constant(0.0625, DType::F32), f.constant(-128.0, DType::F32), f.constant(127.0, DType::F32));
+        y = f.binary(Binary::Mul, y, part);
+        y = f.unary(Unary::Round, y);
+        y = f.binary(Binary::Max, y, low);
+        y = f.binary(Binary::Min, y, high);
+    }
     f.outputs = vec![f.cast(y, dtype)];
     f
+}
+
+/// What products of factors are summed in.
+fn sums(factors: DType) -> DType {
+    if factors == DType::I8 { DType::I32 } else { DType::F32 }
 }
 
 fn finish(space: &[usize], outer: usize, (dtype, tf32): (DType, bool), a: Access, b: Access) -> Contraction {
@@ -29,7 +42,7 @@ fn finish(space: &[usize], outer: usize, (dtype, tf32): (DType, bool), a: Access
         tf32,
         a,
         b,
-        sum: DType::F32,
+        sum: sums(dtype),
         extras: vec![bias, Operand::dense(dtype, out)],
         epilogue: epilogue(dtype),
         out: Operand::dense(dtype, out),

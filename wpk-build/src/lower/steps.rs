@@ -283,11 +283,12 @@ impl Lowering<'_> {
         let pairs = self.target == Target::Cpu { bf16: true };
         let single = c.dtype == DType::F32 && c.sum == DType::F32;
         let bytes = c.dtype == DType::I8;
+        let on_cpu = matches!(self.target, Target::Cpu { .. });
         let (section, layout, why) = if let Some(section) = (single || half || bytes).then(|| self.by_channel(c, literal)).flatten() {
             (section, WeightLayout::Dense, "channelwise, weights by tap".to_owned())
-        } else if let Some(section) = bytes.then(|| self.weights.quads(literal, c)).flatten() {
+        } else if let Some(section) = (bytes && on_cpu).then(|| self.weights.quads(literal, c)).flatten() {
             (section, WeightLayout::Quads16, "weights in quads of bytes".to_owned())
-        } else if let Some(section) = (half || c.tf32).then(|| self.weights.columns(literal, c)).flatten() {
+        } else if let Some(section) = (half || c.tf32 || bytes).then(|| self.weights.columns(literal, c)).flatten() {
             (section, WeightLayout::Columns, "weights in columns".to_owned())
         } else if let Some(section) = (single && pairs).then(|| self.weights.pairs(literal, c)).flatten() {
             (section, WeightLayout::Pairs16, "weights in pairs of bfloat16".to_owned())

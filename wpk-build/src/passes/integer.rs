@@ -12,6 +12,26 @@ use wpk_plan::{Binary, DType};
 /// Most products of bytes whose sum certainly fits 32 bits.
 const DEPTH: usize = 1 << 16;
 
+/// Depth that tensor cores take products of bytes in, as copies of 16 bytes.
+const PIECE: usize = 16;
+
+/// The same for GPUs, whose other kernels multiply no bytes: dense products of a depth in whole pieces.
+pub(super) fn on_tensor_cores(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
+    let [_, w] = *inputs else { return Ok(None) };
+    let shape = cx.b.shape(w);
+    let depth = match &node.op {
+        Op::Conv(Conv { groups: 1, .. }) => shape[1],
+        // Rows by columns, the depth innermost in the first factor.
+        Op::Contract { a, b, out, .. } => {
+            let summed: Vec<&u8> = b.iter().filter(|l| !out.contains(l)).collect();
+            let last = a.last().filter(|l| summed == [*l]);
+            last.and_then(|l| b.iter().position(|k| k == l)).map_or(0, |d| shape[d])
+        }
+        _ => 0,
+    };
+    if depth > 0 && depth.is_multiple_of(PIECE) { rule(cx, node, inputs) } else { Ok(None) }
+}
+
 pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
     if let Op::Window { kind: WindowKind::Max, indices: false, .. } = &node.op {
         return pooled(cx, node, inputs[0]);

@@ -41,6 +41,7 @@ pub const PIPELINE: &[Pass] = &[
     Pass { name: "batch_norm", rule: batch_norm::rule },
     Pass { name: "attention", rule: attention::rule },
     Pass { name: "integer", rule: integer::rule },
+    Pass { name: "integer_on_tensor_cores", rule: integer::on_tensor_cores },
     Pass { name: "fuse_maps", rule: fuse_maps::rule },
     Pass { name: "channels_last", rule: channels_last::rule },
     Pass { name: "explicit_padding", rule: explicit_padding::rule },
