@@ -10,7 +10,7 @@ use std::path::Path;
 use wpk_build::Compiled;
 use wpk_build::graph::evaluate;
 use wpk_kernels::{Rounding, Tensor, eval};
-use wpk_plan::WeightLayout::{Pairs16, Panels16, Quads16};
+use wpk_plan::WeightLayout::{Bytes16, Nibbles16, Pairs16, Panels16, Quads16};
 use wpk_plan::{Place, Program};
 
 #[derive(Args)]
@@ -179,7 +179,10 @@ impl<'a> Reference<'a> {
         if let (wpk_plan::Problem::Contraction(c), wpk_plan::WeightLayout::Quads16) = (&problem, layout) {
             operands[1] = unquaded(c, &operands[1]);
         }
-        if let (wpk_plan::Problem::Contraction(c), Panels16 | Pairs16 | Quads16) = (&mut problem, layout) {
+        if let (wpk_plan::Problem::Contraction(c), Bytes16 | Nibbles16) = (&problem, layout) {
+            operands[1] = numbers(c, &operands[1].to_bytes(), if layout == Bytes16 { 8 } else { 4 });
+        }
+        if let (wpk_plan::Problem::Contraction(c), Panels16 | Pairs16 | Quads16 | Bytes16 | Nibbles16) = (&mut problem, layout) {
             operands[1] = unpack(c, &operands[1]);
         }
         let results = eval(&problem, &operands.iter().collect::<Vec<_>>(), Rounding::Never);
@@ -208,6 +211,28 @@ fn unpaired(pairs: &Tensor) -> Tensor {
         panels.set((2 * row + within % 2) * PANEL + within / 2, pairs, i);
     }
     panels
+}
+
+/// Panels of levels of so many bits as panels of numbers.
+fn numbers(c: &wpk_plan::problem::Contraction, panels: &[u8], bits: usize) -> Tensor {
+    use wpk_plan::problem::{BLOCK, PANEL};
+    let (roles, depth) = (c.roles(), c.inner().iter().product::<usize>());
+    let scales = depth.div_ceil(BLOCK) * PANEL * 4;
+    let mut all = vec![];
+    for panel in panels.chunks(roles.levels_panel(bits)) {
+        for (k, j) in (0..depth).flat_map(|k| (0..PANEL).map(move |j| (k, j))) {
+            let at = 4 * (k / BLOCK * PANEL + j);
+            let scale = panel[at..at + 4].try_into().map_or(0.0, f32::from_le_bytes);
+            let row = &panel[scales + k * PANEL * bits / 8..];
+            let level = match (bits, j < PANEL / 2) {
+                (8, _) => row[j] as i8,
+                (_, true) => (row[j] << 4) as i8 >> 4,
+                _ => row[j - PANEL / 2] as i8 >> 4,
+            };
+            all.push(f64::from(f32::from(level) * scale));
+        }
+    }
+    Tensor::floats(wpk_plan::DType::F32, all)
 }
 
 /// Panels of quads of bytes as panels of rows.

@@ -60,6 +60,33 @@ fn products() {
     check(&header, "y = com.microsoft::MatMulNBits(a, w, s) K=16 N=2 bits=4 block_size=8", standard);
 }
 
+/// Blocks of 32 with a scale each stay levels in the plan: of four bits, or of eight where zero points or bits ask for it.
+#[test]
+fn products_by_levels() {
+    for (bits, zeros, layout, depth, columns) in [
+        (4, "", "nibbles16", 64, 20),
+        (4, "", "nibbles16", 1280, 33),
+        (4, ", z", "bytes16", 96, 16),
+        (8, "", "bytes16", 64, 50),
+        (4, "", "nibbles16", 32, 1),
+    ] {
+        let (blocks, bytes) = (depth / 32, 32 * bits / 8);
+        let row = (blocks * bits as usize).div_ceil(8);
+        let header = format!(
+            "input a f32 3x{depth}\nconst w u8 {columns}x{blocks}x{bytes} random\nconst s f32 {} random\nconst z u8 {} random",
+            columns * blocks,
+            columns * row
+        );
+        let model =
+            format!("{header}\ny = com.microsoft::MatMulNBits(a, w, s{zeros}) K={depth} N={columns} bits={bits} block_size=32\noutput y");
+        let source = parse(text::bytes(&model)).expect("the model is read");
+        let compiled = Model::new("m.onnx").build_from(&source).unwrap_or_else(|d| panic!("{d}"));
+        let sections = &compiled.program.sections;
+        assert_eq!(sections.iter().map(|s| s.layout.to_string()).collect::<Vec<_>>(), [layout], "{model}");
+        wpk_tests::beside::check(&model, 1);
+    }
+}
+
 #[test]
 fn normalizations() {
     let header = "input x f32 2x3x8\ninput s f32 2x3x8\nconst g f32 8 random\nconst b f32 8 random\nconst c f32 8 random";

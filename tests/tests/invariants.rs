@@ -81,8 +81,21 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
 #[test]
 fn every_operator_file_is_a_row() {
     let folder = root().join("wpk-build/src/ops");
-    let helpers =
-        ["mod", "context", "pointwise", "reducing", "spatial", "resampling", "windowing", "fourier", "skipping", "sampling", "recurrent"];
+    let helpers = [
+        "mod",
+        "context",
+        "counted",
+        "random",
+        "pointwise",
+        "reducing",
+        "spatial",
+        "resampling",
+        "windowing",
+        "fourier",
+        "skipping",
+        "sampling",
+        "recurrent",
+    ];
     let files = sources(&folder)
         .into_iter()
         .map(|(p, _)| p.file_stem().expect("a name").to_string_lossy().into_owned())

@@ -118,3 +118,46 @@ fn quantized_products_on_tensor_cores() {
         );
     }
 }
+
+/// Products of numbers by weights that were levels: the plan holds the levels, and gives what it gives with the numbers.
+#[test]
+fn weights_as_levels() {
+    for seed in 0..40 {
+        let r = &mut Random(seed);
+        let (m, n, k) = (r.within(1, 140), r.within(1, 90), [r.within(1, 90), r.within(900, 1300)][r.below(2)]);
+        let (model, layout) = match r.below(3) {
+            // A scale for each column.
+            0 => {
+                let scales = format!("const s f32 {n} random\nconst z i8 {n} = {}", "0 ".repeat(n));
+                (
+                    format!(
+                        "input x f32 {m}x{k}\nconst w i8 {k}x{n} random\n{scales}\nv = DequantizeLinear(w, s, z) axis=1\ny = MatMul(x, v)\noutput y"
+                    ),
+                    "bytes16",
+                )
+            }
+            // One scale, weights given by column.
+            1 => (
+                format!(
+                    "input x f32 {m}x{k}\nconst w i8 {n}x{k} random\nconst s f32 - = 0.02\nconst z i8 - = 0\nv = DequantizeLinear(w, s, z)\nt = Transpose(v) perm=[1,0]\ny = MatMul(x, t)\noutput y"
+                ),
+                "bytes16",
+            ),
+            _ => {
+                let (c, h) = (k.min(90), m.min(9));
+                let scales = format!("const s f32 {n} random\nconst z i8 {n} = {}", "0 ".repeat(n));
+                (
+                    format!(
+                        "input x f32 1x{c}x{h}x3\nconst w i8 {n}x{c}x1x1 random\n{scales}\nv = DequantizeLinear(w, s, z) axis=0\nc = Conv(x, v)\ny = Relu(c)\noutput y"
+                    ),
+                    "bytes16",
+                )
+            }
+        };
+        check(&model, seed);
+        let compiled =
+            Model::new("m.onnx").build_from(&parse(text::bytes(&model)).expect("the model is read")).unwrap_or_else(|d| panic!("{d}"));
+        // Of a single column other scales than one may be lost in a reshape.
+        assert!(n == 1 || compiled.program.sections.iter().any(|s| s.layout.to_string() == layout), "{model}\n{}", compiled.program);
+    }
+}

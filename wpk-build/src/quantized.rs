@@ -16,6 +16,16 @@ pub struct Quantized {
 }
 
 impl Quantized {
+    /// The same elements under other extents, where all have one scale.
+    pub fn reshaped(&self, shape: &[usize]) -> Option<Self> {
+        let scale = match &self.scale {
+            Some(s) if s.len() == 1 => Some(Literal { shape: vec![], ..s.clone() }),
+            Some(_) => return None,
+            None => None,
+        };
+        Some(Self { levels: Literal { shape: shape.to_vec(), ..self.levels.clone() }, scale })
+    }
+
     /// The constant itself, where it is one of `f32`.
     pub fn numbers(&self) -> Option<Literal> {
         let scale = self.scale.as_ref().filter(|s| s.dtype == DType::F32)?;

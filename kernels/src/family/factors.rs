@@ -41,7 +41,7 @@ pub fn sources(c: &Contraction, layout: WeightLayout) -> [Source; 2] {
             Source { param: 1, dtype: c.dtype, linear, batch: vec![0], lines: vec![1], depth: vec![2] }
         }
         // Pairs and quads are for CPUs: no family takes them.
-        WeightLayout::Panels16 | WeightLayout::Pairs16 | WeightLayout::Quads16 => {
+        WeightLayout::Panels16 | WeightLayout::Pairs16 | WeightLayout::Quads16 | WeightLayout::Bytes16 | WeightLayout::Nibbles16 => {
             let linear = Linear::panels(&roles);
             Source { param: 1, dtype: c.dtype, linear, batch: vec![0], lines: vec![1, 2], depth: vec![3] }
         }

@@ -77,10 +77,15 @@ pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result
     if let Some(o) = problem.inputs().iter().chain(&problem.outputs()).find(|o| Format::of(o.dtype).is_some()) {
         return Err(Unsupported(format!("elements of {} are not converted on a GPU yet", o.dtype)));
     }
-    if matches!(layout, WeightLayout::Pairs16 | WeightLayout::Quads16) {
+    if for_cpus(layout) {
         return Err(Unsupported(format!("weights in {layout} are for CPUs")));
     }
     preferred(problem, layout, arch).map(|made| made.early(starts_early(problem)))
+}
+
+/// Whether only CPU kernels read weights in a layout.
+fn for_cpus(layout: WeightLayout) -> bool {
+    matches!(layout, WeightLayout::Pairs16 | WeightLayout::Quads16 | WeightLayout::Bytes16 | WeightLayout::Nibbles16)
 }
 
 fn preferred(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Generated, Unsupported> {

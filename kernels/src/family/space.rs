@@ -2,7 +2,7 @@
 
 use super::{
     Direct, Flash, Folded, Generated, IndexProblem, Indexed, LineProblem, Lines, Mma, Pointwise, Product, Reduction, RowProblem, Rows,
-    Simt, Unsupported, Wgmma, attention, direct, indexed, lines, mma, pointwise, reduction, rows, simt, starts_early, wgmma,
+    Simt, Unsupported, Wgmma, attention, direct, for_cpus, indexed, lines, mma, pointwise, reduction, rows, simt, starts_early, wgmma,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -95,7 +95,7 @@ pub fn spaces<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Ve
 
 fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<Space<'a>> {
     match problem {
-        _ if matches!(layout, WeightLayout::Pairs16 | WeightLayout::Quads16) => vec![],
+        _ if for_cpus(layout) => vec![],
         Problem::Map(p) => vec![space::<Pointwise>(p.clone(), arch, move |p, s| pointwise(p, s, arch))],
         Problem::Contraction(c) => {
             let product = Product { contraction: c.clone(), layout };

@@ -23,7 +23,8 @@ pub fn simplify(b: &mut Builder, op: &Op, inputs: &[ValueId]) -> Outcome<Option<
     match op {
         Op::Reshape(to) => {
             if let Some(literal) = b.graph.literal(x).filter(|l| to.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) == Some(l.len())) {
-                let literal = Literal { shape: to.clone(), ..literal.clone() };
+                let quantized = literal.quantized.as_ref().and_then(|q| q.reshaped(to)).map(std::sync::Arc::new);
+                let literal = Literal { shape: to.clone(), quantized, ..literal.clone() };
                 return Ok(Some(vec![b.constant(literal)]));
             }
             chain(b, op, x)

@@ -290,6 +290,8 @@ impl Lowering<'_> {
             (section, WeightLayout::Quads16, "weights in quads of bytes".to_owned())
         } else if let Some(section) = (half || c.tf32 || bytes).then(|| self.weights.columns(literal, c)).flatten() {
             (section, WeightLayout::Columns, "weights in columns".to_owned())
+        } else if let Some((section, layout)) = (single && on_cpu).then(|| self.weights.levels(literal, c)).flatten() {
+            (section, layout, "weights as levels".to_owned())
         } else if let Some(section) = (single && pairs).then(|| self.weights.pairs(literal, c)).flatten() {
             (section, WeightLayout::Pairs16, "weights in pairs of bfloat16".to_owned())
         } else if let Some(section) = single.then(|| self.weights.panels(literal, c)).flatten() {

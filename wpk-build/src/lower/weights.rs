@@ -30,6 +30,7 @@ enum Source {
     Panels(Literal, Box<Contraction>),
     Pairs(Literal, Box<Contraction>),
     Quads(Literal, Box<Contraction>),
+    Levels(Literal, Vec<u8>),
     Columns(Literal, Box<Contraction>),
     Channels(Literal, Vec<usize>),
 }
@@ -56,6 +57,7 @@ impl Weights {
             | Source::Panels(l, _)
             | Source::Pairs(l, _)
             | Source::Quads(l, _)
+            | Source::Levels(l, _)
             | Source::Columns(l, _)
             | Source::Channels(l, _) => l,
         };
@@ -114,6 +116,28 @@ impl Weights {
         Some(self.add(Source::Quads(literal.clone(), Box::new(c.clone())), DType::I8, WeightLayout::Quads16, shape, &description))
     }
 
+    /// The second factor of a product of matrices as the levels that it was made of, in panels; `None` where it was made of none, or they do
+    /// not fit.
+    pub fn levels(&mut self, literal: &Literal, c: &Contraction) -> Option<(u32, WeightLayout)> {
+        let (roles, known) = (c.roles(), literal.quantized.as_ref()?);
+        let summed = (c.outer..c.space.len()).filter(|&l| c.space[l] > 1).count();
+        if summed > 1 || literal.dtype != DType::F32 || known.levels.shape != literal.shape {
+            return None;
+        }
+        let levels: Vec<f32> = known.levels.bytes.iter().map(|&b| f32::from(b as i8)).collect();
+        let scale = known.scale.as_ref().filter(|s| s.dtype == DType::F32)?;
+        let by = wpk_plan::View::dense(&scale.shape).broadcast(&literal.shape)?;
+        let each: Vec<f32> = scale.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let scales: Vec<f32> = by.offsets().map(|at| each[at]).collect();
+        let (bits, layout) = [(4, WeightLayout::Nibbles16), (8, WeightLayout::Bytes16)].into_iter().find(|(bits, _)| {
+            let most = (1 << (bits - 1)) as f32;
+            levels.iter().all(|l| (-most..most).contains(l))
+        })?;
+        let packed = roles.levels(&c.b, &levels, &scales, bits)?;
+        let description = format!("{layout} {:?} {roles:?} {:?}", literal.shape, c.b);
+        Some((self.add(Source::Levels(literal.clone(), packed), DType::U8, layout, vec![roles.levels_len(bits)], &description), layout))
+    }
+
     /// The second factor of a contraction in columns, rounded to TF32 where that is what it is multiplied in; `None` where it
     /// cannot be packed.
     pub fn columns(&mut self, literal: &Literal, c: &Contraction) -> Option<u32> {
@@ -163,6 +187,7 @@ impl Blob {
                     let packed = c.roles().pairs(&c.b, &data).unwrap_or_default();
                     out.write_all(&packed.into_iter().flat_map(u16::to_le_bytes).collect::<Vec<u8>>())?;
                 }
+                Source::Levels(_, packed) => out.write_all(packed)?,
                 Source::Quads(literal, c) => out.write_all(&c.roles().quads(&c.b, &literal.bytes).unwrap_or_default())?,
                 Source::Columns(literal, c) if c.tf32 => {
                     let floats = literal.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));

@@ -1,10 +1,12 @@
 //! [com.microsoft::MatMulNBits](https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits): a product by weights of a few bits in blocks with a scale each. The weights are
-//! widened at build time.
+//! numbers to products, which on the CPU read them as they were.
 
 use super::mat_mul::matmul;
 use super::{Context, Imported, OpDef};
 use crate::graph::Literal;
-use wpk_plan::Binary;
+use crate::quantized::Quantized;
+use std::sync::Arc;
+use wpk_plan::{Binary, DType};
 
 pub(super) const OP: OpDef = OpDef { name: "com.microsoft::MatMulNBits", import };
 
@@ -43,14 +45,21 @@ fn import(cx: &mut Context<'_>) -> Imported {
         (None, Some(z)) => f64::from(field(&z.bytes[n * row..(n + 1) * row], b)),
         (None, None) => middle,
     };
-    let mut weights = vec![0.0; depth * columns];
+    let (mut levels, mut by) = (vec![0.0; depth * columns], vec![0.0; depth * columns]);
     for n in 0..columns {
         for k in 0..depth {
             let (b, at) = (k / block, n * blocks * block + k);
-            weights[k * columns + n] = (f64::from(field(&packed.bytes, at)) - zero(n, b)) * scales[n * blocks + b];
+            levels[k * columns + n] = f64::from(field(&packed.bytes, at)) - zero(n, b);
+            by[k * columns + n] = scales[n * blocks + b];
         }
     }
-    let weights = cx.b.constant(Literal::floats(cx.dtype(a), &[depth, columns], &weights));
+    let (shape, numbers) = ([depth, columns], levels.iter().zip(&by).map(|(l, s)| l * s).collect::<Vec<f64>>());
+    let bytes = |x: f64| (x.fract() == 0.0 && (-128.0..128.0).contains(&x)).then_some(x as i64);
+    let quantized = levels.into_iter().map(bytes).collect::<Option<Vec<i64>>>().map(|levels| {
+        let scale = Some(Literal::floats(DType::F32, &shape, &by));
+        Arc::new(Quantized { levels: Literal::ints(DType::I8, &shape, &levels), scale })
+    });
+    let weights = cx.b.constant(Literal { quantized, ..Literal::floats(cx.dtype(a), &shape, &numbers) });
     let y = matmul(cx, a, weights)?;
     match cx.optional(5) {
         Some(bias) => Ok(vec![cx.b.binary(Binary::Add, y, bias)?]),

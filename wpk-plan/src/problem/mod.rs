@@ -21,7 +21,7 @@ pub use custom::Custom;
 pub use index::{ArgReduce, Gather, GatherElements, GatherNd, Resample, Scan, ScatterElements, ScatterNd, ScatterReduce, TopK};
 pub use map::{Map, Move, Part};
 pub use reduce::{Reduce, ReduceKind};
-pub use roles::{PANEL, Roles};
+pub use roles::{BLOCK, PANEL, Roles};
 pub use rows::{NormKind, Normalize, Softmax};
 pub use window::{Window, WindowDim, WindowKind};
 

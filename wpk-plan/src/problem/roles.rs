@@ -6,6 +6,9 @@ use crate::number::bf16;
 /// Columns of a packed panel.
 pub const PANEL: usize = 16;
 
+/// Depth that levels in panels share a scale for.
+pub const BLOCK: usize = 32;
+
 /// Loops by the tensors they move: `out[batch, m, n] = sum over k of a[batch, m, k] * b[batch, k, n]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roles {
@@ -134,6 +137,42 @@ impl Roles {
                 }
                 packed.resize(packed.len() + 4 * (PANEL - columns.len()), 0);
                 packed.extend_from_slice(&panel);
+            }
+        }
+        Some(packed)
+    }
+
+    /// Bytes of a panel of sixteen columns of levels of so many bits, with the scales before them.
+    pub fn levels_panel(&self, bits: usize) -> usize {
+        let k = self.count(&self.k());
+        (k.div_ceil(BLOCK) * PANEL * 4).saturating_add(k.saturating_mul(PANEL * bits / 8))
+    }
+
+    /// Bytes of the second factor in levels.
+    pub fn levels_len(&self, bits: usize) -> usize {
+        self.count(&self.batch).saturating_mul(self.count(&self.n).div_ceil(PANEL)).saturating_mul(self.levels_panel(bits))
+    }
+
+    /// The second factor, levels times scales, as panels `[batch][n / 16]`: scales `[k / 32][16]` in `f32`, then levels `[k][16]` in `i8`, or of
+    /// four bits, where the eight bytes of a row hold its first columns in their low halves and the others in their high ones. `None` where
+    /// its indices need bounds, levels do not fit, or scales differ within a block.
+    pub fn levels(&self, access: &Access, levels: &[f32], scales: &[f32], bits: usize) -> Option<Vec<u8>> {
+        let (levels, scales) = (self.pack(access, levels)?, self.pack(access, scales)?);
+        let (k, most) = (self.count(&self.k()), (1 << (bits - 1)) as f32);
+        let mut packed = Vec::with_capacity(self.levels_len(bits));
+        for (levels, scales) in levels.chunks(k * PANEL).zip(scales.chunks(k * PANEL)) {
+            for block in scales.chunks(BLOCK * PANEL) {
+                let (first, rows) = block.split_at(PANEL);
+                rows.chunks(PANEL).all(|row| row == first).then_some(())?;
+                packed.extend(first.iter().flat_map(|s| s.to_le_bytes()));
+            }
+            levels.iter().all(|&l| l.fract() == 0.0 && (-most..most).contains(&l)).then_some(())?;
+            for row in levels.chunks(PANEL) {
+                let byte = |i: usize| row[i] as i8 as u8;
+                match bits {
+                    8 => packed.extend((0..PANEL).map(byte)),
+                    _ => packed.extend((0..PANEL / 2).map(|i| byte(i) & 15 | byte(i + PANEL / 2) << 4)),
+                }
             }
         }
         Some(packed)

@@ -3,7 +3,7 @@
 
 use super::epilogue::Epilogue;
 use super::microkernel::{Kernels, PANELS, ROWS, RowPointers, STRIDE};
-use super::{Bound, Cx, Shared, channelwise, copied, generic, pairs, part, quads, winograd};
+use super::{Bound, Cx, Shared, channelwise, copied, generic, levels, pairs, part, quads, winograd};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{DType, WeightLayout};
 
@@ -11,6 +11,8 @@ use wpk_plan::{DType, WeightLayout};
 const DEPTH: usize = 1024;
 /// Depth of a cut block.
 const CUT: usize = 512;
+/// Depth of a block whose panels were levels, where rows are few.
+const FEW: usize = 96;
 /// Rows of the product that one task computes.
 pub(super) const CHUNK: usize = 120;
 /// A row offset that stands for zeros.
@@ -67,6 +69,8 @@ enum Rows {
 /// How the second factor is read.
 enum Columns {
     Packed,
+    /// As levels with scales: a block of panels becomes numbers before it is multiplied.
+    Levels(levels::Numbers),
     /// Packed at every run: offsets by batch, reduction and column.
     Dynamic {
         batch: Vec<i64>,
@@ -159,6 +163,8 @@ impl Product {
         };
         let columns = match layout {
             WeightLayout::Panels16 => Columns::Packed,
+            WeightLayout::Bytes16 => Columns::Levels(levels::numbers(8)),
+            WeightLayout::Nibbles16 => Columns::Levels(levels::numbers(4)),
             WeightLayout::Columns | WeightLayout::Pairs16 | WeightLayout::Quads16 => return None,
             WeightLayout::Dense => Columns::Dynamic {
                 batch: roles.offsets(&c.b, &roles.batch)?,
@@ -167,6 +173,8 @@ impl Product {
                 base: c.b.base(),
             },
         };
+        // Numbers that are read a few times only do not leave the first cache.
+        let cut = if matches!(columns, Columns::Levels(_)) && m <= ROWS { (FEW, FEW) } else { (DEPTH, CUT) };
         let epilogue = Epilogue::new(c, &roles.batch, &roles.m, &roles.n)?;
         Some(Self {
             kernels,
@@ -177,7 +185,7 @@ impl Product {
             taps: tap_count,
             rows,
             columns,
-            blocks: blocks(tap_count, depth),
+            blocks: blocks((tap_count, depth), cut),
             epilogue,
             zeros: vec![0.0; depth],
         })
@@ -198,40 +206,46 @@ impl Product {
         tiles * ROWS * STRIDE * 4
     }
 
+    /// Bytes of one thread's numbers of a block of panels, and room to begin at a line of the cache: stores across lines are slow.
+    fn number_bytes(&self) -> usize {
+        let deepest = self.blocks.iter().map(|b| b.taps * b.depth).max().unwrap_or(0);
+        if matches!(self.columns, Columns::Levels(_)) { deepest * self.kernels.panels * PANEL * 4 + 64 } else { 0 }
+    }
+
     fn gather_bytes(&self) -> usize {
-        if matches!(self.rows, Rows::Gathered(..)) { self.k * ROWS * 4 } else { 0 }
+        if matches!(self.rows, Rows::Gathered(..)) { (self.k * ROWS * 4).next_multiple_of(64) } else { 0 }
     }
 }
 
-/// Cuts a deep reduction.
-fn blocks(taps: usize, depth: usize) -> Vec<Block> {
-    if taps * depth <= DEPTH {
+/// Cuts a deep reduction: at a depth into blocks of a smaller one.
+fn blocks((taps, depth): (usize, usize), (most, cut): (usize, usize)) -> Vec<Block> {
+    if taps * depth <= most {
         return vec![Block { tap: 0, taps, start: 0, depth }];
     }
-    if depth > CUT {
-        let pieces = depth.div_ceil(CUT);
-        let cut = |tap: usize| {
+    if depth > cut {
+        let pieces = depth.div_ceil(cut);
+        let run = |tap: usize| {
             (0..pieces).map(move |i| part(depth, pieces, i)).map(move |r| Block { tap, taps: 1, start: r.start, depth: r.len() })
         };
-        return (0..taps).flat_map(cut).collect();
+        return (0..taps).flat_map(run).collect();
     }
-    let pieces = (taps * depth).div_ceil(CUT + depth).min(taps);
+    let pieces = (taps * depth).div_ceil(cut + depth).min(taps);
     (0..pieces).map(|i| part(taps, pieces, i)).map(|r| Block { tap: r.start, taps: r.len(), start: 0, depth }).collect()
 }
 
 impl Bound for Product {
     fn scratch(&self) -> (usize, usize) {
         let shared = match &self.columns {
-            Columns::Packed => 0,
+            Columns::Packed | Columns::Levels(_) => 0,
             Columns::Dynamic { .. } => self.batch.len() * self.panels() * PANEL * self.k * 4,
         };
-        (shared, self.pointer_bytes() + self.tile_bytes() + self.gather_bytes() + self.epilogue.scratch())
+        (shared, self.pointer_bytes() + self.tile_bytes() + self.gather_bytes() + self.number_bytes() + self.epilogue.scratch())
     }
 
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
         let panels = self.panels();
         let weights = match &self.columns {
-            Columns::Packed => args[1].cast::<f32>().cast_const(),
+            Columns::Packed | Columns::Levels(_) => args[1].cast::<f32>().cast_const(),
             Columns::Dynamic { batch, k, n, base } => {
                 let (from, to) = (Shared(args[1].cast::<f32>()), Shared(cx.shared.cast::<f32>()));
                 cx.pool.run(self.batch.len() * panels, &|task, _| unsafe {
@@ -285,7 +299,9 @@ impl Product {
         let pointers = own.cast::<RowPointers>();
         let tiles = own.wrapping_add(self.pointer_bytes()).cast::<f32>();
         let gathered = own.wrapping_add(self.pointer_bytes() + self.tile_bytes()).cast::<f32>();
-        let scratch = own.wrapping_add(self.pointer_bytes() + self.tile_bytes() + self.gather_bytes());
+        let numbers = own.wrapping_add(self.pointer_bytes() + self.tile_bytes() + self.gather_bytes()).cast::<f32>();
+        let scratch = numbers.cast::<u8>().wrapping_add(self.number_bytes());
+        let numbers = numbers.wrapping_byte_add(numbers.addr().wrapping_neg() % 64);
         let a = arguments.args[0].cast::<f32>().wrapping_offset(self.batch[batch] as isize).cast_const();
         let b = arguments.weights.wrapping_add((batch * self.panels() + panels.start) * self.k * PANEL);
         let column = panels.start * PANEL;
@@ -295,6 +311,17 @@ impl Product {
         for (i, block) in self.blocks.iter().enumerate() {
             let last = i + 1 == self.blocks.len();
             let k = block.tap * depth + block.start;
+            let (b, pitch) = match self.columns {
+                Columns::Levels(to_numbers) => {
+                    let rows = block.taps * block.depth;
+                    for p in 0..width {
+                        let first = batch * self.panels() + panels.start + p;
+                        unsafe { to_numbers(arguments.args[1], (first, self.k), (k, rows), numbers.add(p * rows * PANEL)) };
+                    }
+                    (numbers.cast_const(), rows * PANEL)
+                }
+                _ => (b.wrapping_add(k * PANEL), self.k * PANEL),
+            };
             for t in 0..count {
                 let rows = part(range.len(), count, t);
                 let (row, height) = (range.start + rows.start, rows.len());
@@ -303,11 +330,11 @@ impl Product {
                     let step = self.point(a, row, height, block, pointers, gathered);
                     let whole = self.blocks.len() == 1 && columns == width * PANEL;
                     if whole && let Some(to) = self.epilogue.direct(batch, row, column, arguments.args) {
-                        self.kernels.direct(height, width)(pointers, block.taps, block.depth, step, b.add(k * PANEL), self.k * PANEL, to);
+                        self.kernels.direct(height, width)(pointers, block.taps, block.depth, step, b, pitch, to);
                         continue;
                     }
                     let kernel = self.kernels.kernel(height, width);
-                    kernel(pointers, block.taps, block.depth, step, b.add(k * PANEL), self.k * PANEL, tile, i > 0);
+                    kernel(pointers, block.taps, block.depth, step, b, pitch, tile, i > 0);
                     if last {
                         self.epilogue.store(tile, batch, row, height, column, columns, arguments.args, scratch);
                     }

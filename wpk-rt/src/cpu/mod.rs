@@ -17,6 +17,7 @@ mod floats;
 mod generic;
 mod index;
 mod isa;
+mod levels;
 mod map;
 mod math;
 mod microkernel;

@@ -8,6 +8,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load(p: *const f32) -> Self;
     /// Sixteen signed bytes, converted.
     unsafe fn load_bytes(p: *const i8) -> Self;
+    /// The same, eight and eight.
+    unsafe fn bytes(first: u64, last: u64) -> Self;
     unsafe fn store(self, p: *mut f32);
     /// As integers, which the floats must be.
     unsafe fn store_whole(self, p: *mut i32);
@@ -30,6 +32,11 @@ impl Lanes for Plain {
     #[inline(always)]
     unsafe fn load_bytes(p: *const i8) -> Self {
         Self(unsafe { p.cast::<[i8; 16]>().read_unaligned() }.map(f32::from))
+    }
+    #[inline(always)]
+    unsafe fn bytes(first: u64, last: u64) -> Self {
+        let all = u128::from(first) | u128::from(last) << 64;
+        Self(all.to_le_bytes().map(|b| f32::from(b as i8)))
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
@@ -64,10 +71,10 @@ impl Lanes for Plain {
 pub(crate) mod x86 {
     use super::Lanes;
     use std::arch::x86_64::{
-        __m256, __m512, _mm_loadl_epi64, _mm_loadu_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cvtepi8_epi32,
-        _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps,
-        _mm512_storeu_ps, _mm512_storeu_si512,
+        __m256, __m512, _mm_loadl_epi64, _mm_loadu_si128, _mm_set_epi64x, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_epi32,
+        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_storeu_si256,
+        _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps,
+        _mm512_set1_ps, _mm512_storeu_ps, _mm512_storeu_si512,
     };
 
     #[derive(Clone, Copy)]
@@ -81,6 +88,10 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn load_bytes(p: *const i8) -> Self {
             Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) })
+        }
+        #[inline(always)]
+        unsafe fn bytes(first: u64, last: u64) -> Self {
+            Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_set_epi64x(last as i64, first as i64))) })
         }
         #[inline(always)]
         unsafe fn store(self, p: *mut f32) {
@@ -117,6 +128,11 @@ pub(crate) mod x86 {
         unsafe fn load_bytes(p: *const i8) -> Self {
             let eight = |p: *const i8| unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) };
             Self(eight(p), eight(p.wrapping_add(8)))
+        }
+        #[inline(always)]
+        unsafe fn bytes(first: u64, last: u64) -> Self {
+            let eight = |x: u64| unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_set_epi64x(0, x as i64))) };
+            Self(eight(first), eight(last))
         }
         #[inline(always)]
         unsafe fn store(self, p: *mut f32) {
@@ -166,6 +182,11 @@ pub(crate) mod arm {
         unsafe fn load_bytes(p: *const i8) -> Self {
             let floats = unsafe { p.cast::<[i8; 16]>().read_unaligned() }.map(f32::from);
             unsafe { Self::load(floats.as_ptr()) }
+        }
+        #[inline(always)]
+        unsafe fn bytes(first: u64, last: u64) -> Self {
+            let all = (u128::from(first) | u128::from(last) << 64).to_le_bytes();
+            unsafe { Self::load_bytes(all.as_ptr().cast()) }
         }
         #[inline(always)]
         unsafe fn store(self, p: *mut f32) {
