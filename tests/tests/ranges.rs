@@ -208,6 +208,32 @@ fn dimensions_merged_with_others_and_split_again() {
 }
 
 #[test]
+fn positions_that_count_along_a_dimension() {
+    // Elements (row, 2) and (row, 0) of every row, as exporters write masks.
+    check(
+        "input x f32 nx3
+         const one i64 1 = 1
+         const none i64 1 = 0
+         const zero i64 - = 0
+         const first i64 - = 0
+         const step i64 - = 1
+         const ends i64 1x2x1 = 2 0
+         const shape i64 3 = -1 1 1
+         s = Shape(x)
+         r = Gather(s, zero)
+         i = Range(first, r, step)
+         c = Reshape(i, shape)
+         const two i64 3 = 1 2 1
+         t = Tile(c, two)
+         z = Mul(t, zero)
+         e = Add(z, ends)
+         p = Concat(t, e) axis=2
+         y = GatherND(x, p)
+         output y",
+    );
+}
+
+#[test]
 fn several_ranges() {
     let model = "input x f32 nxmx4
          const rows i64 2 = -1 4

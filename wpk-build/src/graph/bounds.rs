@@ -4,7 +4,7 @@
 //! Every core operation has a rule here: what does not mix elements along the dimension is independent of them, sums and extremes over it see
 //! a neutral element in their place, and everything else is refused, because its result would depend on them.
 
-use super::{Builder, Op, Outcome, ValueId, broadcast};
+use super::{Builder, Literal, Op, Outcome, ValueId, broadcast};
 use wpk_plan::problem::ReduceKind;
 use wpk_plan::{Binary, DType};
 
@@ -111,7 +111,11 @@ pub(super) fn add(b: &mut Builder, op: Op, inputs: &[ValueId]) -> Outcome<Vec<Va
             };
             for x in axes(0) {
                 match (named.contains(&x.axis), x.axis >= behind) {
-                    (true, _) => return Err(mixed("a gather from it", x)),
+                    (true, _) => {
+                        let blocks = matches!(op, Op::GatherNd { .. }).then(|| b.graph.literal(inputs[1])).flatten();
+                        let own = blocks.and_then(|l| counting(l, x.axis - named.start, shapes[0][x.axis]));
+                        out.push(own.map(|d| x.at(d)).ok_or_else(|| mixed("a gather from it", x))?);
+                    }
                     (_, true) => out.push(x.at(x.axis - behind + shapes[1].len() - 1)),
                     _ => out.push(x),
                 }
@@ -214,6 +218,17 @@ pub(super) fn add(b: &mut Builder, op: Op, inputs: &[ValueId]) -> Outcome<Vec<Va
 /// Why there is no rule.
 fn mixed(what: &str, x: Bound) -> String {
     format!("dimension {} has as many elements as are known at run time only, and {what} depends on how many", x.axis)
+}
+
+/// The dimension of constant tuples of positions whose number in it is entry `entry` of every tuple: what is gathered exists where the number
+/// is below the count.
+fn counting(positions: &Literal, entry: usize, extent: usize) -> Option<usize> {
+    let (depth, outer) = positions.shape.split_last()?;
+    let values = positions.to_ints();
+    (0..outer.len()).filter(|&d| outer[d] == extent).find(|&d| {
+        let inner: usize = outer[d + 1..].iter().product();
+        (0..values.len() / depth).all(|i| values[i * depth + entry] == (i / inner % outer[d]) as i64)
+    })
 }
 
 /// Every bound once. A merged dimension has several, of different steps; two of the same steps do not belong together.
