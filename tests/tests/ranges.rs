@@ -288,6 +288,8 @@ fn what_depends_on_the_size_runs_at_the_plans_sizes_only() {
         "input x f32 nx4\nshape = Shape(x)\nf = Cast(shape) to=1\nconst zero i64 - = 0\nn = Gather(f, zero)\ny = Div(x, n)\noutput y",
     );
     assert!(found.contains("Div") && found.contains("computes with the size itself"), "{found}");
+    let found = reason("input x f32 2xnx4x4\ny, i = MaxPool(x) kernel_shape=[2,2]\noutput y\noutput i");
+    assert!(found.contains("MaxPool") && found.contains("a window depends on how many"), "{found}");
     let found = reason("input x f32 1x1xn\nconst w f32 1x1x3 random\ny = Conv(x, w) pads=[1,1]\noutput y");
     assert!(found.contains("Conv") && found.contains("depends on how many"), "{found}");
 }

@@ -5,6 +5,8 @@
 //! a neutral element in their place, and everything else is refused, because its result would depend on them.
 
 use super::{Builder, Literal, Op, Outcome, ValueId, broadcast};
+use std::cmp::Ordering;
+use std::ops::Range;
 use wpk_plan::problem::ReduceKind;
 use wpk_plan::{Binary, DType};
 
@@ -42,177 +44,268 @@ impl Bound {
 
 /// Adds an operation some of whose inputs are bounded.
 pub(super) fn add(b: &mut Builder, op: Op, inputs: &[ValueId]) -> Outcome<Vec<ValueId>> {
-    let mut inputs = inputs.to_vec();
-    let shapes: Vec<Vec<usize>> = inputs.iter().map(|&i| b.shape(i)).collect();
-    let bounds: Vec<Vec<Bound>> = inputs.iter().map(|&i| b.bounds_of(i)).collect();
-    let axes = |i: usize| bounds.get(i).into_iter().flatten().copied().collect::<Vec<Bound>>();
-    let mut out: Vec<Bound> = vec![];
-    match &op {
-        Op::Map { shape, .. } => {
-            for (i, s) in shapes.iter().enumerate() {
-                out.extend(axes(i).into_iter().map(|x| x.at(x.axis + shape.len() - s.len())));
-            }
+    let shapes = inputs.iter().map(|&i| b.shape(i)).collect();
+    let bounds = inputs.iter().map(|&i| b.bounds_of(i)).collect();
+    let mut rule = Rule { b, inputs: inputs.to_vec(), shapes, bounds, out: vec![] };
+    let op = match op {
+        Op::Reduce { kind: ReduceKind::Mean, axes } => return rule.mean(&axes),
+        Op::Attention { scale, mask } => rule.attention(scale, mask)?,
+        op => {
+            rule.apply(&op)?;
+            op
         }
-        Op::BitCast(_) => out = axes(0),
-        Op::Expand(to) => out.extend(axes(0).into_iter().map(|x| x.at(x.axis + to.len() - shapes[0].len()))),
-        Op::Reshape(to) => {
-            for x in axes(0) {
-                out.push(reshaped(x, &shapes[0], to).ok_or_else(|| mixed(&format!("the reshape from {:?} to {to:?}", shapes[0]), x))?);
-            }
-        }
-        Op::Transpose(perm) => {
-            out.extend(axes(0).into_iter().filter_map(|x| Some(x.at(perm.iter().position(|&p| p == x.axis)?))));
-        }
-        Op::Slice { start, step, count } => {
-            for x in axes(0) {
-                let (from, by, n) = (start[x.axis], step[x.axis], count[x.axis]);
-                let last = from as i64 + by * (n as i64 - 1).max(0);
-                match (from == 0 && by == 1 && n == shapes[0][x.axis], from.max(last as usize) < x.sure(shapes[0][x.axis])) {
-                    (true, _) => out.push(x),
-                    (_, true) => {}
-                    _ => return Err(mixed("a range of it", x)),
-                }
-            }
-        }
-        Op::Concat(axis) => {
-            let along = |x: &Bound| x.axis == *axis;
-            if let Some(x) = bounds.iter().flatten().find(|x| along(x)) {
-                return Err(mixed("a concatenation", *x));
-            }
-            out = bounds.iter().flatten().copied().collect();
-        }
-        Op::Pad { before, after, .. } => {
-            for x in axes(0) {
-                let beside = before[x.axis] == 0 && after[x.axis] == 0;
-                out.push(beside.then_some(x).ok_or_else(|| mixed("padding", x))?);
-            }
-        }
-        Op::Conv(_) | Op::Window { .. } | Op::ScatterElements { .. } | Op::ScatterNd { .. } => {
-            let beside = |x: &Bound| match &op {
-                Op::Conv(_) => x.axis == 0,
-                Op::Window { dims, out, .. } => dims[x.axis].size == 1 && out[x.axis] == shapes[0][x.axis],
-                _ => false,
-            };
-            let others = (1..inputs.len()).flat_map(axes);
-            if let Some(x) = axes(0).into_iter().filter(|x| !beside(x)).chain(others).next() {
-                return Err(mixed(op.name(), x));
-            }
-            out = axes(0);
-        }
-        Op::GatherElements { .. } | Op::GatherNd { .. } => {
-            // Along these dimensions of the data positions name elements, and behind them a block is taken as a whole.
-            let (named, behind) = match &op {
-                Op::GatherElements { axis } => (*axis..axis + 1, shapes[0].len()),
-                Op::GatherNd { batch } => {
-                    let depth = shapes[1].last().copied().unwrap_or(0);
-                    (*batch..batch + depth, batch + depth)
-                }
-                _ => (0..0, 0),
-            };
-            for x in axes(0) {
-                match (named.contains(&x.axis), x.axis >= behind) {
-                    (true, _) => {
-                        let blocks = matches!(op, Op::GatherNd { .. }).then(|| b.graph.literal(inputs[1])).flatten();
-                        let own = blocks.and_then(|l| counting(l, x.axis - named.start, shapes[0][x.axis]));
-                        out.push(own.map(|d| x.at(d)).ok_or_else(|| mixed("a gather from it", x))?);
-                    }
-                    (_, true) => out.push(x.at(x.axis - behind + shapes[1].len() - 1)),
-                    _ => out.push(x),
-                }
-            }
-            for x in axes(1) {
-                inputs[1] = mask(b, inputs[1], x, 0.0)?;
-                out.push(x);
-            }
-        }
-        Op::Contract { a, b: right, out: labels, epilogue: _ } => {
-            let mut summed: Vec<(u8, Bound)> = vec![];
-            for (i, own) in [a, right].into_iter().enumerate() {
-                for x in axes(i) {
-                    match labels.iter().position(|&l| l == own[x.axis]) {
-                        Some(at) => out.push(x.at(at)),
-                        None => summed.push((own[x.axis], x)),
-                    }
-                }
-            }
-            // Neither factor's padding may meet a number: zero times NaN is NaN.
-            for (label, x) in summed {
-                for (i, own) in [a, right].into_iter().enumerate() {
-                    if let Some(axis) = own.iter().position(|&l| l == label) {
-                        inputs[i] = mask(b, inputs[i], x.at(axis), 0.0)?;
-                    }
-                }
-            }
-            if let Some(x) = (2..inputs.len()).flat_map(axes).next() {
-                return Err(mixed("an epilogue", x));
-            }
-        }
-        Op::Reduce { kind, axes: reduced } => {
-            let summed: Vec<Bound> = axes(0).into_iter().filter(|x| reduced[x.axis]).collect();
-            for &x in &summed {
-                inputs[0] = mask(b, inputs[0], x, neutral(*kind, b.dtype(inputs[0])))?;
-            }
-            out.extend(axes(0).into_iter().filter(|x| !reduced[x.axis]));
-            if *kind == ReduceKind::Mean && !summed.is_empty() {
-                return mean(b, &op, inputs[0], (&shapes[0], reduced), &summed);
-            }
-        }
-        Op::Softmax { .. } => {
-            for x in axes(0) {
-                if x.axis + 1 == shapes[0].len() {
-                    inputs[0] = mask(b, inputs[0], x, f64::NEG_INFINITY)?;
-                }
-                out.push(x);
-            }
-        }
-        Op::Normalize { .. } | Op::Resample { .. } | Op::TopK { .. } | Op::ArgReduce { .. } | Op::Scan { .. } => {
-            let last = shapes[0].len() - 1;
-            for x in axes(0) {
-                let along = match &op {
-                    Op::Resample { axis } | Op::TopK { axis, .. } | Op::ArgReduce { axis, .. } => x.axis == *axis,
-                    Op::Normalize { .. } => x.axis == last,
-                    Op::Scan { axis, .. } if x.axis == *axis && x.period < shapes[0][x.axis] => true,
-                    Op::Scan { axis, product, reverse: true, .. } if x.axis == *axis => {
-                        inputs[0] = mask(b, inputs[0], x, f64::from(u8::from(*product)))?;
-                        false
-                    }
-                    _ => false,
-                };
-                out.push((!along).then_some(x).ok_or_else(|| mixed(op.name(), x))?);
-            }
-            // The residual of a normalization lies as the input; scale and bias are not bounded.
-            if let Some(x) = (1..inputs.len()).flat_map(axes).find(|x| !out.contains(x)) {
-                return Err(mixed(op.name(), x));
-            }
-        }
-        Op::Attention { mask: masked, .. } => return attention(b, op.clone(), &inputs, &bounds, *masked),
-        Op::Gather { axis } => {
-            let known = b.graph.literal(inputs[1]).map(|l| l.to_ints());
-            for x in axes(0) {
-                let after = (x.axis + shapes[1].len()).saturating_sub(1);
-                let there = known.as_ref().is_some_and(|i| i.iter().all(|&i| (0..x.sure(shapes[0][x.axis]) as i64).contains(&i)));
-                match x.axis.cmp(axis) {
-                    std::cmp::Ordering::Less => out.push(x),
-                    std::cmp::Ordering::Greater => out.push(x.at(after)),
-                    std::cmp::Ordering::Equal if there => {}
-                    std::cmp::Ordering::Equal => return Err(mixed("a gather from it", x)),
-                }
-            }
-            for x in axes(1) {
-                inputs[1] = mask(b, inputs[1], x, 0.0)?;
-                out.push(x.at(x.axis + axis));
-            }
-        }
-        Op::Custom(_) => {
-            if let Some(x) = bounds.iter().flatten().next() {
-                return Err(mixed("a custom operator", *x));
-            }
-        }
-    }
-    let out = merged(out)?;
-    let results = b.plain(op, &inputs)?;
+    };
+    let out = merged(std::mem::take(&mut rule.out))?;
+    let results = rule.b.plain(op, &rule.inputs)?;
     results.iter().for_each(|&r| b.bound(r, &out));
     Ok(results)
+}
+
+/// An operation on its way into the graph: its inputs, which get masks, and what is bounded of them and of its results.
+struct Rule<'a> {
+    b: &'a mut Builder,
+    inputs: Vec<ValueId>,
+    shapes: Vec<Vec<usize>>,
+    bounds: Vec<Vec<Bound>>,
+    out: Vec<Bound>,
+}
+
+impl Rule<'_> {
+    fn of(&self, input: usize) -> Vec<Bound> {
+        self.bounds.get(input).cloned().unwrap_or_default()
+    }
+
+    /// The extent of the first input along a bounded dimension of it.
+    fn extent(&self, x: Bound) -> usize {
+        self.shapes[0][x.axis]
+    }
+
+    /// Bounds of the first input are those of the result, in another place; those that get none have no rule.
+    fn keep(&mut self, what: &str, place: impl Fn(Bound) -> Option<Bound>) -> Outcome<()> {
+        for x in self.of(0) {
+            self.out.push(place(x).ok_or_else(|| mixed(what, x))?);
+        }
+        Ok(())
+    }
+
+    /// No input from `first` on is bounded.
+    fn unbounded(&self, first: usize, what: &str) -> Outcome<()> {
+        self.bounds.iter().skip(first).flatten().next().map_or(Ok(()), |&x| Err(mixed(what, x)))
+    }
+
+    fn mask(&mut self, input: usize, x: Bound, fill: f64) -> Outcome<()> {
+        self.inputs[input] = mask(self.b, self.inputs[input], x, fill)?;
+        Ok(())
+    }
+
+    fn apply(&mut self, op: &Op) -> Outcome<()> {
+        let shape = self.shapes[0].clone();
+        match op {
+            Op::Map { shape: to, .. } => {
+                for i in 0..self.inputs.len() {
+                    let moved = to.len() - self.shapes[i].len();
+                    let own = self.of(i);
+                    self.out.extend(own.into_iter().map(|x| x.at(x.axis + moved)));
+                }
+                Ok(())
+            }
+            Op::BitCast(_) => self.keep("", Some),
+            Op::Expand(to) => self.keep("", |x| Some(x.at(x.axis + to.len() - shape.len()))),
+            Op::Reshape(to) => self.keep(&format!("the reshape from {shape:?} to {to:?}"), |x| reshaped(x, &shape, to)),
+            Op::Transpose(perm) => self.keep("", |x| perm.iter().position(|&p| p == x.axis).map(|axis| x.at(axis))),
+            Op::Slice { start, step, count } => self.slice(start, step, count),
+            Op::Concat(axis) => {
+                let all: Vec<Bound> = self.bounds.iter().flatten().copied().collect();
+                self.out.extend(&all);
+                all.into_iter().find(|x| x.axis == *axis).map_or(Ok(()), |x| Err(mixed("a concatenation", x)))
+            }
+            Op::Pad { before, after, .. } => self.keep("padding", |x| (before[x.axis] == 0 && after[x.axis] == 0).then_some(x)),
+            Op::Conv(_) => {
+                self.unbounded(1, "a convolution")?;
+                self.keep("a convolution", |x| (x.axis == 0).then_some(x))
+            }
+            // Positions count through all dimensions behind the first.
+            Op::Window { dims, out, indices, .. } => self.keep("a window", |x| {
+                let beside = dims[x.axis].size == 1 && out[x.axis] == shape[x.axis] && !(*indices && x.axis > 0);
+                beside.then_some(x)
+            }),
+            Op::Contract { a, b, out, .. } => self.contract([a, b], out),
+            Op::Reduce { kind, axes } => {
+                let fill = neutral(*kind, self.b.dtype(self.inputs[0]));
+                for x in self.of(0) {
+                    match axes[x.axis] {
+                        true => self.mask(0, x, fill)?,
+                        false => self.out.push(x),
+                    }
+                }
+                Ok(())
+            }
+            Op::Softmax { .. } => {
+                for x in self.of(0).into_iter().filter(|x| x.axis + 1 == shape.len()) {
+                    self.mask(0, x, f64::NEG_INFINITY)?;
+                }
+                self.keep("", Some)
+            }
+            Op::Normalize { .. } => {
+                // A residual lies as the input.
+                let own = self.of(0);
+                if let Some(&x) = self.bounds.iter().skip(1).flatten().find(|x| !own.contains(x)) {
+                    return Err(mixed("a normalization", x));
+                }
+                self.keep("a normalization", |x| (x.axis + 1 < shape.len()).then_some(x))
+            }
+            Op::Resample { axis } | Op::TopK { axis, .. } | Op::ArgReduce { axis, .. } => {
+                self.unbounded(1, op.name())?;
+                self.keep(op.name(), |x| (x.axis != *axis).then_some(x))
+            }
+            Op::Scan { axis, product, reverse, .. } => {
+                for x in self.of(0).into_iter().filter(|x| x.axis == *axis && *reverse) {
+                    self.mask(0, x, f64::from(u8::from(*product)))?;
+                }
+                self.keep("a running sum", |x| (x.axis != *axis || x.period == shape[*axis]).then_some(x))
+            }
+            Op::Gather { axis } => self.gather(*axis),
+            Op::GatherElements { axis } => self.gather_blocks(*axis..axis + 1, shape.len(), false),
+            Op::GatherNd { batch } => {
+                let behind = batch + self.shapes[1].last().copied().unwrap_or(0);
+                self.gather_blocks(*batch..behind, behind, true)
+            }
+            Op::ScatterElements { .. } | Op::ScatterNd { .. } | Op::Custom(_) => self.unbounded(0, op.name()),
+            Op::Attention { .. } => Ok(()),
+        }
+    }
+
+    /// A range of elements that exist for sure has no bound.
+    fn slice(&mut self, start: &[usize], step: &[i64], count: &[usize]) -> Outcome<()> {
+        for x in self.of(0) {
+            let (from, by, n, extent) = (start[x.axis], step[x.axis], count[x.axis], self.extent(x));
+            let last = from as i64 + by * (n as i64 - 1).max(0);
+            if from == 0 && by == 1 && n == extent {
+                self.out.push(x);
+            } else if from.max(last as usize) >= x.sure(extent) {
+                return Err(mixed("a range of it", x));
+            }
+        }
+        Ok(())
+    }
+
+    fn contract(&mut self, labels: [&Vec<u8>; 2], out: &[u8]) -> Outcome<()> {
+        self.unbounded(2, "an epilogue")?;
+        let mut summed: Vec<(u8, Bound)> = vec![];
+        for (i, own) in labels.into_iter().enumerate() {
+            for x in self.of(i) {
+                match out.iter().position(|&l| l == own[x.axis]) {
+                    Some(at) => self.out.push(x.at(at)),
+                    None => summed.push((own[x.axis], x)),
+                }
+            }
+        }
+        // Neither factor's padding may meet a number: zero times NaN is NaN.
+        for (label, x) in summed {
+            for (i, own) in labels.into_iter().enumerate() {
+                if let Some(axis) = own.iter().position(|&l| l == label) {
+                    self.mask(i, x.at(axis), 0.0)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Positions that do not exist become the first; of a bounded dimension only elements that exist for sure are taken.
+    fn gather(&mut self, axis: usize) -> Outcome<()> {
+        let known = self.b.graph.literal(self.inputs[1]).map(Literal::to_ints);
+        for x in self.of(0) {
+            let there = |i: &i64| (0..x.sure(self.extent(x)) as i64).contains(i);
+            match x.axis.cmp(&axis) {
+                Ordering::Less => self.out.push(x),
+                Ordering::Greater => self.out.push(x.at(x.axis + self.shapes[1].len() - 1)),
+                Ordering::Equal if known.as_ref().is_some_and(|k| k.iter().all(there)) => {}
+                Ordering::Equal => return Err(mixed("a gather from it", x)),
+            }
+        }
+        for x in self.of(1) {
+            self.mask(1, x, 0.0)?;
+            self.out.push(x.at(x.axis + axis));
+        }
+        Ok(())
+    }
+
+    /// Positions name elements along some dimensions, and a block behind them is taken as a whole.
+    fn gather_blocks(&mut self, named: Range<usize>, behind: usize, tuples: bool) -> Outcome<()> {
+        for x in self.of(0) {
+            let place = match (named.contains(&x.axis), x.axis >= behind) {
+                (true, _) => {
+                    let positions = self.b.graph.literal(self.inputs[1]).filter(|_| tuples);
+                    positions.and_then(|l| counting(l, x.axis - named.start, self.extent(x)))
+                }
+                (_, true) => Some(x.axis - behind + self.shapes[1].len() - 1),
+                _ => Some(x.axis),
+            };
+            self.out.push(place.map(|axis| x.at(axis)).ok_or_else(|| mixed("a gather from it", x))?);
+        }
+        for x in self.of(1) {
+            self.mask(1, x, 0.0)?;
+            self.out.push(x);
+        }
+        Ok(())
+    }
+
+    /// The mean of as many elements as there are: their sum by their number.
+    fn mean(self, axes: &[bool]) -> Outcome<Vec<ValueId>> {
+        let summed: Vec<Bound> = self.of(0).into_iter().filter(|x| axes[x.axis]).collect();
+        let shape = &self.shapes[0];
+        if summed.is_empty() {
+            let out = merged(self.of(0))?;
+            let results = self.b.plain(Op::Reduce { kind: ReduceKind::Mean, axes: axes.to_vec() }, &self.inputs)?;
+            results.iter().for_each(|&r| self.b.bound(r, &out));
+            return Ok(results);
+        }
+        let sum = self.b.one(Op::Reduce { kind: ReduceKind::Sum, axes: axes.to_vec() }, &self.inputs)?;
+        let others = (0..shape.len()).filter(|&d| axes[d] && summed.iter().all(|x| x.axis != d));
+        let fixed: usize = others.map(|d| shape[d]).product();
+        let scale = fixed * summed.iter().map(|x| x.scale * (shape[x.axis] / x.period)).product::<usize>();
+        let operands: Vec<ValueId> = [sum].into_iter().chain(summed.iter().map(|x| x.count)).collect();
+        let dtype = self.b.dtype(sum);
+        let mean = self.b.map(&operands, |f, i| {
+            let mut n = f.integer(scale as i64, DType::I64);
+            for &count in &i[1..] {
+                n = f.binary(Binary::Mul, n, count);
+            }
+            let n = f.cast(n, dtype);
+            f.binary(Binary::Div, i[0], n)
+        })?;
+        self.b.masks.push(mean);
+        Ok(vec![mean])
+    }
+
+    /// Queries are independent of each other; keys and values that do not exist are masked, the values with zeros.
+    fn attention(&mut self, scale: f64, masked: bool) -> Outcome<Op> {
+        for i in 0..3 {
+            for x in self.of(i) {
+                match (i, x.axis) {
+                    (_, 0 | 1) | (0, 2) => self.out.push(x),
+                    (1 | 2, 2) => {}
+                    _ => return Err(mixed("attention", x)),
+                }
+            }
+        }
+        let keys = [1, 2].into_iter().flat_map(|i| self.of(i)).find(|x| x.axis == 2);
+        let Some(x) = keys else {
+            let last = self.shapes.get(3).map_or(0, |s| s.len().saturating_sub(1));
+            let stray = self.of(3).into_iter().find(|x| x.axis == last);
+            return stray.map_or(Ok(Op::Attention { scale, mask: masked }), |x| Err(mixed("attention", x)));
+        };
+        self.mask(1, x, 0.0)?;
+        self.mask(2, x, 0.0)?;
+        let (dtype, n) = (self.b.dtype(self.inputs[0]), self.shapes[1][2]);
+        let given = if masked { self.inputs[3] } else { self.b.scalar(0.0, dtype) };
+        let shape = broadcast(&[self.b.graph.shape(given), &[1, 1, 1, n]])?;
+        let given = self.b.one(Op::Expand(shape), &[given])?;
+        let added = mask(self.b, given, Bound { axis: 3, ..x }, f64::NEG_INFINITY)?;
+        self.inputs.truncate(3);
+        self.inputs.push(added);
+        Ok(Op::Attention { scale, mask: true })
+    }
 }
 
 /// Why there is no rule.
@@ -291,59 +384,4 @@ fn neutral(kind: ReduceKind, dtype: DType) -> f64 {
         ReduceKind::Max => low,
         ReduceKind::Min => high,
     }
-}
-
-/// The mean of as many elements as there are, of a value with zeros behind them.
-fn mean(b: &mut Builder, op: &Op, v: ValueId, (shape, reduced): (&[usize], &[bool]), summed: &[Bound]) -> Outcome<Vec<ValueId>> {
-    let Op::Reduce { axes, .. } = op else { return Err("no reduction".to_owned()) };
-    let sum = b.one(Op::Reduce { kind: ReduceKind::Sum, axes: axes.clone() }, &[v])?;
-    let others = (0..shape.len()).filter(|&d| reduced[d] && summed.iter().all(|x| x.axis != d));
-    let fixed: usize = others.map(|d| shape[d]).product();
-    let dtype = b.dtype(sum);
-    let counts: Vec<ValueId> = [sum].into_iter().chain(summed.iter().map(|x| x.count)).collect();
-    let scale = fixed * summed.iter().map(|x| x.scale * (shape[x.axis] / x.period)).product::<usize>();
-    let mean = b.map(&counts, |f, i| {
-        let mut n = f.integer(scale as i64, DType::I64);
-        for &count in &i[1..] {
-            n = f.binary(Binary::Mul, n, count);
-        }
-        let n = f.cast(n, dtype);
-        f.binary(Binary::Div, i[0], n)
-    })?;
-    b.masks.push(mean);
-    Ok(vec![mean])
-}
-
-/// Queries are independent of each other; keys and values that do not exist are masked, the values with zeros.
-fn attention(b: &mut Builder, op: Op, inputs: &[ValueId], bounds: &[Vec<Bound>], masked: bool) -> Outcome<Vec<ValueId>> {
-    let Op::Attention { scale, .. } = op else { return Err("no attention".to_owned()) };
-    let mut inputs = inputs.to_vec();
-    let mut out = vec![];
-    for (i, own) in bounds.iter().enumerate().take(3) {
-        for &x in own {
-            match (i, x.axis) {
-                (_, 0 | 1) | (0, 2) => out.push(x),
-                (1 | 2, 2) => {}
-                _ => return Err(mixed("attention", x)),
-            }
-        }
-    }
-    let keys = [1, 2].into_iter().flat_map(|i| bounds[i].iter().copied()).find(|x| x.axis == 2);
-    let mut op = op;
-    if let Some(x) = keys {
-        inputs[1] = mask(b, inputs[1], x, 0.0)?;
-        inputs[2] = mask(b, inputs[2], x, 0.0)?;
-        let (dtype, n) = (b.dtype(inputs[0]), b.shape(inputs[1])[2]);
-        let given = if masked { inputs[3] } else { b.scalar(0.0, dtype) };
-        let shape = broadcast(&[b.graph.shape(given), &[1, 1, 1, n]])?;
-        let given = b.one(Op::Expand(shape), &[given])?;
-        let added = mask(b, given, Bound { axis: 3, ..x }, f64::NEG_INFINITY)?;
-        inputs.truncate(3);
-        inputs.push(added);
-        op = Op::Attention { scale, mask: true };
-    }
-    let out = merged(out)?;
-    let results = b.plain(op, &inputs)?;
-    results.iter().for_each(|&r| b.bound(r, &out));
-    Ok(results)
 }
