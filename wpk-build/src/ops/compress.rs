@@ -24,9 +24,6 @@ fn import(cx: &mut Context<'_>) -> Imported {
         let index = cx.b.constant(Literal::ints(DType::I64, &[kept.len()], &kept));
         return Ok(vec![cx.b.one(Op::Gather { axis }, &[x, index])?]);
     }
-    if n == 0 {
-        return Err("an empty condition is only supported as a constant".into());
-    }
     let (positions, count) = counted::positions(cx.b, condition)?;
     let positions = counted::of(cx.b, positions, 0, count);
     Ok(vec![cx.b.one(Op::Gather { axis }, &[x, positions])?])

@@ -3,11 +3,15 @@
 use crate::graph::{Bound, Builder, Literal, Op, Outcome, ValueId};
 use wpk_plan::{Binary, DType};
 
+/// Elements of which some may be counted.
+const MOST: usize = 1 << 24;
+
 /// Where a vector of truth values is true: as many positions as it is long, and how many of them count; zeros follow.
 ///
 /// The position of the `j`th is how many running sums are at most `j`, found by halving steps for all at once, so that any device computes it.
 pub fn positions(b: &mut Builder, flags: ValueId) -> Outcome<(ValueId, ValueId)> {
     let n = b.shape(flags)[0];
+    within(n)?;
     let ones = b.cast(flags, DType::I64)?;
     let sums = b.one(Op::Scan { axis: 0, product: false, exclusive: false, reverse: false }, &[ones])?;
     let last = b.range(sums, 0, n - 1, 1)?;
@@ -36,6 +40,11 @@ pub fn positions(b: &mut Builder, flags: ValueId) -> Outcome<(ValueId, ValueId)>
         f.select(counts, i[0], zero)
     })?;
     Ok((found, count))
+}
+
+/// Refuses no elements, and too many.
+pub fn within(n: usize) -> Outcome<()> {
+    if (1..=MOST).contains(&n) { Ok(()) } else { Err(format!("{n} elements cannot be counted at run time: 1 to {MOST} can")) }
 }
 
 /// A value whose dimension `axis` has only as many elements as are counted.

@@ -32,6 +32,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
             .and_then(|l| if l.dtype.is_float() { l.to_floats().first().copied() } else { l.to_ints().first().map(|&n| n as f64) }))
     };
     let taken = number(cx, 2, "the number of boxes of a class")?.unwrap_or(0.0).clamp(0.0, n as f64) as usize;
+    counted::within(n)?;
     if taken == 0 {
         return Ok(vec![cx.b.constant(Literal::ints(DType::I64, &[0, 3], &[]))]);
     }

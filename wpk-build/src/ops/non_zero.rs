@@ -17,9 +17,10 @@ fn import(cx: &mut Context<'_>) -> Imported {
         return Ok(vec![cx.b.constant(Literal::ints(DType::I64, &[shape.len(), found.len()], &rows))]);
     }
     let n: usize = shape.iter().product();
-    if n == 0 || shape.is_empty() {
-        return Err("an empty or scalar tensor is only supported as a constant".into());
+    if shape.is_empty() {
+        return Err("a scalar is only supported as a constant".into());
     }
+    counted::within(n)?;
     let flat = cx.b.reshape(x, &[n])?;
     let (flags, dtype) = (flat, cx.dtype(x));
     let flags = cx.b.map(&[flags], |f, i| {

@@ -8,7 +8,7 @@ use crate::onnx::dtype;
 use wpk_plan::DType;
 
 /// Numbers that a node may draw.
-const MOST: usize = 1 << 26;
+const MOST: usize = 1 << 24;
 
 /// A sequence of numbers (splitmix64; Steele, Lea and Flood 2014).
 struct Draws(u64);

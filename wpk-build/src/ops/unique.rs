@@ -19,9 +19,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
     if axis.is_some() && shape.len() > 1 {
         cx.constant(0, "a tensor whose slices along an axis are compared")?;
     }
-    if n == 0 {
-        return Err("an empty tensor is only supported as a constant".into());
-    }
+    counted::within(n)?;
     let flat = cx.b.reshape(x, &[n])?;
     Ok(distinct(cx.b, flat, n, sorted)?)
 }
