@@ -226,3 +226,16 @@ fn a_plan_file_chooses_the_cover() {
     file("gone").write(&records, name).expect("it is written");
     assert_eq!(chosen(&compile(&records)), chosen(&before));
 }
+
+/// Records would all be misses if the numbers that keys hold changed their meaning.
+#[test]
+fn layouts_keep_their_numbers_in_keys() {
+    use wpk_plan::{Codec, WeightLayout};
+    let number = |layout: WeightLayout| {
+        let mut bytes = vec![];
+        layout.encode(&mut bytes);
+        bytes
+    };
+    let known = [WeightLayout::Dense, WeightLayout::Panels16, WeightLayout::Pairs16, WeightLayout::Quads16, WeightLayout::Columns];
+    assert_eq!(known.map(number), [[0], [1], [2], [3], [4]]);
+}

@@ -121,7 +121,7 @@ pub struct Section {
 codec_struct!(Section { offset, bytes, dtype, layout, shape });
 
 unit_enum! {
-    /// How a weight's elements lie in its section.
+    /// How a weight's elements lie in its section. New ones go to the end: the keys of tuning records hold their numbers.
     WeightLayout {
         /// Row-major, as the problem's view says.
         Dense = "dense",
@@ -133,13 +133,13 @@ unit_enum! {
         /// The second factor of a contraction in `i8` as `[batch][n / 16]` panels, each of sixteen `i32` (-128 times the sum of its column)
         /// and `[k / 4][16][4]`, zero-padded: see [`crate::problem::Roles`].
         Quads16 = "quads16",
+        /// The second factor of a contraction as `[batch][n][k]`, `k` zero-padded to 16 bytes: see [`crate::problem::Roles`].
+        Columns = "columns",
         /// The second factor of a contraction of `f32` as levels in `i8`, with a scale for every [`crate::problem::BLOCK`] of them:
         /// see [`crate::problem::Roles::levels`].
         Bytes16 = "bytes16",
         /// The same with levels of four bits.
         Nibbles16 = "nibbles16",
-        /// The second factor of a contraction as `[batch][n][k]`, `k` zero-padded to 16 bytes: see [`crate::problem::Roles`].
-        Columns = "columns",
     }
 }
 
