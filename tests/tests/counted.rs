@@ -145,3 +145,22 @@ fn what_needs_the_number_at_build_time_is_refused() {
     let found = refused("input x f32 4\ninput z f32 4\nn = NonZero(x)\nm = NonZero(z)\ny = Add(n, m)\noutput y");
     assert!(found.contains("Add: dimension 1 has two numbers of elements"), "{found}");
 }
+
+#[test]
+fn ports_that_nothing_counts_are_faults() {
+    use wpk_plan::{Count, Plan, Role};
+    let program = compile("input x f32 4\nn = NonZero(x)\noutput n").expect("it compiles").program;
+    assert!(program.verify().is_empty());
+    let told = |change: &dyn Fn(&mut Plan)| {
+        let mut program = program.clone();
+        change(&mut program.buckets[0].1);
+        program.verify().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    for count in [Count::Dim(0), Count::Output(0), Count::Output(7)] {
+        let found = told(&|p| p.outputs[0].bounds[0].count = count);
+        assert!(found.contains("n has a bound that nothing counts"), "{count:?}: {found}");
+    }
+    assert!(told(&|p| p.outputs[0].bounds[0].axis = 2).contains("n has a bound that nothing counts"));
+    assert!(told(&|p| p.outputs[1].role = Role::Size(0)).contains("n (count) is neither the model's nor a number of the runtime's"));
+    assert!(told(&|p| p.inputs[0].role = Role::Size(0)).contains("x is neither the model's"));
+}

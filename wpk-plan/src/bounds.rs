@@ -1,8 +1,29 @@
 //! Tensors of which a part exists: their actual extents, and their elements out of and into tensors with room for more.
 
-use crate::{Count, Plan, Port};
+use crate::{Count, DType, Plan, Port, Role};
 
 impl Plan {
+    /// What is wrong with bounds and roles of ports, for a program of so many symbolic dimensions.
+    pub(crate) fn port_faults(&self, dims: usize) -> Vec<String> {
+        let counts = |p: &Port| p.dtype == DType::I64 && p.shape.is_empty();
+        let known = |count: Count| match count {
+            Count::Dim(d) => (d as usize) < dims,
+            Count::Output(i) => self.outputs.get(i as usize).is_some_and(counts),
+        };
+        let mut faults = vec![];
+        for port in self.inputs.iter().chain(&self.outputs) {
+            if port.bounds.iter().any(|b| b.axis >= port.shape.len() || !known(b.count)) {
+                faults.push(format!("{} has a bound that nothing counts", port.name));
+            }
+        }
+        let stray_input = |p: &Port| !matches!(p.role, Role::Size(d) if (d as usize) < dims && counts(p));
+        let stray_output = |p: &Port| p.role != Role::Count || !counts(p);
+        let inputs = self.inputs[self.given().len()..].iter().filter(|p| stray_input(p));
+        let outputs = self.outputs[self.results().len()..].iter().filter(|p| stray_output(p));
+        faults.extend(inputs.chain(outputs).map(|p| format!("{} is neither the model's nor a number of the runtime's", p.name)));
+        faults
+    }
+
     /// The outputs as far as they exist, without the counts; `sizes` are those of the request, by symbolic dimension.
     pub fn existing(&self, results: &[Vec<u8>], sizes: &[usize]) -> Vec<(Vec<usize>, Vec<u8>)> {
         let counted = |i: u32| results.get(i as usize).and_then(|b| b.as_slice().try_into().ok()).map_or(0, i64::from_ne_bytes);

@@ -29,6 +29,11 @@ impl Program {
             let check = Check { program: self, plan, bucket: i };
             check.body(&plan.body, &mut faults);
         }
+        let gpus = self.gpus.iter().flat_map(|g| &g.plans);
+        for plan in self.buckets.iter().map(|b| &b.1).chain(gpus) {
+            let own = plan.port_faults(self.dims.len()).into_iter();
+            faults.extend(own.map(|message| Fault { place: plan.target.clone(), message }));
+        }
         for gpu in &self.gpus {
             if gpu.plans.len() != self.buckets.len() {
                 faults.push(Fault { place: gpu.arch.clone(), message: "plans and buckets differ in number".to_owned() });

@@ -103,8 +103,11 @@ impl Check<'_> {
                     a.iter().chain(b).for_each(|r| self.typed(&Operand::Reg(*r), Ty::U32, "a factor"));
                     sum.iter().for_each(|r| self.typed(&Operand::Reg(*r), factor.sums(), "a sum"));
                 }
-                Stmt::GroupMma { sums, a, b, .. } => {
+                Stmt::GroupMma { factor, sums, a, b } => {
                     self.together("a product of a warpgroup");
+                    if factor.sums() != Ty::F32 {
+                        self.faults.push("a product of bytes by a warpgroup".to_owned());
+                    }
                     if !self.kernel.threads.is_multiple_of(128) || !sums.len().is_multiple_of(4) || !(4..=128).contains(&sums.len()) {
                         self.faults.push(format!("a product of warpgroups for {} sums among {} threads", sums.len(), self.kernel.threads));
                     }

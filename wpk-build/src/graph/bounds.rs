@@ -48,7 +48,7 @@ pub(super) fn add(b: &mut Builder, op: Op, inputs: &[ValueId]) -> Outcome<Vec<Va
     let bounds = inputs.iter().map(|&i| b.bounds_of(i)).collect();
     let mut rule = Rule { b, inputs: inputs.to_vec(), shapes, bounds, out: vec![] };
     let op = match op {
-        Op::Reduce { kind: ReduceKind::Mean, axes } => return rule.mean(&axes),
+        Op::Reduce { kind: ReduceKind::Mean, ref axes } if rule.of(0).iter().any(|x| axes[x.axis]) => return rule.mean(axes),
         Op::Attention { scale, mask } => rule.attention(scale, mask)?,
         op => {
             rule.apply(&op)?;
@@ -254,12 +254,6 @@ impl Rule<'_> {
     fn mean(self, axes: &[bool]) -> Outcome<Vec<ValueId>> {
         let summed: Vec<Bound> = self.of(0).into_iter().filter(|x| axes[x.axis]).collect();
         let shape = &self.shapes[0];
-        if summed.is_empty() {
-            let out = merged(self.of(0))?;
-            let results = self.b.plain(Op::Reduce { kind: ReduceKind::Mean, axes: axes.to_vec() }, &self.inputs)?;
-            results.iter().for_each(|&r| self.b.bound(r, &out));
-            return Ok(results);
-        }
         let sum = self.b.one(Op::Reduce { kind: ReduceKind::Sum, axes: axes.to_vec() }, &self.inputs)?;
         let others = (0..shape.len()).filter(|&d| axes[d] && summed.iter().all(|x| x.axis != d));
         let fixed: usize = others.map(|d| shape[d]).product();

@@ -339,7 +339,7 @@ impl Importer<'_, '_> {
             });
         }
         let counted = |x: &Bound| !self.state.sizes.values().any(|s| *s == x.count);
-        if !ops::reads_no_extents(&name) && inputs.iter().flatten().any(|&i| self.b.bounds_of(i).iter().any(counted)) {
+        if !ops::counted::reads_no_extents(&name) && inputs.iter().flatten().any(|&i| self.b.bounds_of(i).iter().any(counted)) {
             let diag = Diag::new(format!(
                 "{}: its input has as many elements as the model's data say, which this operator does not take",
                 node.op_type

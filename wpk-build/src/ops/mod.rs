@@ -46,7 +46,7 @@ mod conv_integer;
 mod conv_transpose;
 mod cos;
 mod cosh;
-mod counted;
+pub mod counted;
 mod cum_prod;
 mod cum_sum;
 mod deform_conv;
@@ -441,76 +441,6 @@ op_table! {
     upsample,
     where_,
     xor,
-}
-
-/// Operators whose importers compute nothing from extents, so that an input may have as many elements as data say.
-const FREE_OF_EXTENTS: &[&str] = &[
-    "Abs",
-    "Add",
-    "And",
-    "Cast",
-    "CastLike",
-    "Ceil",
-    "Clip",
-    "Compress",
-    "Concat",
-    "Cos",
-    "Div",
-    "Elu",
-    "Equal",
-    "Erf",
-    "Exp",
-    "Floor",
-    "Gather",
-    "Gelu",
-    "Gemm",
-    "Greater",
-    "GreaterOrEqual",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "IsInf",
-    "IsNaN",
-    "LeakyRelu",
-    "Less",
-    "LessOrEqual",
-    "Log",
-    "MatMul",
-    "Max",
-    "Min",
-    "Mod",
-    "Mul",
-    "Neg",
-    "NonZero",
-    "Not",
-    "Or",
-    "Pow",
-    "Reciprocal",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "Relu",
-    "Round",
-    "Sigmoid",
-    "Sign",
-    "Sin",
-    "Slice",
-    "Softmax",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "Tanh",
-    "Transpose",
-    "Unsqueeze",
-    "Where",
-    "Xor",
-];
-
-/// Whether an operator is imported alike whatever the extents of its inputs.
-pub fn reads_no_extents(name: &str) -> bool {
-    FREE_OF_EXTENTS.contains(&name)
 }
 
 /// The operator of that name.

@@ -71,3 +71,19 @@ macro_rules! dispatch {
     };
 }
 pub(crate) use dispatch;
+
+/// What a macro makes of the lanes of this machine and the features they need: `$compiled!(lanes, "features")`.
+macro_rules! lanes {
+    ($compiled:ident) => {
+        match $crate::cpu::isa::isa() {
+            #[cfg(target_arch = "x86_64")]
+            $crate::cpu::isa::Isa::Avx512 => $compiled!($crate::cpu::simd::x86::Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"),
+            #[cfg(target_arch = "x86_64")]
+            $crate::cpu::isa::Isa::Avx2 => $compiled!($crate::cpu::simd::x86::Avx2, "avx2,fma"),
+            #[cfg(target_arch = "aarch64")]
+            $crate::cpu::isa::Isa::Neon => $compiled!($crate::cpu::simd::arm::Neon, "neon"),
+            $crate::cpu::isa::Isa::Portable => $compiled!($crate::cpu::simd::Plain),
+        }
+    };
+}
+pub(crate) use lanes;

@@ -1,8 +1,8 @@
 //! Weights as levels of a few bits with scales: rows of a panel become numbers shortly before they are multiplied, so that memory gives the
 //! levels alone.
 
-use super::isa::{Isa, isa};
-use super::simd::{Lanes, Plain};
+use super::isa::lanes;
+use super::simd::Lanes;
 use wpk_plan::problem::{BLOCK, PANEL};
 
 /// Makes some rows of a panel numbers: the panels, the panel's number among all and their depth; the first row and how many; where they go.
@@ -23,15 +23,7 @@ pub(super) fn numbers(bits: usize) -> Numbers {
             if bits == 8 { eight } else { four }
         }};
     }
-    match isa() {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => compiled!(super::simd::x86::Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => compiled!(super::simd::x86::Avx2, "avx2,fma"),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon => compiled!(super::simd::arm::Neon, "neon"),
-        Isa::Portable => compiled!(Plain),
-    }
+    lanes!(compiled)
 }
 
 #[inline(always)]

@@ -6,9 +6,9 @@
 //! no number, those beside its window too.
 
 use super::epilogue::Epilogue;
-use super::isa::{Isa, isa};
+use super::isa::lanes;
 use super::microkernel::{Kernels, ROWS, RowPointers, STRIDE};
-use super::simd::{Lanes, Plain};
+use super::simd::Lanes;
 use super::{Args, Bound, Cx, Transformed, part};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -269,15 +269,7 @@ fn transforms<const N: usize, const R: usize>() -> Transforms {
             Transforms { image: image::<N>, result: result::<N, R> }
         }};
     }
-    match isa() {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => compiled!(super::simd::x86::Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => compiled!(super::simd::x86::Avx2, "avx2,fma"),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon => compiled!(super::simd::arm::Neon, "neon"),
-        Isa::Portable => compiled!(Plain),
-    }
+    lanes!(compiled)
 }
 
 /// The transform of elements in one dimension, of four for two results and of six for four.
