@@ -9,6 +9,7 @@ mod explain;
 mod inspect;
 mod keep;
 mod landscape;
+mod lock;
 mod log;
 mod measure;
 mod npy;

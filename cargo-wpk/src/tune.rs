@@ -1,5 +1,6 @@
 //! `cargo wpk tune`: searches for the fastest schedules and calls of a model's problems on a GPU, and writes records.
 
+use crate::lock::{Holder, hold};
 use crate::log::Log;
 use crate::measure::Surroundings;
 use crate::search::space::FamilySpace;
@@ -184,16 +185,9 @@ impl<'a> Tuner<'a> {
         Ok(Self { args, worker, device, end, last, around: Surroundings { cold: false, early: true }, logs })
     }
 
-    /// Keeps other measurements off the GPU until it is dropped.
+    /// Keeps other searches off the device until it is dropped.
     pub fn lock(&self) -> Result<std::fs::File, String> {
-        let path = std::env::temp_dir().join(format!("wpk-gpu-{}.lock", self.args.model.device.unwrap_or(0)));
-        let told = |e: std::io::Error| format!("{}: {e}", path.display());
-        let file = std::fs::File::options().create(true).append(true).open(&path).map_err(told)?;
-        if file.try_lock().is_err() {
-            eprintln!("waiting for another measurement on this device to end ({})", path.display());
-            file.lock().map_err(told)?;
-        }
-        Ok(file)
+        hold(self.args.model.device.unwrap_or(0), Holder::Search)
     }
 
     /// Tunes one problem within some time and writes its record.

@@ -124,6 +124,19 @@ fn two_searches_at_once_take_turns() {
     place.check_whole();
 }
 
+/// The process that measures outlives its search for a moment, or hangs.
+#[test]
+fn a_search_after_one_that_was_killed_measures_alone() {
+    let killed = Place::new();
+    let mut search = killed.start(&["--simulate", "1", "--limit", "60"]);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(search.try_wait().expect("it is asked").is_none(), "every third candidate hangs");
+    search.kill().and_then(|()| search.wait()).expect("it ends");
+    let place = Place::new();
+    assert_done(&place, &place.tune(&["--simulate", "0"]));
+    assert_eq!(place.failures(), Vec::<Value>::new());
+}
+
 /// What a build script starts: it ends with records in the cache, which the next build uses, and is not started again.
 #[cfg(unix)]
 #[test]

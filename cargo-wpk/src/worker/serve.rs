@@ -3,11 +3,13 @@
 use super::planted::Fault;
 use super::simulated::Simulated;
 use crate::Outcome;
+use crate::lock::{Holder, hold};
 use crate::measure::{Gpu, Measurer, Surroundings};
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::{BufRead, Write};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
 use wpk_build::records::{Key, Timed};
 use wpk_kernels::arch::Arch;
 use wpk_rt::measure::Bench;
@@ -31,6 +33,16 @@ fn say(answer: &Value) {
     let _ = writeln!(out, "{answer}").and_then(|()| out.flush());
 }
 
+/// Lines of standard input. Where it ends, nobody hears an answer any more: the process ends at once, whatever it is at.
+fn requests() -> Receiver<String> {
+    let (send, lines) = channel();
+    std::thread::spawn(move || {
+        std::io::stdin().lock().lines().map_while(Result::ok).all(|line| send.send(line).is_ok());
+        std::process::exit(0);
+    });
+    lines
+}
+
 /// Answers requests until there are no more.
 pub fn serve(args: &WorkerArgs) -> Outcome {
     let bench = match args.simulate {
@@ -44,8 +56,8 @@ pub fn serve(args: &WorkerArgs) -> Outcome {
         },
     };
     let mut current: Option<Box<dyn Measurer + '_>> = None;
-    for line in std::io::stdin().lock().lines() {
-        let request: Value = serde_json::from_str(&line?)?;
+    for line in requests() {
+        let request: Value = serde_json::from_str(&line)?;
         let answer = answer(&request, bench.as_ref(), args, &mut current).unwrap_or_else(|e| json!({"error": e}));
         say(&answer);
     }
@@ -78,10 +90,12 @@ fn answer<'a>(
             Ok(json!({"ready": true}))
         }
         "calls" => {
+            let _alone = hold(args.device, Holder::Worker)?;
             let (calls, notes) = known(current)?.calls();
             Ok(json!({"calls": calls.iter().map(Timed::to_json).collect::<Vec<_>>(), "notes": notes}))
         }
         "time" => {
+            let _alone = hold(args.device, Holder::Worker)?;
             let measurer = known(current)?;
             let candidates: Vec<Timed> = request["candidates"].as_array().into_iter().flatten().filter_map(Timed::from_json).collect();
             let rounds = request["rounds"].as_u64().unwrap_or(5) as usize;
@@ -97,6 +111,7 @@ fn answer<'a>(
         }
         "plan" => {
             *current = None;
+            let _alone = hold(args.device, Holder::Worker)?;
             let ns = match bench {
                 Some(_) => plan(text("program")?.as_ref(), text("weights")?.as_ref(), args.device)?,
                 None => super::simulated::plan(text("program")?.as_ref())?,
