@@ -27,11 +27,38 @@ const FLOAT: &[Unary] = &[
     Unary::HardSwish,
 ];
 
+/// Functions that are sensitive to what their argument lost, or no numbers.
+const OTHERS: &[Unary] = &[
+    Unary::Log,
+    Unary::Softplus,
+    Unary::Sin,
+    Unary::Cos,
+    Unary::Tan,
+    Unary::Asin,
+    Unary::Acos,
+    Unary::Atan,
+    Unary::Sinh,
+    Unary::Cosh,
+    Unary::Asinh,
+    Unary::Acosh,
+    Unary::Atanh,
+    Unary::Sign,
+    Unary::IsNan,
+    Unary::IsPosInf,
+    Unary::IsNegInf,
+];
+
+/// Types of at most eight bits.
+const SMALL: [DType; 6] = [DType::F8E4M3, DType::F8E4M3Fnuz, DType::F8E5M2, DType::F8E5M2Fnuz, DType::F8E8M0, DType::F4E2M1];
+
 /// A map of two inputs over a small random shape, each dense, broadcast or transposed.
 fn random(r: &mut Random) -> Map {
     let rank = r.within(1, 4);
     let shape: Vec<usize> = (0..rank).map(|_| [1, 2, 3, 4, 6, 8, 12, 33][r.below(8)]).collect();
-    let dtype = [DType::F32, DType::F32, DType::F16, DType::BF16, DType::I32, DType::I64, DType::U8, DType::I16][r.below(8)];
+    let dtype = match r.below(11) {
+        10 => SMALL[r.below(6)],
+        n => [DType::F32, DType::F32, DType::F16, DType::BF16, DType::I32, DType::I64, DType::U8, DType::I16, DType::F64, DType::U32][n],
+    };
     let view = |r: &mut Random| match r.below(4) {
         0 => {
             let perm: Vec<usize> = (0..rank).rev().collect();
@@ -45,31 +72,56 @@ fn random(r: &mut Random) -> Map {
         _ => View::dense(&shape),
     };
     let mut f = ScalarFn::default();
-    let (x, y) = (f.input(0, dtype), f.input(1, dtype));
+    let (mut x, mut y) = (f.input(0, dtype), f.input(1, dtype));
+    let inputs = vec![Operand { dtype, view: view(r) }, Operand { dtype, view: view(r) }];
+    // Numbers of at most eight bits are only converted.
+    let dtype = if SMALL.contains(&dtype) { DType::F32 } else { dtype };
+    [x, y] = [x, y].map(|v| f.cast(v, dtype));
     let mut value = f.binary([Binary::Add, Binary::Sub, Binary::Mul, Binary::Max, Binary::Min][r.below(5)], x, y);
     if !dtype.is_float() && r.below(2) == 0 {
-        value = f.binary([Binary::Div, Binary::Rem, Binary::Mod][r.below(3)], value, y);
+        value = f.binary([Binary::Div, Binary::Rem, Binary::Mod, Binary::Pow][r.below(4)], value, y);
     }
-    if dtype == DType::F32 {
+    if matches!(dtype, DType::U8 | DType::U32) && r.below(2) == 0 {
+        value = f.binary([Binary::Shl, Binary::Shr][r.below(2)], value, y);
+    }
+    if matches!(dtype, DType::F32 | DType::F64) && r.below(3) == 0 {
+        value = f.binary([Binary::Div, Binary::Rem, Binary::Mod, Binary::Pow][r.below(4)], value, y);
+    }
+    // Of what is rounded, no step depends.
+    let rounded = matches!(dtype, DType::F32 | DType::F64);
+    if rounded {
         value = f.unary(FLOAT[r.below(FLOAT.len())], value);
+        value = f.cast(value, dtype);
     }
-    let less = f.binary([Binary::Lt, Binary::Le, Binary::Eq][r.below(3)], value, y);
+    let less = f.binary([Binary::Lt, Binary::Le, Binary::Eq][r.below(3)], if rounded { x } else { value }, y);
     value = f.select(less, value, x);
-    let out = if r.below(3) == 0 { [DType::F32, DType::I32, DType::I64, DType::U8, DType::Bool, DType::F16][r.below(6)] } else { dtype };
+    let out = if r.below(3) == 0 {
+        let all = [
+            DType::F32,
+            if dtype.is_float() { DType::F16 } else { DType::F64 },
+            SMALL[r.below(6)],
+            DType::I32,
+            DType::I64,
+            DType::U8,
+            DType::Bool,
+        ];
+        all[r.below(if rounded { 3 } else { 7 })]
+    } else {
+        dtype
+    };
     value = f.cast(value, out);
     if r.below(3) == 0 && out == DType::I64 {
         let at = f.index(r.below(rank));
         value = f.binary(Binary::Add, value, at);
     }
     f.outputs = vec![value];
-    let inputs = vec![Operand { dtype, view: view(r) }, Operand { dtype, view: view(r) }];
     let output = Operand { dtype: out, view: View::dense(&shape) };
     Map { shape, inputs, function: f, outputs: vec![output] }
 }
 
 #[test]
 fn random_maps_agree_with_the_evaluator() {
-    for seed in 0..400 {
+    for seed in 0..1200 {
         let r = &mut Random(seed);
         let map = random(r);
         let arch = &ARCHES[seed as usize % 2];
@@ -80,23 +132,87 @@ fn random_maps_agree_with_the_evaluator() {
     }
 }
 
-#[test]
-fn every_function_is_assembled_for_every_architecture() {
-    let mut maps: Vec<Map> = (0..12).map(|seed| random(&mut Random(seed))).collect();
-    maps.extend(FLOAT.iter().map(|&u| {
-        let mut f = ScalarFn::default();
-        let x = f.input(0, DType::F32);
-        let y = f.unary(u, x);
-        f.outputs = vec![y];
-        let dense = Operand::dense(DType::F32, &[64, 36]);
-        Map { shape: vec![64, 36], inputs: vec![dense.clone()], function: f, outputs: vec![dense] }
-    }));
-    for arch in ARCHES {
-        for map in &maps {
-            let kernel = pointwise(map, &Pointwise::heuristic(map, arch).expect("a schedule"), arch).unwrap_or_else(|e| panic!("{e}"));
-            assemble(&kernel, arch);
+/// A map of one input, or of two where the function takes them.
+fn simple(dtype: DType, function: impl FnOnce(&mut ScalarFn, u16, u16) -> u16) -> Map {
+    let mut f = ScalarFn::default();
+    let (x, y) = (f.input(0, dtype), f.input(1, dtype));
+    f.outputs = vec![function(&mut f, x, y)];
+    let dense = |dtype| Operand::dense(dtype, &[64, 36]);
+    let out = f.dtype(f.outputs[0]);
+    Map { shape: vec![64, 36], inputs: vec![dense(dtype), dense(dtype)], function: f, outputs: vec![dense(out)] }
+}
+
+/// Every function in single and double precision, of small and of large numbers.
+fn functions() -> Vec<Map> {
+    let mut maps = vec![];
+    for dtype in [DType::F32, DType::F64] {
+        for &u in FLOAT.iter().chain(OTHERS) {
+            maps.push(simple(dtype, |f, x, _| f.unary(u, x)));
+            let large = |f: &mut ScalarFn, x, _| {
+                let scale = f.constant(1024.0, dtype);
+                let x = f.binary(Binary::Mul, x, scale);
+                f.unary(u, x)
+            };
+            // What overflows in one precision does not in the other.
+            if !matches!(u, Unary::Exp | Unary::Sinh | Unary::Cosh) {
+                maps.push(simple(dtype, large));
+            }
+        }
+        for b in [Binary::Pow, Binary::Rem, Binary::Mod] {
+            maps.push(simple(dtype, |f, x, y| f.binary(b, x, y)));
+            let whole = |f: &mut ScalarFn, x, y| {
+                let y = f.unary(Unary::Round, y);
+                f.binary(b, x, y)
+            };
+            maps.push(simple(dtype, whole));
         }
     }
+    maps
+}
+
+#[test]
+fn functions_agree_with_the_evaluator() {
+    for (seed, map) in functions().into_iter().enumerate() {
+        let kernel = pointwise(&map, &Pointwise { threads: 128, vector: 1 }, &ARCHES[1]).unwrap_or_else(|e| panic!("{e}"));
+        check(&Problem::Map(map), &kernel, seed as u64);
+    }
+}
+
+/// Every number of a type comes back, and what lies between is rounded.
+#[test]
+fn small_floats_agree_with_the_evaluator() {
+    for (seed, to) in SMALL.into_iter().enumerate() {
+        for from in SMALL.into_iter().chain([DType::F32, DType::F16, DType::BF16, DType::I32]) {
+            let map = simple(from, |f, x, y| {
+                let (x, y) = (f.cast(x, DType::F32), f.cast(y, DType::F32));
+                // From the smallest to beyond the largest.
+                let [least, most, scale] = [-4.0, 4.0, 20.0].map(|c| f.constant(c, DType::F32));
+                let y = f.binary(Binary::Max, y, least);
+                let y = f.binary(Binary::Min, y, most);
+                let y = f.binary(Binary::Mul, y, scale);
+                let y = f.unary(Unary::Exp, y);
+                let zero = f.constant(0.0, DType::F32);
+                let plain = f.binary(Binary::Lt, x, zero);
+                let product = f.binary(Binary::Mul, x, y);
+                let value = f.select(plain, x, product);
+                f.cast(value, to)
+            });
+            let kernel = pointwise(&map, &Pointwise { threads: 128, vector: 1 }, &ARCHES[1]).unwrap_or_else(|e| panic!("{e}"));
+            check(&Problem::Map(map), &kernel, seed as u64);
+        }
+    }
+}
+
+#[test]
+fn every_function_is_assembled_for_every_architecture() {
+    let mut maps: Vec<Map> = (0..24).map(|seed| random(&mut Random(seed))).collect();
+    maps.extend(FLOAT.iter().map(|&u| simple(DType::F32, |f, x, _| f.unary(u, x))));
+    let made = |map: &Map, arch| {
+        let kernel = pointwise(map, &Pointwise::heuristic(map, arch).expect("a schedule"), arch).unwrap_or_else(|e| panic!("{e}"));
+        assemble(&kernel, arch);
+    };
+    ARCHES.iter().for_each(|arch| maps.iter().for_each(|map| made(map, arch)));
+    functions().iter().for_each(|map| made(map, &ARCHES[0]));
 }
 
 #[test]

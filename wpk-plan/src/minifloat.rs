@@ -8,14 +8,17 @@ use crate::DType;
 pub struct Format {
     signed: bool,
     exponent: u32,
-    fraction: u32,
-    bias: i32,
-    special: Special,
+    /// Bits of the fraction.
+    pub fraction: u32,
+    /// What the exponent stands above zero.
+    pub bias: i32,
+    /// What is no finite number.
+    pub special: Special,
 }
 
 /// What is no finite number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Special {
+pub enum Special {
     /// The highest exponent: infinity without a fraction, else not a number.
     Ieee,
     /// All bits set but the sign: not a number.
@@ -41,22 +44,23 @@ impl Format {
         Some(Self { signed, exponent, fraction, bias, special })
     }
 
-    fn sign(self) -> u8 {
+    /// The bit of the sign, or none.
+    pub fn sign(self) -> u8 {
         if self.signed { 1 << (self.exponent + self.fraction) } else { 0 }
     }
 
     /// All bits but the sign.
-    fn ones(self) -> u8 {
+    pub fn ones(self) -> u8 {
         ((1u32 << (self.exponent + self.fraction)) - 1) as u8
     }
 
     /// Whether the lowest exponent stands for numbers without a leading one.
-    fn subnormal(self) -> bool {
+    pub fn subnormal(self) -> bool {
         self.fraction > 0
     }
 
     /// The bits of the largest number.
-    fn largest(self) -> u8 {
+    pub fn largest(self) -> u8 {
         match self.special {
             Special::Ieee => self.ones() - (1 << self.fraction),
             Special::Ones => self.ones() - 1,

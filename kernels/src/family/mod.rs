@@ -4,13 +4,16 @@ mod affine;
 mod attention;
 mod blocks;
 mod direct;
+mod double;
 mod exact;
 mod factors;
 mod fragments;
 mod grid;
 mod indexed;
+mod integer;
 mod lines;
 mod math;
+mod minifloat;
 mod mma;
 mod online_softmax;
 mod output;
@@ -41,7 +44,6 @@ pub use wgmma::{Wgmma, wgmma};
 use crate::arch::Arch;
 use crate::ptx::Kernel;
 use crate::schedule::Schedule;
-use wpk_plan::minifloat::Format;
 use wpk_plan::problem::{Contraction, Problem};
 use wpk_plan::{DType, WeightLayout};
 
@@ -74,9 +76,6 @@ fn starts_early(problem: &Problem) -> bool {
 /// # Errors
 /// Where no family computes such a problem yet.
 pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Generated, Unsupported> {
-    if let Some(o) = problem.inputs().iter().chain(&problem.outputs()).find(|o| Format::of(o.dtype).is_some()) {
-        return Err(Unsupported(format!("elements of {} are not converted on a GPU yet", o.dtype)));
-    }
     if for_cpus(layout) {
         return Err(Unsupported(format!("weights in {layout} are for CPUs")));
     }

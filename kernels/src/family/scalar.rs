@@ -1,6 +1,7 @@
 //! Scalar functions in the DSL. Booleans are 0 or 1 in 32-bit registers, half types compute in `f32`.
 
-use super::{Unsupported, math};
+use super::integer::{power, quotient, shifted, wrap};
+use super::{Unsupported, double, math, minifloat};
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Half, MemTy, Op, Ty};
 use wpk_plan::minifloat::Format;
@@ -10,6 +11,7 @@ use wpk_plan::{Binary, DType, Expr, ScalarFn, Unary};
 pub fn register(t: DType) -> Ty {
     match t {
         DType::F32 | DType::F16 | DType::BF16 => Ty::F32,
+        _ if Format::of(t).is_some() => Ty::F32,
         DType::F64 => Ty::F64,
         DType::I64 => Ty::S64,
         DType::U64 => Ty::U64,
@@ -43,7 +45,7 @@ pub fn widen(k: &mut Writer, v: Val, t: DType) -> Val {
             let bits = k.op(Ty::U32, Op::Shl, &[v, shift]);
             k.op(Ty::F32, Op::Bits(Ty::U32), &[bits])
         }
-        _ => v,
+        _ => Format::of(t).map_or(v, |format| minifloat::decode(k, format, v)),
     }
 }
 
@@ -63,7 +65,7 @@ pub fn narrow(k: &mut Writer, v: Val, t: DType) -> Val {
             let (quiet, nan) = (k.int(0x7fc0, Ty::U32), k.compare(Cmp::Nan, v, v));
             k.select(nan, quiet, rounded)
         }
-        _ => v,
+        _ => Format::of(t).map_or(v, |format| minifloat::encode(k, format, v)),
     }
 }
 
@@ -172,9 +174,6 @@ pub fn emit(
     coordinate: &mut dyn FnMut(&mut Writer, usize) -> Val,
 ) -> Result<Vec<Val>, Unsupported> {
     let mut values: Vec<Val> = vec![];
-    if let Some(inst) = f.insts.iter().find(|i| Format::of(i.dtype).is_some()) {
-        return Err(Unsupported(format!("conversions to {}", inst.dtype)));
-    }
     for inst in &f.insts {
         let v = |x: u16| values[usize::from(x)];
         let of = |x: u16| f.dtype(x);
@@ -207,32 +206,14 @@ fn flag(k: &mut Writer, p: Val) -> Val {
     k.select(p, yes, no)
 }
 
-fn convert(k: &mut Writer, v: Val, to: Ty) -> Val {
+/// A value in registers of another type.
+pub fn convert(k: &mut Writer, v: Val, to: Ty) -> Val {
     match (v.ty, to) {
         (a, b) if a == b => v,
         // The same registers under another sign.
         (Ty::S32 | Ty::U32, Ty::S32 | Ty::U32) | (Ty::S64 | Ty::U64, Ty::S64 | Ty::U64) => Val { ty: to, ..v },
         (from, _) => k.op(to, Op::Convert(from), &[v]),
     }
-}
-
-/// Brings an integer back into the range of a narrow type.
-fn wrap(k: &mut Writer, v: Val, t: DType) -> Val {
-    let (bits, signed) = match t {
-        DType::I8 => (24, true),
-        DType::U8 => (24, false),
-        DType::I4 => (28, true),
-        DType::U4 => (28, false),
-        DType::I2 => (30, true),
-        DType::U2 => (30, false),
-        DType::I16 => (16, true),
-        DType::U16 => (16, false),
-        _ => return v,
-    };
-    let shift = k.int(bits, Ty::U32);
-    let up = k.op(v.ty, Op::Shl, &[v, shift]);
-    let down = k.op(if signed { Ty::S32 } else { Ty::U32 }, Op::Shr, &[up, shift]);
-    Val { ty: v.ty, ..down }
 }
 
 fn cast(k: &mut Writer, v: Val, from: DType, to: DType) -> Val {
@@ -255,8 +236,8 @@ fn cast(k: &mut Writer, v: Val, from: DType, to: DType) -> Val {
     }
     let converted = convert(k, v, ty);
     let rounded = match to {
-        DType::F16 => narrow(k, converted, to),
-        DType::BF16 => narrow(k, converted, to),
+        DType::F16 | DType::BF16 => narrow(k, converted, to),
+        _ if Format::of(to).is_some() => narrow(k, converted, to),
         _ if from.is_float() => return converted,
         _ => return wrap(k, converted, to),
     };
@@ -267,7 +248,8 @@ fn unary(k: &mut Writer, u: Unary, x: Val, t: DType) -> Result<Val, Unsupported>
     let refuse = || Unsupported(format!("{u} of {t}"));
     let simple = match u {
         Unary::Neg => Some(Op::Neg),
-        Unary::Abs if t != DType::U64 && t != DType::U32 => Some(Op::Abs),
+        Unary::Abs if t == DType::U64 || t == DType::U32 => return Ok(x),
+        Unary::Abs => Some(Op::Abs),
         Unary::Sqrt if t.is_float() => Some(Op::Sqrt),
         Unary::Floor if t.is_float() => Some(Op::Floor),
         Unary::Ceil if t.is_float() => Some(Op::Ceil),
@@ -338,35 +320,48 @@ fn unary(k: &mut Writer, u: Unary, x: Val, t: DType) -> Result<Val, Unsupported>
             let s = math::sigmoid(k, x);
             k.mul(x, s)
         }
-        _ => return Err(refuse()),
+        Unary::IsPosInf | Unary::IsNegInf if t.is_float() => {
+            let sign = if u == Unary::IsPosInf { 1.0 } else { -1.0 };
+            let infinity = k.float(sign * f64::INFINITY, x.ty);
+            let p = k.compare(Cmp::Eq, x, infinity);
+            flag(k, p)
+        }
+        Unary::BitNot if !t.is_float() => {
+            let ones = k.int(-1, x.ty);
+            let y = k.op(x.ty, Op::Xor, &[x, ones]);
+            wrap(k, y, t)
+        }
+        Unary::Sign if !t.is_float() => {
+            let (zero, one, minus) = (k.int(0, x.ty), k.int(1, x.ty), k.int(-1, x.ty));
+            let (above, below) = (k.compare(Cmp::Lt, zero, x), k.compare(Cmp::Lt, x, zero));
+            let y = k.select(above, one, x);
+            k.select(below, minus, y)
+        }
+        Unary::HardSwish if x.ty == Ty::F64 => {
+            let (sixth, half, zero, one) = (k.float(1.0 / 6.0, x.ty), k.float(0.5, x.ty), k.float(0.0, x.ty), k.float(1.0, x.ty));
+            let y = k.fma(x, sixth, half);
+            let y = k.extreme(true, y, zero);
+            let y = k.extreme(false, y, one);
+            k.mul(x, y)
+        }
+        _ => {
+            let wide = convert(k, x, Ty::F64);
+            let y = double::unary(k, u, wide).ok_or_else(refuse)?;
+            let y = convert(k, y, x.ty);
+            if t.is_float() { y } else { wrap(k, y, t) }
+        }
     })
 }
 
-/// A quotient or remainder of integers; zero where the divisor is.
-fn quotient(k: &mut Writer, b: Binary, x: Val, y: Val) -> Val {
-    let (zero, one) = (k.int(0, x.ty), k.int(1, x.ty));
-    let none = k.compare(Cmp::Eq, y, zero);
-    let divisor = k.select(none, one, y);
-    let quotient = k.op(x.ty, Op::Div, &[x, divisor]);
-    if b == Binary::Div {
-        return k.select(none, zero, quotient);
-    }
-    // By one, in place of zero, the remainder is zero.
-    let multiple = k.mul(quotient, divisor);
-    let rest = k.sub(x, multiple);
-    if b == Binary::Rem {
-        return rest;
-    }
-    // The remainder of a rounded down quotient has the divisor's sign.
-    let moved = k.add(rest, divisor);
-    let (below, positive) = (k.compare(Cmp::Lt, rest, zero), k.compare(Cmp::Lt, zero, divisor));
-    let (above, negative) = (k.compare(Cmp::Lt, zero, rest), k.compare(Cmp::Lt, divisor, zero));
-    let rest = {
-        let wrong = k.op(Ty::Pred, Op::And, &[below, positive]);
-        k.select(wrong, moved, rest)
-    };
-    let wrong = k.op(Ty::Pred, Op::And, &[above, negative]);
-    k.select(wrong, moved, rest)
+/// A remainder with the sign of the divisor instead of the dividend.
+fn with_divisor(k: &mut Writer, r: Val, y: Val) -> Val {
+    let (zero, moved) = (k.float(0.0, r.ty), k.add(r, y));
+    let (below, positive) = (k.compare(Cmp::Lt, r, zero), k.compare(Cmp::Lt, zero, y));
+    let (above, negative) = (k.compare(Cmp::Lt, zero, r), k.compare(Cmp::Lt, y, zero));
+    let first = k.op(Ty::Pred, Op::And, &[below, positive]);
+    let second = k.op(Ty::Pred, Op::And, &[above, negative]);
+    let wrong = k.op(Ty::Pred, Op::Or, &[first, second]);
+    k.select(wrong, moved, r)
 }
 
 fn binary(k: &mut Writer, b: Binary, x: Val, y: Val, t: DType) -> Result<Val, Unsupported> {
@@ -378,6 +373,14 @@ fn binary(k: &mut Writer, b: Binary, x: Val, y: Val, t: DType) -> Result<Val, Un
         Binary::Div if x.ty == Ty::F32 => math::divide(k, x, y),
         Binary::Div if float => k.op(x.ty, Op::Div, &[x, y]),
         Binary::Div | Binary::Rem | Binary::Mod if !float => quotient(k, b, x, y),
+        Binary::Rem | Binary::Mod | Binary::Pow if float => {
+            let [x64, y64] = [x, y].map(|v| convert(k, v, Ty::F64));
+            let r = if b == Binary::Pow { double::power(k, x64, y64) } else { double::remainder(k, x64, y64) };
+            let r = if b == Binary::Mod { with_divisor(k, r, y64) } else { r };
+            return Ok(convert(k, r, x.ty));
+        }
+        Binary::Pow => power(k, x, y),
+        Binary::Shl | Binary::Shr => shifted(k, b, x, y, t),
         Binary::Max | Binary::Min => return Ok(k.extreme(b == Binary::Max, x, y)),
         Binary::And if !float => k.op(x.ty, Op::And, &[x, y]),
         Binary::Or if !float => k.op(x.ty, Op::Or, &[x, y]),

@@ -203,6 +203,7 @@ fn compare(problem: &Problem, found: &[Vec<u8>], expected: &[Tensor], bounds: &O
         (Some((sums, unit)), _) => sums.f(at) * unit,
         // Scaled values and biases of up to 12 cancel: five roundings of that size.
         (None, Problem::Normalize(_)) => 12.0 * 5.0 * f64::from(f32::EPSILON) / 2.0,
+        (None, Problem::Map(m)) if m.outputs.iter().all(|o| o.dtype == DType::F64) => 1e-14,
         _ => 1e-6,
     };
     for ((operand, bytes), expected) in problem.outputs().iter().zip(found).zip(expected) {
@@ -211,6 +212,7 @@ fn compare(problem: &Problem, found: &[Vec<u8>], expected: &[Tensor], bounds: &O
         let relative = match operand.dtype.bytes() {
             2 if operand.dtype == DType::BF16 => 8e-3,
             2 => 1e-3,
+            8 if problem.inputs().iter().all(|o| o.dtype == DType::F64) => 1e-13,
             _ => 4e-6,
         };
         for at in operand.view.offsets() {
