@@ -322,6 +322,15 @@ fn movement_and_indexing() {
     }
 }
 
+/// What is no number is larger than all that are.
+#[test]
+fn orders_with_what_is_no_number() {
+    for (seed, largest) in (0..20).map(|n| (n, n % 2)) {
+        let top = format!("const k i64 1 = 30\nl = Log(x)\nv, i = TopK(l, k) axis=1 largest={largest}\nn = IsNaN(v)\noutput n\noutput i");
+        check(&format!("input x f32 2x40\n{top}"), seed);
+    }
+}
+
 #[test]
 fn sums_with_two_biases_and_a_residual() {
     for seed in 0..30 {

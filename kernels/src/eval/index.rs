@@ -121,6 +121,13 @@ fn before(x: Value, y: Value, largest: bool, dtype: wpk_plan::DType) -> bool {
     if largest { less(y, x) } else { less(x, y) }
 }
 
+/// Whether `x` comes before `y` in an order where what is no number is larger than all that are.
+fn ahead(x: Value, y: Value, p: &TopK) -> bool {
+    let not = |v: Value| matches!(v, Value::F(v) if v.is_nan());
+    let (low, high) = if p.largest { (y, x) } else { (x, y) };
+    before(x, y, p.largest, p.dtype) || not(high) && !not(low)
+}
+
 pub(super) fn top_k(p: &TopK, inputs: &[&Tensor], out: &mut [Tensor]) {
     for o in 0..p.outer {
         for e in 0..p.inner {
@@ -128,7 +135,7 @@ pub(super) fn top_k(p: &TopK, inputs: &[&Tensor], out: &mut [Tensor]) {
             let mut order: Vec<usize> = (0..p.n).collect();
             order.sort_by(|&i, &j| {
                 let (x, y) = (map::value(inputs[0], at(i)), map::value(inputs[0], at(j)));
-                before(y, x, p.largest, p.dtype).cmp(&before(x, y, p.largest, p.dtype)).then(i.cmp(&j))
+                ahead(y, x, p).cmp(&ahead(x, y, p)).then(i.cmp(&j))
             });
             for (k, &i) in order.iter().take(p.k).enumerate() {
                 let to = (o * p.k + k) * p.inner + e;

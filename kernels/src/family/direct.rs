@@ -78,7 +78,7 @@ const UNROLLED: usize = 32;
 /// # Errors
 /// Where the schedule does not fit, or a type or function is not generated yet.
 pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupported> {
-    if !s.legal(&Facts::of(c, arch)) || !c.dtype.is_float() || scalar::register(c.dtype) != scalar::register(c.sum) {
+    if !s.legal(&Facts::of(c, arch)) || scalar::register(c.dtype) != scalar::register(c.sum) {
         return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
     }
     let outer: Vec<usize> = (0..c.outer).collect();
@@ -94,7 +94,7 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
     let mut body = |k: &mut Writer| {
         let point = k.scaled(thread, n as i64);
         let ty = scalar::register(c.sum);
-        let zero = k.float(0.0, ty);
+        let zero = zero(k, ty);
         let sums: Vec<Val> = (0..n).map(|_| k.variable(zero)).collect();
         let factors = [(0, &c.a), (1, &c.b)].map(|(param, access)| {
             let linear = Linear::access(access, &c.space);
@@ -111,7 +111,12 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
                 lanes.push(load(k, c, *param, linear, &term, &outer, (point, n)));
             }
             for (j, &sum) in sums.iter().enumerate() {
-                k.update(sum, Op::Fma, &[lanes[0][j], lanes[1][j], sum]);
+                if matches!(ty, Ty::F32 | Ty::F64) {
+                    k.update(sum, Op::Fma, &[lanes[0][j], lanes[1][j], sum]);
+                } else {
+                    let product = k.mul(lanes[0][j], lanes[1][j]);
+                    k.update(sum, Op::Add, &[sum, product]);
+                }
             }
         };
         if depth <= UNROLLED {
@@ -134,6 +139,10 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
     Ok(k.finish("direct", 3 + c.extras.len() as u32, s.threads, (threads as u32).div_ceil(s.threads)))
 }
 
+fn zero(k: &Writer, ty: Ty) -> Val {
+    if matches!(ty, Ty::F32 | Ty::F64) { k.float(0.0, ty) } else { k.int(0, ty) }
+}
+
 /// A factor's elements at `n` neighbouring points, zero outside.
 fn load(
     k: &mut Writer,
@@ -149,7 +158,7 @@ fn load(
     let last: Vec<usize> = outer.iter().rev().find(|&&l| c.space[l] > 1).copied().into_iter().collect();
     let wide = n > 1 && linear.together(outer, n);
     let same = n > 1 && !linear.uses(&last);
-    let zero = k.float(0.0, ty);
+    let zero = zero(k, ty);
     let read = |k: &mut Writer, term: &super::affine::Term, count: usize| {
         let values: Vec<Val> = (0..count).map(|_| k.variable(zero)).collect();
         let (inside, offset) = linear.resolve(k, term);

@@ -184,7 +184,7 @@ pub fn indexed(p: &IndexProblem, s: &Indexed, arch: &Arch) -> Result<Kernel, Uns
 }
 
 /// The position that entry `at` of the index tensor names: negative ones count from the end, and none leaves the dimension.
-fn position(k: &mut Writer, at: Val, index: DType, n: usize) -> Val {
+pub fn position(k: &mut Writer, at: Val, index: DType, n: usize) -> Val {
     let (mem, ty) = scalar::memory(index);
     let address = k.element(1, Val { ty: Ty::S32, ..at }, index.bytes());
     let i = k.load(mem, ty, address, 1)[0];

@@ -21,13 +21,16 @@ mod partial;
 mod pipeline;
 mod pointwise;
 mod products;
+mod ranks;
 mod reduction;
 mod rows;
 mod scalar;
+mod scatter;
 mod simt;
 mod space;
 mod tile;
 mod wgmma;
+mod windows;
 
 pub use attention::{Flash, attention};
 pub use direct::{Direct, direct};
@@ -35,11 +38,14 @@ pub use indexed::{IndexProblem, Indexed, indexed};
 pub use lines::{LineProblem, Lines, lines};
 pub use mma::{Mma, Product, mma};
 pub use pointwise::{Pointwise, pointwise};
+pub use ranks::{Ranks, ranks};
 pub use reduction::{Folded, Reduction, reduction};
 pub use rows::{RowProblem, Rows, rows};
+pub use scatter::{Scatter, ScatterProblem, scatter};
 pub use simt::{Simt, simt};
 pub use space::{Candidate, Space, spaces};
 pub use wgmma::{Wgmma, wgmma};
+pub use windows::{Windows, windows};
 
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -96,7 +102,7 @@ fn preferred(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Gen
             best(&folded, arch)?.make(|s| reduction(&folded, s, arch))
         }
         Problem::Window(w) => {
-            let folded = Folded::window(w).ok_or_else(|| Unsupported(format!("{problem:?}")))?;
+            let Some(folded) = Folded::window(w) else { return best(w, arch)?.make(|s| windows(w, s, arch)) };
             best(&folded, arch)?.make(|s| reduction(&folded, s, arch))
         }
         Problem::Softmax(p) => by_rows(&RowProblem::Softmax(p.clone()), arch),
@@ -108,6 +114,9 @@ fn preferred(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Gen
         Problem::GatherNd(p) => by_index(&IndexProblem::Blocks(p.clone()), arch),
         Problem::Scan(p) => by_line(&LineProblem::Scan(p.clone()), arch),
         Problem::ArgReduce(p) => by_line(&LineProblem::ArgReduce(p.clone()), arch),
+        Problem::TopK(p) => best(p, arch)?.make(|s| ranks(p, s, arch)),
+        Problem::ScatterElements(p) => by_scatter(&ScatterProblem::Elements(p.clone()), arch),
+        Problem::ScatterNd(p) => by_scatter(&ScatterProblem::Blocks(p.clone()), arch),
         other => Err(Unsupported(format!("{} has no kernel family yet", other.family()))),
     }
 }
@@ -128,10 +137,14 @@ fn contraction(c: &Contraction, layout: WeightLayout, arch: &Arch) -> Result<Gen
     {
         return g.make(|s| wgmma(&product, s, arch));
     }
-    match (single, on_cores) {
+    let shared = match (single, on_cores) {
         (Ok(m), Ok(s)) if s.cost < m.cost => s.make(|s| simt(c, layout, s, arch)),
         (Ok(m), _) => m.make(|s| mma(&product, s, arch)),
-        (Err(_), s) => s?.make(|s| simt(c, layout, s, arch)),
+        (Err(_), s) => s.and_then(|s| s.make(|s| simt(c, layout, s, arch))),
+    };
+    match shared {
+        Err(_) if layout == WeightLayout::Dense => best(c, arch)?.make(|s| direct(c, s, arch)),
+        made => made,
     }
 }
 
@@ -145,6 +158,10 @@ fn by_index(p: &IndexProblem, arch: &Arch) -> Result<Generated, Unsupported> {
 
 fn by_line(p: &LineProblem, arch: &Arch) -> Result<Generated, Unsupported> {
     best(p, arch)?.make(|s| lines(p, s, arch))
+}
+
+fn by_scatter(p: &ScatterProblem, arch: &Arch) -> Result<Generated, Unsupported> {
+    best(p, arch)?.make(|s| scatter(p, s, arch))
 }
 
 /// A schedule with its estimate.

@@ -106,7 +106,7 @@ impl Facts {
         let count = |n: &[usize]| n.iter().map(|&n| n as u64).product();
         let linear = Linear::access(&f.access, &f.space);
         let last = (0..f.outer).rev().find(|&l| f.space[l] > 1);
-        let small = [&f.access.view(), &f.output.view].iter().all(|v| v.span().is_some_and(|s| s.1 < 1 << 30));
+        let small = [&f.access.view(), &f.output.view].iter().all(|v| v.span().is_none_or(|s| s.1 < 1 << 30));
         Self {
             points: count(&f.space[..f.outer]),
             depth: count(&f.space[f.outer..]),
@@ -145,7 +145,7 @@ impl Reduction {
 /// # Errors
 /// Where the schedule does not fit, or a type is not generated yet.
 pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsupported> {
-    if !s.legal(&Facts::of(f, arch)) || !f.dtype.is_float() || f.output.dtype != f.dtype {
+    if !s.legal(&Facts::of(f, arch)) || f.dtype == DType::Text || f.output.dtype != f.dtype {
         return Err(Unsupported(format!("{s} does not fit a reduction of {} over {:?}", f.dtype, f.space)));
     }
     let outer: Vec<usize> = (0..f.outer).collect();
@@ -170,13 +170,15 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
     let start = linear.start(&mut k);
     let moved = linear.term(&mut k, point, &outer);
     let start = start.plus(&mut k, &moved);
+    let (zero, one) = (constant(&k, f.dtype, 0), constant(&k, f.dtype, 1));
     let neutral = match f.kind {
-        ReduceKind::Max => f64::NEG_INFINITY,
-        ReduceKind::Min => f64::INFINITY,
-        ReduceKind::Prod => 1.0,
-        _ => 0.0,
+        ReduceKind::Max if f.dtype.is_float() => k.float(f64::NEG_INFINITY, ty),
+        ReduceKind::Min if f.dtype.is_float() => k.float(f64::INFINITY, ty),
+        ReduceKind::Max => k.int(f.dtype.int_range().0, ty),
+        ReduceKind::Min => k.int(f.dtype.int_range().1, ty),
+        ReduceKind::Prod => one,
+        _ => zero,
     };
-    let (neutral, zero, one) = (k.float(neutral, ty), k.float(0.0, ty), k.float(1.0, ty));
     let totals: Vec<Val> = (0..v).map(|_| k.variable(neutral)).collect();
     let count = k.variable(zero);
     let counts = f.kind == ReduceKind::Mean && f.count_inside && !linear.checks.is_empty();
@@ -193,6 +195,7 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
             let address = k.element(0, offset, f.dtype.bytes());
             for (&total, x) in totals.iter().zip(scalar::load_neighbours(k, f.dtype, address, 0, v)) {
                 let x = match f.kind {
+                    ReduceKind::SumAbs if matches!(ty, Ty::U32 | Ty::U64) => x,
                     ReduceKind::SumAbs => k.op(ty, Op::Abs, &[x]),
                     ReduceKind::SumSquare => k.op(ty, Op::Mul, &[x, x]),
                     _ => x,
@@ -219,13 +222,17 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
     } else {
         k.repeat(rounds, step);
     }
-    let size = if ty == Ty::F64 { 8 } else { 4 };
-    let mem = if ty == Ty::F64 { MemTy::F64 } else { MemTy::F32 };
+    let (size, mem) = match ty {
+        Ty::F64 => (8, MemTy::F64),
+        Ty::S64 | Ty::U64 => (8, MemTy::B64),
+        Ty::F32 => (4, MemTy::F32),
+        _ => (4, MemTy::B32),
+    };
     let finish = |k: &mut Writer| {
         let value = |k: &mut Writer, total: Val| match f.kind {
             ReduceKind::Mean if counts => k.op(ty, Op::Div, &[total, count]),
             ReduceKind::Mean => {
-                let n = k.float(depth as f64, ty);
+                let n = constant(k, f.dtype, depth as i64);
                 k.op(ty, Op::Div, &[total, n])
             }
             _ => total,
@@ -276,6 +283,12 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
         });
     }
     Ok(k.finish("reduction", 2, s.results * s.parts, (points as u32).div_ceil(s.results * s.vector)))
+}
+
+/// A number of an element type.
+fn constant(k: &Writer, dtype: DType, n: i64) -> Val {
+    let ty = scalar::register(dtype);
+    if dtype.is_float() { k.float(n as f64, ty) } else { k.int(n, ty) }
 }
 
 fn combine(k: &mut Writer, kind: ReduceKind, total: Val, x: Val) -> Val {

@@ -1,8 +1,9 @@
 //! What a search chooses from: every legal schedule of every family that computes a problem, and the kernel of any of them.
 
 use super::{
-    Direct, Flash, Folded, Generated, IndexProblem, Indexed, LineProblem, Lines, Mma, Pointwise, Product, Reduction, RowProblem, Rows,
-    Simt, Unsupported, Wgmma, attention, direct, for_cpus, indexed, lines, mma, pointwise, reduction, rows, simt, starts_early, wgmma,
+    Direct, Flash, Folded, Generated, IndexProblem, Indexed, LineProblem, Lines, Mma, Pointwise, Product, Ranks, Reduction, RowProblem,
+    Rows, Scatter, ScatterProblem, Simt, Unsupported, Wgmma, Windows, attention, direct, for_cpus, indexed, lines, mma, pointwise, ranks,
+    reduction, rows, scatter, simt, starts_early, wgmma, windows,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -111,8 +112,10 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
         }
         Problem::Reduce(r) => vec![space::<Reduction>(Folded::from(r), arch, move |f, s| reduction(f, s, arch))],
         Problem::Window(w) => {
-            let folded = Folded::window(w).into_iter();
-            folded.map(|f| space::<Reduction>(f, arch, move |f, s| reduction(f, s, arch))).collect()
+            vec![match Folded::window(w) {
+                Some(f) => space::<Reduction>(f, arch, move |f, s| reduction(f, s, arch)),
+                None => space::<Windows>(w.clone(), arch, move |w, s| windows(w, s, arch)),
+            }]
         }
         Problem::Softmax(p) => vec![space::<Rows>(RowProblem::Softmax(p.clone()), arch, move |p, s| rows(p, s, arch))],
         Problem::Normalize(p) => {
@@ -125,6 +128,9 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
         Problem::GatherElements(p) => vec![space::<Indexed>(IndexProblem::Elements(p.clone()), arch, move |p, s| indexed(p, s, arch))],
         Problem::GatherNd(p) => vec![space::<Indexed>(IndexProblem::Blocks(p.clone()), arch, move |p, s| indexed(p, s, arch))],
         Problem::Resample(p) => vec![space::<Indexed>(IndexProblem::Resample(p.clone()), arch, move |p, s| indexed(p, s, arch))],
+        Problem::TopK(p) => vec![space::<Ranks>(p.clone(), arch, move |p, s| ranks(p, s, arch))],
+        Problem::ScatterElements(p) => vec![space::<Scatter>(ScatterProblem::Elements(p.clone()), arch, move |p, s| scatter(p, s, arch))],
+        Problem::ScatterNd(p) => vec![space::<Scatter>(ScatterProblem::Blocks(p.clone()), arch, move |p, s| scatter(p, s, arch))],
         _ => vec![],
     }
 }

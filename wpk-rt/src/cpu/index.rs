@@ -363,7 +363,9 @@ pub(super) fn top_k(p: &TopK) -> Bind {
             order.iter_mut().zip(0..).for_each(|(to, i)| *to = i);
             order.sort_unstable_by(|&i, &j| {
                 let (a, b) = if p.largest { (value(j), value(i)) } else { (value(i), value(j)) };
-                a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal).then(i.cmp(&j))
+                // What is no number is larger than all that are.
+                #[allow(clippy::eq_op, reason = "so it is for what is no number alone")]
+                a.partial_cmp(&b).unwrap_or_else(|| (a != a).cmp(&(b != b))).then(i.cmp(&j))
             });
             for (k, &i) in order[..p.k].iter().enumerate() {
                 let to = (o * p.k + k) * p.inner + e;
