@@ -10,7 +10,7 @@ use std::path::Path;
 use wpk_build::Compiled;
 use wpk_build::graph::evaluate;
 use wpk_kernels::{Rounding, Tensor, eval};
-use wpk_plan::WeightLayout::{Bytes16, Nibbles16, Pairs16, Panels16, Quads16};
+use wpk_plan::WeightLayout::{self, Pairs16, Panels16, Quads16};
 use wpk_plan::{Place, Program};
 
 #[derive(Args)]
@@ -176,13 +176,14 @@ impl<'a> Reference<'a> {
         if layout == Pairs16 {
             operands[1] = unpaired(&operands[1]);
         }
-        if let (wpk_plan::Problem::Contraction(c), wpk_plan::WeightLayout::Quads16) = (&problem, layout) {
+        if let (wpk_plan::Problem::Contraction(c), Quads16) = (&problem, layout) {
             operands[1] = unquaded(c, &operands[1]);
         }
-        if let (wpk_plan::Problem::Contraction(c), Bytes16 | Nibbles16) = (&problem, layout) {
-            operands[1] = numbers(c, &operands[1].to_bytes(), if layout == Bytes16 { 8 } else { 4 });
+        if let (wpk_plan::Problem::Contraction(c), Some(bits)) = (&problem, layout.levels()) {
+            operands[1] = numbers(c, &operands[1].to_bytes(), (layout, bits));
         }
-        if let (wpk_plan::Problem::Contraction(c), Panels16 | Pairs16 | Quads16 | Bytes16 | Nibbles16) = (&mut problem, layout) {
+        let panels = matches!(layout, Panels16 | Pairs16 | Quads16) || layout.levels().is_some();
+        if let (wpk_plan::Problem::Contraction(c), true) = (&mut problem, panels) {
             operands[1] = unpack(c, &operands[1]);
         }
         let results = eval(&problem, &operands.iter().collect::<Vec<_>>(), Rounding::Never);
@@ -214,7 +215,7 @@ fn unpaired(pairs: &Tensor) -> Tensor {
 }
 
 /// Panels of levels of so many bits as panels of numbers.
-fn numbers(c: &wpk_plan::problem::Contraction, panels: &[u8], bits: usize) -> Tensor {
+fn numbers(c: &wpk_plan::problem::Contraction, panels: &[u8], (layout, bits): (WeightLayout, usize)) -> Tensor {
     use wpk_plan::problem::{BLOCK, PANEL};
     let (roles, depth) = (c.roles(), c.inner().iter().product::<usize>());
     let scales = depth.div_ceil(BLOCK) * PANEL * 4;
@@ -225,11 +226,11 @@ fn numbers(c: &wpk_plan::problem::Contraction, panels: &[u8], bits: usize) -> Te
             let scale = panel[at..at + 4].try_into().map_or(0.0, f32::from_le_bytes);
             let row = &panel[scales + k * PANEL * bits / 8..];
             let level = match (bits, j < PANEL / 2) {
-                (8, _) => row[j] as i8,
-                (_, true) => (row[j] << 4) as i8 >> 4,
-                _ => row[j - PANEL / 2] as i8 >> 4,
+                (8, _) => row[j],
+                (_, true) => row[j] & 15,
+                _ => row[j - PANEL / 2] >> 4,
             };
-            all.push(f64::from(f32::from(level) * scale));
+            all.push(f64::from(layout.number(level) * scale));
         }
     }
     Tensor::floats(wpk_plan::DType::F32, all)

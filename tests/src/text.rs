@@ -40,10 +40,13 @@ pub fn bytes(text: &str) -> bytes::Bytes {
 }
 
 fn number(kind: &str) -> i32 {
-    ["", "f32", "u8", "i8", "u16", "i16", "i32", "i64", "string", "bool", "f16", "f64", "u32", "u64"]
-        .iter()
-        .position(|k| *k == kind)
-        .unwrap_or_else(|| panic!("{kind}")) as i32
+    [
+        "", "f32", "u8", "i8", "u16", "i16", "i32", "i64", "string", "bool", "f16", "f64", "u32", "u64", "", "", "bf16", "f8e4m3", "",
+        "f8e5m2", "", "u4", "i4", "f4e2m1",
+    ]
+    .iter()
+    .position(|k| *k == kind)
+    .unwrap_or_else(|| panic!("{kind}")) as i32
 }
 
 fn extents(text: &str) -> Vec<&str> {
@@ -70,6 +73,7 @@ fn constant(words: &[&str], line: &str) -> proto::Tensor {
             // Integers of both signs, as many as bytes have; unsigned ones above zero.
             let (scale, shift) = match words[2] {
                 "f32" | "f64" | "f16" => (1.0, 0.0),
+                "f8e4m3" | "f8e5m2" => (120.0, 0.0),
                 kind if kind.starts_with('u') => (127.0, 128.0),
                 _ => (127.0, 0.0),
             };
@@ -81,6 +85,13 @@ fn constant(words: &[&str], line: &str) -> proto::Tensor {
         "f32" => tensor.float_data = values.iter().map(|&v| v as f32).collect(),
         "f64" => tensor.double_data = values,
         "i64" => tensor.int64_data = values.iter().map(|&v| v as i64).collect(),
+        // By their bits, of four two in a byte.
+        "f8e4m3" | "f8e5m2" => tensor.int32_data = values.iter().map(|&v| v.abs() as i32 | i32::from(v < 0.0) << 7).collect(),
+        "i4" | "f4e2m1" => {
+            let nibble = |v: &f64| *v as i8 as u8 & 15;
+            let pairs = values.chunks(2).map(|two| nibble(&two[0]) | two.get(1).map_or(0, nibble) << 4);
+            tensor.raw_data = pairs.collect::<Vec<u8>>().into();
+        }
         _ => tensor.int32_data = values.iter().map(|&v| v as i32).collect(),
     }
     tensor

@@ -2,9 +2,9 @@
 //!
 //! `WPK_ISA=portable` and `WPK_ISA=avx2` run the same cases on other instruction sets.
 
-use wpk_build::Model;
 use wpk_build::graph::evaluate;
 use wpk_build::onnx::parse;
+use wpk_build::{Model, Precision};
 use wpk_kernels::{Rounding, Tensor};
 use wpk_plan::DType;
 use wpk_tests::beside::{Random, check};
@@ -160,4 +160,45 @@ fn weights_as_levels() {
         // Of a single column other scales than one may be lost in a reshape.
         assert!(n == 1 || compiled.program.sections.iter().any(|s| s.layout.to_string() == layout), "{model}\n{}", compiled.program);
     }
+}
+
+/// Weights of few bits stay what they are in plans for CPUs and, for a few rows, for GPUs: bytes, nibbles, and floating numbers of eight and
+/// four bits.
+#[test]
+fn weights_of_few_bits() {
+    let kinds = [("i8", "bytes16"), ("i4", "nibbles16"), ("f8e4m3", "e4m3x16"), ("f8e5m2", "e5m2x16"), ("f4e2m1", "e2m1x16")];
+    for (seed, (kind, layout)) in (0..4).flat_map(|i| kinds.map(|k| (i, k))) {
+        let r = &mut Random(seed + layout.len() as u64);
+        let (m, n, k) = (r.within(1, 16), r.within(2, 50), 4 * r.within(1, 60));
+        let by_column = format!("const w {kind} {k}x{n} random\nconst s f32 {n} random\nv = DequantizeLinear(w, s) axis=1");
+        let by_row = format!(
+            "const w {kind} {n}x{k} random\nconst s f32 {n} random\nt = DequantizeLinear(w, s) axis=0\nv = Transpose(t) perm=[1,0]"
+        );
+        let weights = if r.below(2) == 0 { by_column } else { by_row };
+        let model = format!("opset 23\ninput x f32 {m}x{k}\n{weights}\nconst b f32 {n} random\np = MatMul(x, v)\ny = Add(p, b)\noutput y");
+        check(&model, seed);
+        for (precision, limit) in [(Precision::Fp32, 2e-6), (Precision::Tf32, 2e-6), (Precision::Fp16, 1e-3), (Precision::Bf16, 8e-3)] {
+            on_gpu(&model, layout, (precision, limit), seed);
+        }
+    }
+}
+
+/// Compiles a model whose only product is by weights in a layout on both devices, and compares its GPU plan with the float64 evaluation.
+#[track_caller]
+fn on_gpu(model: &str, layout: &str, (precision, limit): (Precision, f64), seed: u64) {
+    let source = parse(text::bytes(model)).expect("the model is read");
+    let compiled = Model::new("m.onnx").gpu("sm_80").precision(precision).build_from(&source).unwrap_or_else(|d| panic!("{d}\n{model}"));
+    let plan = &compiled.program.gpus.first().unwrap_or_else(|| panic!("{:?}\n{model}", compiled.refused)).plans[0];
+    for plan in [plan, &compiled.program.buckets[0].1] {
+        let products = plan.body.steps().into_iter().filter(|s| s.kernel.problem().family() == "contraction");
+        assert_eq!(products.map(|s| s.kernel.layout().to_string()).collect::<Vec<_>>(), [layout], "{model}\n{plan}");
+    }
+    let values = text::random(seed, plan.inputs[0].shape.iter().product());
+    let input = Tensor::floats(DType::F32, values.iter().map(|&v| f64::from(v as f32)).collect());
+    let results = wpk_tests::emulated::run(&compiled, &[input.to_bytes()]).unwrap_or_else(|e| panic!("{e}\n{model}"));
+    let expected = evaluate(&compiled.graphs[0].0, &[input], Rounding::Never).remove(0);
+    let found = Tensor::from_bytes(DType::F32, &results[0]);
+    let norm = |f: &dyn Fn(usize) -> f64| (0..expected.len()).map(|i| f(i).powi(2)).sum::<f64>().sqrt();
+    let error = norm(&|i| found.f(i) - expected.f(i)) / norm(&|i| expected.f(i));
+    assert!(error <= limit, "{precision:?} by {layout}: {error:.1e}\n{model}\n{plan}");
 }

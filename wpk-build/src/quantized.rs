@@ -4,12 +4,13 @@
 use crate::graph::{Graph, Literal, Op, ValueId};
 use crate::scalar::constant;
 use std::sync::Arc;
+use wpk_plan::minifloat::Format;
 use wpk_plan::{Binary, DType, Expr, ScalarFn, View};
 
 /// The bytes that a constant was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quantized {
-    /// Signed bytes around zero, in the constant's shape.
+    /// Signed bytes around zero, or floating numbers of at most eight bits, in the constant's shape.
     pub levels: Literal,
     /// What they are multiplied by, broadcast to that shape; nothing for integers.
     pub scale: Option<Literal>,
@@ -28,7 +29,7 @@ impl Quantized {
 
     /// The constant itself, where it is one of `f32`.
     pub fn numbers(&self) -> Option<Literal> {
-        let scale = self.scale.as_ref().filter(|s| s.dtype == DType::F32)?;
+        let scale = self.scale.as_ref().filter(|s| s.dtype == DType::F32 && self.levels.dtype == DType::I8)?;
         let by = View::dense(&scale.shape).broadcast(&self.levels.shape)?;
         let scales: Vec<f32> = scale.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         let numbers = self.levels.bytes.iter().zip(by.offsets()).flat_map(|(&x, at)| (f32::from(x as i8) * scales[at]).to_le_bytes());
@@ -90,6 +91,9 @@ fn form(f: &ScalarFn) -> Option<Form> {
     }
     let float = |v: u16| match f.insts[usize::from(v)].expr {
         Expr::Cast(inner) if f.dtype(v) == DType::F32 && f.dtype(inner).is_int() => centred(f, inner),
+        // Numbers of few bits become wide before a zero point, which is zero.
+        Expr::Cast(inner) if f.dtype(v) == DType::F32 && Format::of(f.dtype(inner)).is_some() => Some((input(f, inner)?, Part::Const(0.0))),
+        Expr::Binary(Binary::Sub, x, zero) if f.dtype(v) == DType::F32 => Some((input(f, x)?, part(f, zero)?)),
         _ => None,
     };
     let ((x, zero), scale) = match f.insts[usize::from(out)].expr {
@@ -106,7 +110,8 @@ fn form(f: &ScalarFn) -> Option<Form> {
 pub fn of_constants(f: &ScalarFn, inputs: &[&Literal], shape: &[usize]) -> Option<Arc<Quantized>> {
     let form = form(f)?;
     let x = inputs.get(form.x)?;
-    if !matches!(x.dtype, DType::I8 | DType::U8) || x.shape != shape {
+    let small = matches!(x.dtype, DType::I8 | DType::U8 | DType::I4 | DType::U4 | DType::I2 | DType::U2);
+    if !small && Format::of(x.dtype).is_none() || x.shape != shape {
         return None;
     }
     let zeros = match form.zero {
@@ -117,7 +122,10 @@ pub fn of_constants(f: &ScalarFn, inputs: &[&Literal], shape: &[usize]) -> Optio
     if zeros.iter().any(|&z| z != zero) {
         return None;
     }
-    let levels = if (x.dtype, zero) == (DType::I8, 0) {
+    if !small && zero != 0 {
+        return None;
+    }
+    let levels = if !small || (x.dtype, zero) == (DType::I8, 0) {
         (*x).clone()
     } else {
         let centred: Vec<i64> = x.to_ints().into_iter().map(|x| x - zero).collect();
@@ -132,14 +140,15 @@ pub fn of_constants(f: &ScalarFn, inputs: &[&Literal], shape: &[usize]) -> Optio
     Some(Arc::new(Quantized { levels, scale }))
 }
 
-/// The levels behind a constant factor.
+/// The signed bytes behind a constant factor.
 pub fn weights(g: &Graph, v: ValueId) -> Option<Arc<Quantized>> {
+    let bytes = |q: &Arc<Quantized>| q.levels.dtype == DType::I8;
     if let Some(literal) = g.literal(v) {
-        return literal.quantized.clone().filter(|q| q.levels.shape == literal.shape);
+        return literal.quantized.clone().filter(|q| q.levels.shape == literal.shape).filter(bytes);
     }
     // Large integers are not folded.
     let (Op::Map { function, shape }, inputs) = g.op(v)? else { return None };
-    of_constants(function, &inputs.iter().map(|&i| g.literal(i)).collect::<Option<Vec<_>>>()?, shape)
+    of_constants(function, &inputs.iter().map(|&i| g.literal(i)).collect::<Option<Vec<_>>>()?, shape).filter(bytes)
 }
 
 /// The levels behind a factor that is computed at run time.

@@ -2,10 +2,11 @@
 
 use crate::codec::{Bytes, Codec, DecodeError, Reader, codec_enum, codec_struct, unit_enum};
 use crate::library::Call;
+use crate::minifloat::Format;
 use crate::{DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 11;
+pub const VERSION: u32 = 12;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,6 +141,42 @@ unit_enum! {
         Bytes16 = "bytes16",
         /// The same with levels of four bits.
         Nibbles16 = "nibbles16",
+        /// As [`Self::Bytes16`], where a level is a number of type `f8e4m3`.
+        E4m3x16 = "e4m3x16",
+        /// As [`Self::Bytes16`], where a level is a number of type `f8e5m2`.
+        E5m2x16 = "e5m2x16",
+        /// As [`Self::Nibbles16`], where a level is a number of type `f4e2m1`.
+        E2m1x16 = "e2m1x16",
+    }
+}
+
+impl WeightLayout {
+    /// Bits of a level, where weights are levels with scales.
+    pub const fn levels(self) -> Option<usize> {
+        match self {
+            Self::Bytes16 | Self::E4m3x16 | Self::E5m2x16 => Some(8),
+            Self::Nibbles16 | Self::E2m1x16 => Some(4),
+            _ => None,
+        }
+    }
+
+    /// The type of the numbers that levels are; integers where there is none.
+    pub const fn numbers(self) -> Option<DType> {
+        match self {
+            Self::E4m3x16 => Some(DType::F8E4M3),
+            Self::E5m2x16 => Some(DType::F8E5M2),
+            Self::E2m1x16 => Some(DType::F4E2M1),
+            _ => None,
+        }
+    }
+
+    /// The number that the bits of a level stand for.
+    pub fn number(self, bits: u8) -> f32 {
+        match (self.numbers().and_then(Format::of), self.levels()) {
+            (Some(format), _) => format.decode(bits) as f32,
+            (None, Some(4)) => f32::from((bits << 4) as i8 >> 4),
+            _ => f32::from(bits as i8),
+        }
     }
 }
 

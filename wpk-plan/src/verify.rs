@@ -164,8 +164,9 @@ impl Check<'_> {
                     Some(columns.saturating_mul(roles.column_len(size)).saturating_mul(size))
                 }
                 (Problem::Contraction(c), WeightLayout::Quads16) if i == 1 => Some(c.roles().quads_len()),
-                (Problem::Contraction(c), WeightLayout::Bytes16) if i == 1 => Some(c.roles().levels_len(8)),
-                (Problem::Contraction(c), WeightLayout::Nibbles16) if i == 1 => Some(c.roles().levels_len(4)),
+                (Problem::Contraction(c), layout) if i == 1 && layout.levels().is_some() => {
+                    layout.levels().map(|bits| c.roles().levels_len(bits))
+                }
                 (Problem::Contraction(c), WeightLayout::Pairs16) if i == 1 => Some(c.roles().packed_len().saturating_mul(2)),
                 (Problem::Contraction(c), WeightLayout::Panels16) if i == 1 => Some(c.roles().packed_len().saturating_mul(4)),
                 _ => operand.view.span().map(|s| s.1.saturating_mul(operand.dtype.bytes())),

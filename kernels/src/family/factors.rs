@@ -40,8 +40,8 @@ pub fn sources(c: &Contraction, layout: WeightLayout) -> [Source; 2] {
             let linear = Linear::columns(&roles, c.dtype.bytes());
             Source { param: 1, dtype: c.dtype, linear, batch: vec![0], lines: vec![1], depth: vec![2] }
         }
-        // Pairs and quads are for CPUs: no family takes them.
-        WeightLayout::Panels16 | WeightLayout::Pairs16 | WeightLayout::Quads16 | WeightLayout::Bytes16 | WeightLayout::Nibbles16 => {
+        // Pairs and quads are for CPUs, and levels have a family of their own.
+        _ => {
             let linear = Linear::panels(&roles);
             Source { param: 1, dtype: c.dtype, linear, batch: vec![0], lines: vec![1, 2], depth: vec![3] }
         }

@@ -11,6 +11,7 @@ mod fragments;
 mod grid;
 mod indexed;
 mod integer;
+mod levels;
 mod lines;
 mod math;
 mod minifloat;
@@ -35,6 +36,7 @@ mod windows;
 pub use attention::{Flash, attention};
 pub use direct::{Direct, direct};
 pub use indexed::{IndexProblem, Indexed, indexed};
+pub use levels::{Levels, levels, reads_levels};
 pub use lines::{LineProblem, Lines, lines};
 pub use mma::{Mma, Product, mma};
 pub use pointwise::{Pointwise, pointwise};
@@ -90,7 +92,7 @@ pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result
 
 /// Whether only CPU kernels read weights in a layout.
 fn for_cpus(layout: WeightLayout) -> bool {
-    matches!(layout, WeightLayout::Pairs16 | WeightLayout::Quads16 | WeightLayout::Bytes16 | WeightLayout::Nibbles16)
+    matches!(layout, WeightLayout::Pairs16 | WeightLayout::Quads16)
 }
 
 fn preferred(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Generated, Unsupported> {
@@ -130,6 +132,9 @@ fn contraction(c: &Contraction, layout: WeightLayout, arch: &Arch) -> Result<Gen
         }
     }
     let product = Product { contraction: c.clone(), layout };
+    if layout.levels().is_some() {
+        return best(&product, arch)?.make(|s| levels(&product, s, arch));
+    }
     let on_cores = best::<Simt>(c, arch);
     let (single, grouped) = (best::<Mma>(&product, arch), best::<Wgmma>(&product, arch));
     if let Ok(g) = grouped

@@ -1,9 +1,9 @@
 //! What a search chooses from: every legal schedule of every family that computes a problem, and the kernel of any of them.
 
 use super::{
-    Direct, Flash, Folded, Generated, IndexProblem, Indexed, LineProblem, Lines, Mma, Pointwise, Product, Ranks, Reduction, RowProblem,
-    Rows, Scatter, ScatterProblem, Simt, Unsupported, Wgmma, Windows, attention, direct, for_cpus, indexed, lines, mma, pointwise, ranks,
-    reduction, rows, scatter, simt, starts_early, wgmma, windows,
+    Direct, Flash, Folded, Generated, IndexProblem, Indexed, Levels, LineProblem, Lines, Mma, Pointwise, Product, Ranks, Reduction,
+    RowProblem, Rows, Scatter, ScatterProblem, Simt, Unsupported, Wgmma, Windows, attention, direct, for_cpus, indexed, levels, lines, mma,
+    pointwise, ranks, reduction, rows, scatter, simt, starts_early, wgmma, windows,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -100,6 +100,9 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
         Problem::Map(p) => vec![space::<Pointwise>(p.clone(), arch, move |p, s| pointwise(p, s, arch))],
         Problem::Contraction(c) => {
             let product = Product { contraction: c.clone(), layout };
+            if layout.levels().is_some() {
+                return vec![space::<Levels>(product, arch, move |p, s| levels(p, s, arch))];
+            }
             let mut all = vec![
                 space::<Mma>(product.clone(), arch, move |p, s| mma(p, s, arch)),
                 space::<Wgmma>(product, arch, move |p, s| wgmma(p, s, arch)),

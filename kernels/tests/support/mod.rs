@@ -157,14 +157,12 @@ pub fn packed(c: &Contraction, layout: WeightLayout, bytes: &[u8]) -> Vec<u8> {
     let found = match layout {
         WeightLayout::Dense => Some(bytes.to_vec()),
         WeightLayout::Panels16 => c.roles().pack(&c.b, &floats).map(|p| bytes_of(&p)),
-        WeightLayout::Pairs16 | WeightLayout::Quads16 | WeightLayout::Bytes16 | WeightLayout::Nibbles16 => {
-            panic!("no kernel reads {layout}")
-        }
         WeightLayout::Columns if c.tf32 => {
             let rounded: Vec<f32> = floats.iter().map(|&x| wpk_plan::number::tf32(x)).collect();
             c.roles().columns(&c.b, &bytes_of(&rounded), 4)
         }
         WeightLayout::Columns => c.roles().columns(&c.b, bytes, c.dtype.bytes()),
+        _ => panic!("{layout} is not made of numbers"),
     };
     found.expect("a second factor without bounds")
 }

@@ -117,7 +117,8 @@ impl Builder {
         // What only a function of the application computes is not known at build time.
         if let Some(constants) = constants.filter(|_| !matches!(op, Op::Custom(_))) {
             let quantized = quantized(&op, &constants, &results[0].1);
-            let numbers = quantized.as_ref().filter(|_| matches!(op, Op::Map { .. })).and_then(|q| q.numbers());
+            let numbers =
+                quantized.as_ref().filter(|_| matches!(op, Op::Map { .. }) && results[0].0 == DType::F32).and_then(|q| q.numbers());
             let bytes: usize =
                 constants.iter().map(|c| c.bytes.len()).chain(results.iter().map(|(t, s)| t.bytes() * s.iter().product::<usize>())).sum();
             let folded = match numbers {

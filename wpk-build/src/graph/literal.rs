@@ -64,7 +64,7 @@ impl Literal {
         elements.map(|e| String::from_utf8_lossy(e).trim_end_matches('\0').to_owned()).collect()
     }
 
-    /// Floating elements in another type of at most 32 bits.
+    /// Floating elements in another type of at most 32 bits, made of the same levels.
     pub fn narrowed(&self, dtype: DType) -> Self {
         let floats = self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
         let bytes: Vec<u8> = match (self.dtype, dtype) {
@@ -76,7 +76,7 @@ impl Literal {
                 tensor.to_bytes()
             }
         };
-        Self::dense(dtype, &self.shape, bytes)
+        Self { quantized: self.quantized.clone(), ..Self::dense(dtype, &self.shape, bytes) }
     }
 
     /// The elements, widened.

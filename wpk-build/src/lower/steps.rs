@@ -4,6 +4,7 @@ use super::phases::phases;
 use super::placement::{Accepts, Placement, accepts};
 use super::{Weights, problem};
 use crate::graph::{Def, Graph, Literal, Node, Op, ValueId};
+use wpk_kernels::family::reads_levels;
 use wpk_plan::problem::{Contraction, Move, Operand, Part, Problem};
 use wpk_plan::{DType, View, WeightLayout};
 
@@ -284,14 +285,15 @@ impl Lowering<'_> {
         let single = c.dtype == DType::F32 && c.sum == DType::F32;
         let bytes = c.dtype == DType::I8;
         let on_cpu = matches!(self.target, Target::Cpu { .. });
+        let as_levels = if on_cpu { single } else { (single || half) && reads_levels(c) };
         let (section, layout, why) = if let Some(section) = (single || half || bytes).then(|| self.by_channel(c, literal)).flatten() {
             (section, WeightLayout::Dense, "channelwise, weights by tap".to_owned())
         } else if let Some(section) = (bytes && on_cpu).then(|| self.weights.quads(literal, c)).flatten() {
             (section, WeightLayout::Quads16, "weights in quads of bytes".to_owned())
+        } else if let Some((section, layout)) = as_levels.then(|| self.weights.levels(literal, c)).flatten() {
+            (section, layout, "weights as levels".to_owned())
         } else if let Some(section) = (half || c.tf32 || bytes).then(|| self.weights.columns(literal, c)).flatten() {
             (section, WeightLayout::Columns, "weights in columns".to_owned())
-        } else if let Some((section, layout)) = (single && on_cpu).then(|| self.weights.levels(literal, c)).flatten() {
-            (section, layout, "weights as levels".to_owned())
         } else if let Some(section) = (single && pairs).then(|| self.weights.pairs(literal, c)).flatten() {
             (section, WeightLayout::Pairs16, "weights in pairs of bfloat16".to_owned())
         } else if let Some(section) = single.then(|| self.weights.panels(literal, c)).flatten() {

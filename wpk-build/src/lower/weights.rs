@@ -121,15 +121,26 @@ impl Weights {
     pub fn levels(&mut self, literal: &Literal, c: &Contraction) -> Option<(u32, WeightLayout)> {
         let (roles, known) = (c.roles(), literal.quantized.as_ref()?);
         let summed = (c.outer..c.space.len()).filter(|&l| c.space[l] > 1).count();
-        if summed > 1 || literal.dtype != DType::F32 || known.levels.shape != literal.shape {
+        if summed > 1 || !literal.dtype.is_float() || known.levels.shape != literal.shape {
             return None;
         }
-        let levels: Vec<f32> = known.levels.bytes.iter().map(|&b| f32::from(b as i8)).collect();
+        let layouts: &[WeightLayout] = match known.levels.dtype {
+            DType::I8 => &[WeightLayout::Nibbles16, WeightLayout::Bytes16],
+            DType::F8E4M3 => &[WeightLayout::E4m3x16],
+            DType::F8E5M2 => &[WeightLayout::E5m2x16],
+            DType::F4E2M1 => &[WeightLayout::E2m1x16],
+            _ => return None,
+        };
+        // Numbers of four bits by those bits, with the sign that they would have as an integer.
+        let four = known.levels.dtype == DType::F4E2M1;
+        let level = |b: u8| if four { (b << 4) as i8 >> 4 } else { b as i8 };
+        let levels: Vec<f32> = known.levels.bytes.iter().map(|&b| f32::from(level(b))).collect();
         let scale = known.scale.as_ref().filter(|s| s.dtype == DType::F32)?;
         let by = wpk_plan::View::dense(&scale.shape).broadcast(&literal.shape)?;
         let each: Vec<f32> = scale.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         let scales: Vec<f32> = by.offsets().map(|at| each[at]).collect();
-        let (bits, layout) = [(4, WeightLayout::Nibbles16), (8, WeightLayout::Bytes16)].into_iter().find(|(bits, _)| {
+        let layouts = layouts.iter().filter_map(|&layout| Some((layout.levels()?, layout)));
+        let (bits, layout) = { layouts }.find(|(bits, _)| {
             let most = (1 << (bits - 1)) as f32;
             levels.iter().all(|l| (-most..most).contains(l))
         })?;

@@ -163,15 +163,14 @@ impl Product {
         };
         let columns = match layout {
             WeightLayout::Panels16 => Columns::Packed,
-            WeightLayout::Bytes16 => Columns::Levels(levels::numbers(8)),
-            WeightLayout::Nibbles16 => Columns::Levels(levels::numbers(4)),
-            WeightLayout::Columns | WeightLayout::Pairs16 | WeightLayout::Quads16 => return None,
+            _ if layout.levels().is_some() => Columns::Levels(levels::numbers(layout)),
             WeightLayout::Dense => Columns::Dynamic {
                 batch: roles.offsets(&c.b, &roles.batch)?,
                 k: roles.offsets(&c.b, &roles.k())?,
                 n: roles.offsets(&c.b, &roles.n)?,
                 base: c.b.base(),
             },
+            _ => return None,
         };
         // Numbers that are read a few times only do not leave the first cache.
         let cut = if matches!(columns, Columns::Levels(_)) && m <= ROWS { (FEW, FEW) } else { (DEPTH, CUT) };

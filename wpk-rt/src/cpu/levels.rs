@@ -3,13 +3,24 @@
 
 use super::isa::lanes;
 use super::simd::Lanes;
+use std::sync::OnceLock;
+use wpk_plan::WeightLayout;
 use wpk_plan::problem::{BLOCK, PANEL};
 
 /// Makes some rows of a panel numbers: the panels, the panel's number among all and their depth; the first row and how many; where they go.
 pub(super) type Numbers = unsafe fn(*const u8, (usize, usize), (usize, usize), *mut f32);
 
-/// For levels of so many bits on this machine.
-pub(super) fn numbers(bits: usize) -> Numbers {
+/// For the levels of a layout on this machine.
+pub(super) fn numbers(layout: WeightLayout) -> Numbers {
+    match layout {
+        WeightLayout::E4m3x16 => looked_up::<{ WeightLayout::E4m3x16 as u8 }>,
+        WeightLayout::E5m2x16 => looked_up::<{ WeightLayout::E5m2x16 as u8 }>,
+        WeightLayout::E2m1x16 => looked_up::<{ WeightLayout::E2m1x16 as u8 }>,
+        _ => integers(layout.levels().unwrap_or(8)),
+    }
+}
+
+fn integers(bits: usize) -> Numbers {
     macro_rules! compiled {
         ($V:ty $(, $features:literal)?) => {{
             $(#[target_feature(enable = $features)])?
@@ -42,6 +53,35 @@ unsafe fn body<V: Lanes, const BITS: usize>(from: *const u8, (panel, depth): (us
                 zero.mul_add(levels, scale).store(to.add((k - first) * PANEL));
             }
             k = until;
+        }
+    }
+}
+
+/// Levels that are numbers of a floating type, by a table of all of them.
+unsafe fn looked_up<const LAYOUT: u8>(from: *const u8, (panel, depth): (usize, usize), (first, count): (usize, usize), to: *mut f32) {
+    const TABLES: usize = WeightLayout::ALL.len();
+    static KNOWN: [OnceLock<[f32; 256]>; TABLES] = [const { OnceLock::new() }; TABLES];
+    let layout = WeightLayout::ALL[usize::from(LAYOUT)];
+    let table = KNOWN[usize::from(LAYOUT)].get_or_init(|| std::array::from_fn(|bits| layout.number(bits as u8)));
+    let bits = layout.levels().unwrap_or(8);
+    let (scales, row) = (depth.div_ceil(BLOCK) * PANEL * 4, PANEL * bits / 8);
+    let panel = from.wrapping_add(panel * (scales + depth * row));
+    for k in first..first + count {
+        // SAFETY: the verifier holds that the section has all panels, and the caller that there is room for all rows.
+        let (levels, scales, to) = unsafe {
+            (
+                std::slice::from_raw_parts(panel.add(scales + k * row), row),
+                panel.add(k / BLOCK * PANEL * 4).cast::<[f32; PANEL]>().read_unaligned(),
+                &mut *to.add((k - first) * PANEL).cast::<[f32; PANEL]>(),
+            )
+        };
+        for (j, to) in to.iter_mut().enumerate() {
+            let level = match (bits, j < PANEL / 2) {
+                (8, _) => levels[j],
+                (_, true) => levels[j] & 15,
+                _ => levels[j - PANEL / 2] >> 4,
+            };
+            *to = table[usize::from(level)] * scales[j];
         }
     }
 }
