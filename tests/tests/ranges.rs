@@ -294,6 +294,24 @@ fn what_depends_on_the_size_runs_at_the_plans_sizes_only() {
     assert!(found.contains("Conv") && found.contains("depends on how many"), "{found}");
 }
 
+/// A macro cannot warn: what it has to say is the note of something deprecated.
+#[test]
+fn the_macro_tells_what_is_not_flexible() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = |model: &str| {
+        let path = folder.path().join("m.onnx");
+        std::fs::write(&path, text::bytes(model)).expect("it is written");
+        let tokens = Model::new(path).range("n", 1..=7).expand(&Default::default(), &Default::default());
+        tokens.unwrap_or_else(|d| panic!("{d}")).to_string()
+    };
+    let tokens = told("input x f32 1x1xn\nconst w f32 1x1x3 random\ny = Conv(x, w) pads=[1,1]\noutput y");
+    assert!(
+        tokens.contains("# [deprecated (note = ") && tokens.contains("m.onnx: dimension \\\"n\\\" runs only at [1, 2, 4, 7]"),
+        "{tokens}"
+    );
+    assert!(!told("input x f32 nx4\ny = Relu(x)\noutput y").contains("deprecated"));
+}
+
 #[test]
 fn requests_that_do_not_fit_are_errors() {
     let compiled =

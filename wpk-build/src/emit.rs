@@ -66,13 +66,7 @@ impl Model {
                     let message = format!("{model}: {n} kernels have estimated schedules: {advice}");
                     env::directive("warning", &message);
                 }
-                for reason in &report.inflexible {
-                    env::directive("warning", &format!("{}: {}", self.path.display(), reason.replace('\n', " ")));
-                }
-                for (arch, steps) in &report.refused {
-                    let (model, first) = (self.path.display(), steps.first().map_or("", String::as_str).replace('\n', " "));
-                    env::directive("warning", &format!("{model}: no plan for {arch}: {} steps have no kernel, as {first}", steps.len()));
-                }
+                self.limits(&report.inflexible, &report.refused).iter().for_each(|limit| env::directive("warning", limit));
                 for file in files.iter().filter(|f| f.exists()) {
                     env::directive("rerun-if-changed", &file.display().to_string());
                 }
@@ -166,6 +160,17 @@ impl Model {
         Ok(assets)
     }
 
+    /// What the model was asked for and does not get: sizes between those of plans, plans for GPUs.
+    fn limits(&self, inflexible: &[String], refused: &[(&'static str, Vec<String>)]) -> Vec<String> {
+        let model = self.path.display();
+        let sizes = inflexible.iter().map(|reason| format!("{model}: {}", reason.replace('\n', " ")));
+        let plans = refused.iter().map(|(arch, steps)| {
+            let first = steps.first().map_or("", String::as_str).replace('\n', " ");
+            format!("{model}: no plan for {arch}: {} steps have no kernel, as {first}", steps.len())
+        });
+        sizes.chain(plans).collect()
+    }
+
     /// The tokens of `wpk::model!`: everything inline.
     ///
     /// # Errors
@@ -182,10 +187,19 @@ impl Model {
             return Err(Diag::new(format!("{} MB of weights are too many for `wpk::model!`", len >> 20)).help(help).into());
         }
         let (program, weights) = (Literal::byte_string(&compiled.program.to_bytes()), Literal::byte_string(&compiled.blob.to_bytes()));
+        // A macro cannot warn, but what is deprecated where it is used is told with its note.
+        let limits = self.limits(&compiled.inflexible, &compiled.refused);
         let tracked = compiled.files.iter().map(|f| f.display().to_string());
         let assets = Assets {
             program: quote!(#program),
-            items: quote!(#(const _: () = { let _ = include_bytes!(#tracked); };)*),
+            items: quote! {
+                #(const _: () = { let _ = include_bytes!(#tracked); };)*
+                #(const _: () = {
+                    #[deprecated(note = #limits)]
+                    const LIMIT: () = ();
+                    LIMIT
+                };)*
+            },
             weights: quote! {{
                 #[repr(align(64))]
                 struct Aligned<T: ?Sized>(T);
