@@ -37,7 +37,7 @@ pub fn bench(args: &BenchArgs) -> Outcome {
     let weights = compiled.blob.to_bytes();
     let packed = start.elapsed();
     let start = Instant::now();
-    let model = bind(&compiled, weights, args.model.device)?;
+    let model = bind(&compiled, weights, args.model.cuda())?;
     let loaded = start.elapsed();
     let plan = &compiled.program.buckets[0].1;
     let given = inputs(&args.model.model, &plan.inputs)?;
@@ -73,7 +73,7 @@ pub fn bench(args: &BenchArgs) -> Outcome {
     for reason in model.refused_calls() {
         out.item("refused_calls", json!(reason), &format!("a kernel stands in for a call: {reason}"));
     }
-    if args.model.device.is_some() {
+    if args.model.cuda().is_some() {
         gpu(&mut out, &model)?;
     }
     if let Some(runs) = args.check {

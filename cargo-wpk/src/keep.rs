@@ -19,7 +19,7 @@ pub struct KeepArgs {
 
 /// Keeps the fewest of the first nodes that give the error: early roundings pass through, and are amplified by, all that follows.
 pub fn keep(args: &KeepArgs) -> Outcome {
-    if args.model.device.is_none() {
+    if args.model.cuda().is_none() {
         return Err("name the GPU to run on: `--gpu sm_90a --device 0`; what is kept depends on what the device computes".into());
     }
     let compiled = args.model.model().build()?;
@@ -51,7 +51,7 @@ fn measured(model: &ModelArgs, given: &[Tensor], expected: &[Tensor]) -> Result<
     let bytes: Vec<Vec<u8>> = given.iter().map(Tensor::to_bytes).collect();
     let mut results: Vec<Vec<u8>> = outputs.iter().map(|p| vec![0; p.bytes()]).collect();
     let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
-    load(&compiled, model.device)?.run(0, &slices, &mut results.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
+    load(&compiled, model.cuda())?.run(0, &slices, &mut results.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
     let errors =
         outputs.iter().zip(&results).zip(expected).map(|((port, found), y)| relative_error(&Tensor::from_bytes(port.dtype, found), y));
     Ok(errors.fold(0.0, |worst, e| if e.is_nan() { f64::INFINITY } else { worst.max(e) }))

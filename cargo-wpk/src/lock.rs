@@ -1,4 +1,4 @@
-//! Locks of the whole machine, so that one measurement runs on a device at a time: a search holds its device through a problem, and the
+//! Locks of the whole machine, so that one measurement runs on a device, or on the processor, at a time: a search holds its device through a problem, and the
 //! process that measures for it holds it through a request, since it may outlive a search that was killed.
 
 use std::fs::File;
@@ -8,6 +8,8 @@ use std::fs::File;
 pub enum Holder {
     Search,
     Worker,
+    /// A search on the processor.
+    Cpu,
 }
 
 /// Waits for a device and keeps it until the file is dropped.
@@ -15,6 +17,7 @@ pub fn hold(device: usize, holder: Holder) -> Result<File, String> {
     let name = match holder {
         Holder::Search => format!("wpk-gpu-{device}.lock"),
         Holder::Worker => format!("wpk-gpu-{device}-worker.lock"),
+        Holder::Cpu => "wpk-cpu.lock".to_owned(),
     };
     let path = std::env::temp_dir().join(name);
     let told = |e: std::io::Error| format!("{}: {e}", path.display());

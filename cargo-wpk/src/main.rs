@@ -17,6 +17,7 @@ mod output;
 mod run;
 mod search;
 mod tune;
+mod tune_cpu;
 mod verify;
 mod whole;
 mod worker;
@@ -25,6 +26,7 @@ use clap::{Args, Parser, Subcommand};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use wpk_rt::Device;
 
 #[derive(Parser)]
 #[command(name = "cargo-wpk", bin_name = "cargo wpk", version, about = "Looks at, checks and times models for wpk")]
@@ -83,9 +85,9 @@ struct ModelArgs {
     /// Nodes that the GPU plan computes in single precision, by name, separated by commas; `*` stands for any text
     #[arg(long = "keep-fp32", value_delimiter = ',')]
     keep_fp32: Vec<String>,
-    /// The number of the CUDA device to run on; without it the CPU runs
-    #[arg(long, requires = "gpu")]
-    device: Option<usize>,
+    /// The number of the CUDA device to run on, or `cpu`, which runs without it too
+    #[arg(long, value_parser = device)]
+    device: Option<Device>,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -104,6 +106,13 @@ fn precision(text: &str) -> Result<wpk_build::Precision, String> {
     known.into_iter().find(|k| k.0 == text).map(|k| k.1).ok_or_else(|| "expected fp32, tf32, fp16 or bf16".to_owned())
 }
 
+fn device(text: &str) -> Result<Device, String> {
+    if text == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    text.parse().map(Device::Cuda).map_err(|_| "expected the number of a CUDA device, or cpu".to_owned())
+}
+
 fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let (name, list) = text.split_once('=').ok_or("expected NAME=AxBxC")?;
     let extents = list.split('x').map(|n| n.parse().map_err(|e| format!("{n:?}: {e}"))).collect::<Result<_, _>>()?;
@@ -111,6 +120,16 @@ fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
 }
 
 impl ModelArgs {
+    /// The number of the CUDA device; ends the program where there is no architecture to compile for.
+    fn cuda(&self) -> Option<usize> {
+        let Some(Device::Cuda(n)) = self.device else { return None };
+        if self.gpu.is_none() {
+            let told = "--device needs the GPU's architecture, as --gpu sm_90a\n";
+            clap::Error::raw(clap::error::ErrorKind::MissingRequiredArgument, told).exit();
+        }
+        Some(n)
+    }
+
     fn model(&self) -> wpk_build::Model {
         let model = wpk_build::Model::new(&self.model).precision(self.precision).cpu_precision(self.cpu_precision);
         let model = self

@@ -4,10 +4,10 @@ use crate::lock::{Holder, hold};
 use crate::log::Log;
 use crate::measure::Surroundings;
 use crate::search::space::FamilySpace;
-use crate::search::{self, History, Rng, Space, Values, first};
-use crate::whole;
+use crate::search::{self, History, Rng, Space, Values};
 use crate::worker::{Limits, Worker};
 use crate::{ModelArgs, Outcome};
+use crate::{tune_cpu, whole};
 use clap::Args;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -25,16 +25,19 @@ pub struct TuneArgs {
     pub model: ModelArgs,
     /// Fails where the model has problems without a record, and names them; needs no GPU
     #[arg(long)]
-    check: bool,
+    pub check: bool,
     /// How schedules are found: ga, rl, random or auto
     #[arg(long, default_value = "auto")]
-    search: String,
+    pub search: String,
     /// Seconds for the model
     #[arg(long, default_value_t = 60.0)]
-    budget: f64,
+    pub budget: f64,
     /// The search's seed
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub seed: u64,
+    /// With `--device cpu`, the threads that a product is shared by; all of them without it
+    #[arg(long)]
+    pub threads: Option<usize>,
     /// Takes every N-th problem, the I-th first, as I/N
     #[arg(long, value_parser = shard)]
     pub shard: Option<(usize, usize)>,
@@ -65,10 +68,6 @@ fn shard(text: &str) -> Result<(usize, usize), String> {
     if i < n { Ok((i, n)) } else { Err(format!("there is no shard {i} of {n}: they begin at 0")) }
 }
 
-/// Schedules that are measured at once.
-const BATCH: usize = 16;
-/// Batches without a gain after which a problem is left.
-const PATIENCE: usize = 2;
 /// Rounds of compiling and tuning: a measured plan may prefer another cover, with problems of its own.
 const ROUNDS: usize = 3;
 /// The part of the time that is kept for measuring whole plans.
@@ -77,6 +76,9 @@ const WHOLE: f64 = 0.15;
 const FINALISTS: usize = 5;
 
 pub fn tune(args: &TuneArgs) -> Outcome {
+    if args.model.device == Some(wpk_rt::Device::Cpu) {
+        return tune_cpu::tune(args);
+    }
     let model = if args.check { args.model.model() } else { args.model.model().records(&args.out) };
     let compiled = model.build()?;
     if let Some((arch, steps)) = compiled.refused.first() {
@@ -85,7 +87,7 @@ pub fn tune(args: &TuneArgs) -> Outcome {
     if args.check {
         return check(args, &compiled);
     }
-    if args.model.device.is_none() && args.simulate.is_none() {
+    if args.model.cuda().is_none() && args.simulate.is_none() {
         return Err("name the GPU to measure on: `--gpu sm_90a --device 0`; without one, `--check` tells what is missing".into());
     }
     search::by_name(&args.search, args.seed).ok_or_else(|| format!("there is no search {:?}: ga, rl, random or auto", args.search))?;
@@ -173,7 +175,7 @@ pub struct Tuner<'a> {
 
 impl<'a> Tuner<'a> {
     fn new(args: &'a TuneArgs) -> Result<Self, String> {
-        let mut arguments = vec!["--device".to_owned(), args.model.device.unwrap_or(0).to_string()];
+        let mut arguments = vec!["--device".to_owned(), args.model.cuda().unwrap_or(0).to_string()];
         arguments.extend(args.simulate.into_iter().flat_map(|n| ["--simulate".to_owned(), n.to_string()]));
         arguments.extend(args.plant.into_iter().flat_map(|n| ["--plant".to_owned(), n.to_string()]));
         let limits = Limits { candidate: Duration::from_secs_f64(args.limit), ..Limits::default() };
@@ -187,7 +189,7 @@ impl<'a> Tuner<'a> {
 
     /// Keeps other searches off the device until it is dropped.
     pub fn lock(&self) -> Result<std::fs::File, String> {
-        hold(self.args.model.device.unwrap_or(0), Holder::Search)
+        hold(self.args.model.cuda().unwrap_or(0), Holder::Search)
     }
 
     /// Tunes one problem within some time and writes its record.
@@ -227,7 +229,7 @@ impl<'a> Tuner<'a> {
         let count = measured.len();
         let best = self.finals(measured)?;
         drop(lock);
-        let Some(mut record) = Record::new(&key, problem, (&self.device, arch), best, whole::choice(problem, layout, arch)) else {
+        let Some(mut record) = Record::new(&key, problem, (&self.device, arch.target), best, whole::choice(problem, layout, arch)) else {
             eprintln!("{place} {name}: nothing of {count} gave right results");
             return Ok(());
         };
@@ -263,24 +265,13 @@ impl<'a> Tuner<'a> {
                 history.tell(values, outcome.as_ref().ok().copied());
             }
         }
-        let (mut best, mut idle) = (f64::INFINITY, 0);
-        while idle < PATIENCE && (history.trials.is_empty() || Instant::now() < end) {
-            let proposals = if history.trials.is_empty() { first(space, similar, BATCH) } else { searcher.propose(space, &history, BATCH) };
-            if proposals.is_empty() {
-                break;
-            }
+        let mut measure = |proposals: &[Values]| {
             let named: Vec<Timed> = proposals.iter().map(|v| Timed::schedule(space.family.family, space.params(), v, 0.0)).collect();
             let from = measured.len();
             self.measure(&named, 5, measured, log)?;
-            let new = proposals.len();
-            for (values, (_, outcome)) in proposals.into_iter().zip(&measured[from..]) {
-                history.tell(values, outcome.as_ref().ok().copied());
-            }
-            searcher.learn(space, &history, new);
-            let now = history.best(1).first().map_or(f64::INFINITY, |b| b.1);
-            idle = if now < 0.995 * best { 0 } else { idle + 1 };
-            best = best.min(now);
-        }
+            Ok(measured[from..].iter().map(|m| m.1.as_ref().ok().copied()).collect())
+        };
+        search::explore((space as &dyn Space, similar), searcher.as_mut(), &mut history, end, &mut measure)?;
         search::keep(searcher.as_ref(), &policy)?;
         Ok(searcher.name().to_owned())
     }

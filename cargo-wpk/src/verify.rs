@@ -36,7 +36,7 @@ pub fn verify(args: &VerifyArgs) -> Outcome {
         return request(args);
     }
     let compiled = args.model.model().build()?;
-    let model = load(&compiled, args.model.device)?;
+    let model = load(&compiled, args.model.cuda())?;
     let plan = &compiled.program.buckets[0].1;
     let given = inputs(&args.model.model, &plan.inputs)?;
     let bytes: Vec<Vec<u8>> = given.iter().map(Tensor::to_bytes).collect();
@@ -44,7 +44,7 @@ pub fn verify(args: &VerifyArgs) -> Outcome {
     let mut results: Vec<Vec<u8>> = plan.outputs.iter().map(|p| vec![0; p.bytes()]).collect();
     let mut targets: Vec<&mut [u8]> = results.iter_mut().map(Vec::as_mut_slice).collect();
     let (mut first, mut out) = (None, Output::new(args.model.json));
-    if args.outputs || args.model.device.is_some() {
+    if args.outputs || args.model.cuda().is_some() {
         model.run(0, &slices, &mut targets)?;
         same_bits(&mut out, &model, &slices, &targets, args.runs)?;
     } else {
@@ -90,7 +90,7 @@ fn request(args: &VerifyArgs) -> Outcome {
     let given = inputs(&args.model.model, &own.inputs)?;
     let bytes: Vec<Vec<u8>> = given.iter().map(Tensor::to_bytes).collect();
     let tensors: Vec<wpk_rt::Given<'_>> = own.inputs.iter().zip(&bytes).map(|(p, b)| (p.shape.as_slice(), b.as_slice())).collect();
-    let results = load(&compiled, args.model.device)?.run_dynamic(&tensors)?;
+    let results = load(&compiled, args.model.cuda())?.run_dynamic(&tensors)?;
     if let Some((port, found)) = own.outputs.iter().zip(&results).find(|(p, r)| p.shape != r.0) {
         return Err(format!("output {} has extents {:?} instead of {:?}", port.name, found.0, port.shape).into());
     }

@@ -163,6 +163,28 @@ fn a_build_has_missing_records_searched_for_once() {
     assert!(refused.contains("not of version"), "{refused}");
 }
 
+/// Products of a CPU plan, on this processor: records serve the next build, which takes them for this processor alone.
+#[test]
+fn a_processor_is_searched_on() {
+    let place = Place::new();
+    let tune = |more: &[&str]| place.tune(&[&["--device", "cpu", "--threads", "1"], more].concat());
+    assert_eq!(tune(&["--check"]).status.code(), Some(1));
+    let done = tune(&["--budget", "5"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(tune(&["--check"]).status.success() && place.check_whole() == 3);
+    // All of them may be left to the estimate; made the fastest by hand, one is the plan's.
+    let records = Records::open(&[place.records()]);
+    let mut record = records.iter().next().expect("a record").clone();
+    record.best.retain(|t| t.family == "product");
+    record.write(&place.records()).expect("it is written");
+    let model = wpk_build::Model::new(place.0.path().join("m.onnx")).records(place.records());
+    let program = model.build().unwrap_or_else(|d| panic!("{d}")).program;
+    let cpu = &program.cpus[0];
+    assert!(cpu.threads == 1 && cpu.steps.iter().any(|s| s.schedule.to_string().starts_with("product cut=")), "{program}");
+    // Another number of threads has records of its own.
+    assert_eq!(place.tune(&["--device", "cpu", "--threads", "2", "--check"]).status.code(), Some(1));
+}
+
 #[test]
 fn json_tells_what_text_tells() {
     let place = Place::new();

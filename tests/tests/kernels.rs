@@ -3,7 +3,9 @@
 //! `WPK_ISA=portable` and `WPK_ISA=avx2` run the same cases on other instruction sets.
 
 use wpk_build::Precision;
+use wpk_build::onnx::parse;
 use wpk_tests::beside::{Random, check, check_to};
+use wpk_tests::text;
 
 #[test]
 fn convolutions() {
@@ -319,6 +321,47 @@ fn movement_and_indexing() {
             ),
             seed,
         );
+    }
+}
+
+/// Whatever schedule a search finds, a product gives the same but for rounding, and one that is none of its kernel's is passed over.
+#[test]
+fn products_by_every_schedule() {
+    use wpk_plan::{CpuSchedule, CpuSchedules, CpuStep};
+    let models = [
+        "input x f32 70x600\nconst w f32 600x50 random\nconst b f32 50 random\ny = Gemm(x, w, b)\noutput y",
+        "input x f32 1x32x13x11\nconst w f32 48x32x3x3 random\nc = Conv(x, w) pads=[1,1,1,1]\ny = Relu(c)\noutput y",
+        "input x f32 2x20x9x9\nconst w f32 24x20x3x3 random\ny = Conv(x, w) strides=[2,2]\noutput y",
+    ];
+    let run = |program: wpk_plan::Program, weights: Vec<u8>| {
+        let input: Vec<u8> =
+            text::random(3, program.buckets[0].1.inputs[0].shape.iter().product()).iter().flat_map(|&v| (v as f32).to_ne_bytes()).collect();
+        let mut result = vec![0; program.buckets[0].1.outputs[0].bytes()];
+        let model = wpk_rt::Model::new(program, wpk_rt::Weights::Owned(weights), wpk_rt::Device::Cpu).unwrap_or_else(|e| panic!("{e}"));
+        model.run(0, &[&input], &mut [&mut result]).unwrap_or_else(|e| panic!("{e}"));
+        result.chunks(4).map(|b| f64::from(f32::from_ne_bytes([b[0], b[1], b[2], b[3]]))).collect::<Vec<f64>>()
+    };
+    for model in models {
+        let source = parse(text::bytes(model)).expect("the model is read");
+        let compiled = wpk_build::Model::new("m.onnx").build_from(&source).unwrap_or_else(|d| panic!("{d}"));
+        let plan = &compiled.program.buckets[0].1;
+        let step = plan.body.steps().iter().position(|s| s.kernel.problem().family() == "contraction").expect("a product") as u32;
+        let expected = run(compiled.program.clone(), compiled.blob.to_bytes());
+        for (family, params) in CpuSchedule::FAMILIES {
+            let mut all: Vec<Vec<u32>> = vec![vec![]];
+            for (_, values) in *params {
+                all = all.iter().flat_map(|v| values.iter().map(|&x| [v.as_slice(), &[x]].concat())).collect();
+            }
+            for values in all {
+                let schedule = CpuSchedule::of(family, &values).expect("a schedule");
+                let (device, threads) = (wpk_rt::trial::identity().to_owned(), wpk_rt::trial::threads());
+                let cpus = vec![CpuSchedules { device, threads, steps: vec![CpuStep { bucket: 0, step, schedule }] }];
+                let found = run(wpk_plan::Program { cpus, ..compiled.program.clone() }, compiled.blob.to_bytes());
+                let square = |f: &dyn Fn(usize) -> f64| (0..expected.len()).map(|i| f(i).powi(2)).sum::<f64>();
+                let error = (square(&|i| found[i] - expected[i]) / square(&|i| expected[i])).sqrt();
+                assert!(error < 2e-5, "{schedule}: {error:.1e}\n{model}");
+            }
+        }
     }
 }
 

@@ -28,7 +28,8 @@ fn record_with(compiled: &Compiled, more: Vec<Timed>) -> Record {
     candidates.sort_by(|a, b| b.cost.total_cmp(&a.cost));
     let timed = (0..).zip(&candidates).map(|(i, c)| Timed::schedule(all[0].family, all[0].params, &c.values, f64::from(1234 + i)));
     let measured = timed.take(20).chain(more).collect();
-    let mut record = Record::new(&Key::new(problem, *layout, arch), problem, ("Test GPU 1", arch), measured, None).expect("a schedule");
+    let mut record =
+        Record::new(&Key::new(problem, *layout, arch), problem, ("Test GPU 1", arch.target), measured, None).expect("a schedule");
     record.seal(problem, *layout, arch).expect("a kernel");
     record.search = ("ga".to_owned(), 64);
     record
@@ -54,7 +55,7 @@ fn the_estimates_choice_stays_among_the_eight() {
     let all: Vec<Timed> = (0..20).map(named).collect();
     let kept = |estimated: Option<Timed>| {
         let key = Key::new(problem, *layout, arch);
-        let record = Record::new(&key, problem, ("Test GPU 1", arch), all.clone(), estimated).expect("a schedule");
+        let record = Record::new(&key, problem, ("Test GPU 1", arch.target), all.clone(), estimated).expect("a schedule");
         record.best.iter().map(|t| t.schedule["bm"]).collect::<Vec<_>>()
     };
     assert_eq!(kept(None), [0, 1, 2, 3, 4, 5, 6, 7]);
@@ -187,7 +188,8 @@ fn a_problem_without_a_record_takes_the_schedule_of_one_like_it() {
     let best = all.iter().flat_map(|s| s.all()).min_by(|a, b| a.cost.total_cmp(&b.cost)).expect("a schedule");
     let space = all.iter().find(|s| s.family == best.family).expect("its family");
     let timed = Timed::schedule(best.family, space.params, &best.values, 1000.0);
-    let mut record = Record::new(&Key::new(problem, *layout, arch), problem, ("Test GPU 1", arch), vec![timed], None).expect("a schedule");
+    let mut record =
+        Record::new(&Key::new(problem, *layout, arch), problem, ("Test GPU 1", arch.target), vec![timed], None).expect("a schedule");
     record.seal(problem, *layout, arch).expect("a kernel");
     record.write(folder.path()).expect("it is written");
     let like = text::bytes(&MODEL.replace("4x64", "6x64"));

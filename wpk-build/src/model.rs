@@ -286,7 +286,8 @@ impl Model {
             choices = considered;
         }
         let (mut gpus, mut refused, mut gpu_choices, mut untuned, mut plan_names) = (vec![], vec![], vec![], vec![], vec![]);
-        let records = if self.gpus.is_empty() { Records::default() } else { self.read_records() };
+        let records = self.read_records();
+        let cpus = records::schedules(&records, &buckets);
         for arch in &self.gpus {
             let mut modules = Modules::new(arch, &records);
             modules.libraries = self.libraries;
@@ -319,7 +320,7 @@ impl Model {
         }
         let blob = weights.into_blob();
         let dims = self.dims.iter().zip(least).map(|(d, least)| wpk_plan::Dim { name: d.name.clone(), least }).collect();
-        let program = Program { name: self.type_name(), dims, buckets, gpus, sections: blob.sections.clone() };
+        let program = Program { name: self.type_name(), dims, buckets, cpus, gpus, sections: blob.sections.clone() };
         let memory = program.buckets.iter().map(|b| b.1.arena).max().unwrap_or(0).saturating_add(blob.len());
         if memory > MEMORY_LIMIT {
             return Err(Diag::new(format!("the plan takes {} GB", memory >> 30))

@@ -8,6 +8,7 @@
 
 mod bounds;
 mod codec;
+mod cpu;
 mod dtype;
 pub mod library;
 pub mod minifloat;
@@ -21,6 +22,7 @@ mod view;
 mod walk;
 
 pub use codec::{Bytes, Codec, DecodeError, Reader};
+pub use cpu::{Blocking, CpuSchedule, CpuSchedules, CpuStep, Filtering};
 pub use dtype::DType;
 pub use plan::{
     Arg, Block, Body, Bound, Count, Cubin, Dim, Edge, EdgeKind, GpuPlans, Kernel, Module, Place, Plan, Port, Program, Role, Section, Step,

@@ -3,7 +3,7 @@
 use crate::codec::{Bytes, Codec, DecodeError, Reader, codec_enum, codec_struct, unit_enum};
 use crate::library::Call;
 use crate::minifloat::Format;
-use crate::{DType, Problem, View};
+use crate::{CpuSchedules, DType, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
 pub const VERSION: u32 = 12;
@@ -17,12 +17,14 @@ pub struct Program {
     pub dims: Vec<Dim>,
     /// One plan for the CPU per combination of declared sizes.
     pub buckets: Vec<(Vec<usize>, Plan)>,
+    /// How the products of CPU plans run on processors that were searched on.
+    pub cpus: Vec<CpuSchedules>,
     /// Plans for GPUs.
     pub gpus: Vec<GpuPlans>,
     /// The weights that all buckets share, in one blob.
     pub sections: Vec<Section>,
 }
-codec_struct!(Program { name, dims, buckets, gpus, sections });
+codec_struct!(Program { name, dims, buckets, cpus, gpus, sections });
 
 /// A symbolic dimension.
 #[derive(Debug, Clone, PartialEq, Eq)]

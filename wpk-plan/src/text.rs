@@ -120,6 +120,7 @@ impl Display for Program {
             writeln!(f, "plan for {}{}", plan.target, sizes.concat())?;
             write!(f, "{plan}")?;
         }
+        self.cpus.iter().try_for_each(|cpu| writeln!(f, "schedules for {cpu}"))?;
         for gpu in &self.gpus {
             for ((sizes, _), plan) in self.buckets.iter().zip(&gpu.plans) {
                 let sizes: Vec<String> = self.dims.iter().zip(sizes).map(|(d, n)| format!(" {}={n}", d.name)).collect();

@@ -1,6 +1,6 @@
 //! Checks that a plan cannot touch memory it does not own, nor read what a step does not wait for.
 
-use crate::{Arg, Block, Body, Edge, EdgeKind, Kernel, Place, Plan, Problem, Program, Step, WeightLayout};
+use crate::{Arg, Block, Body, CpuStep, Edge, EdgeKind, Kernel, Place, Plan, Problem, Program, Step, WeightLayout};
 use std::fmt;
 
 /// One thing wrong with a plan.
@@ -33,6 +33,15 @@ impl Program {
         for plan in self.buckets.iter().map(|b| &b.1).chain(gpus) {
             let own = plan.port_faults(self.dims.len()).into_iter();
             faults.extend(own.map(|message| Fault { place: plan.target.clone(), message }));
+        }
+        for cpu in &self.cpus {
+            let product = |s: &CpuStep| {
+                let steps = self.buckets.get(s.bucket as usize).map(|b| b.1.body.steps());
+                steps.is_some_and(|all| all.get(s.step as usize).is_some_and(|s| matches!(s.kernel.problem(), Problem::Contraction(_))))
+            };
+            if !cpu.steps.iter().all(product) {
+                faults.push(Fault { place: format!("schedules for {}", cpu.device), message: "one is of no product".to_owned() });
+            }
         }
         for gpu in &self.gpus {
             if gpu.plans.len() != self.buckets.len() {

@@ -5,8 +5,9 @@ use crate::buffer::Memory;
 use crate::cpu::{self, Bound, Cx, Transformed};
 use crate::pool::Pool;
 use crate::sessions::{Options, Sessions};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use wpk_plan::{Arg, Block, Body, Place, Plan, Program};
+use wpk_plan::{Arg, Block, Body, CpuSchedule, Place, Plan, Program, Step};
 
 /// A bound plan with its idle sessions.
 pub struct Bucket {
@@ -64,11 +65,11 @@ pub struct Constants<'a> {
 }
 
 impl Bucket {
-    /// Binds the kernels of a plan.
-    pub fn new(plan: &Plan, threads: usize, options: &Options) -> Result<Self, Error> {
-        let mut scratch = (0, 0);
-        let mut step = 0;
-        let body = bind(&plan.body, &mut step, &mut scratch, options)?;
+    /// Binds the kernels of a plan; products as their schedules tell, by the numbers of their steps.
+    pub fn new(plan: &Plan, threads: usize, options: &Options, schedules: &Schedules) -> Result<Self, Error> {
+        let mut binding = Binding { step: 0, scratch: (0, 0), options, schedules };
+        let body = binding.body(&plan.body)?;
+        let scratch = binding.scratch;
         let aligned = |n: usize| n.next_multiple_of(64);
         let sizes = Sizes { arena: plan.arena, shared: aligned(scratch.0), own: aligned(scratch.1) };
         Ok(Self { body, sizes, sessions: Sessions::new(options, Session::new(sizes, threads)) })
@@ -117,34 +118,40 @@ impl Session {
     }
 }
 
-fn bind(body: &Body, step: &mut usize, scratch: &mut (usize, usize), options: &Options) -> Result<BoundBody, Error> {
-    body.blocks
-        .iter()
-        .map(|block| {
+/// Schedules of products by the numbers of their steps.
+pub type Schedules = BTreeMap<u32, CpuSchedule>;
+
+/// Kernels on the way into a bucket.
+struct Binding<'a> {
+    /// The next step's number.
+    step: usize,
+    /// The most scratch memory of a step, shared and of each thread.
+    scratch: (usize, usize),
+    options: &'a Options,
+    schedules: &'a Schedules,
+}
+
+impl Binding<'_> {
+    fn body(&mut self, body: &Body) -> Result<BoundBody, Error> {
+        let block = |block: &Block| {
             Ok(match block {
-                Block::Run(steps) => BoundBlock::Run(
-                    steps
-                        .iter()
-                        .map(|s| {
-                            let kernel = cpu::bind(&s.kernel, options.small, options.functions).map_err(|message| Error::Step {
-                                step: *step,
-                                origin: s.origin.clone(),
-                                message,
-                            })?;
-                            let own = kernel.scratch();
-                            *scratch = (scratch.0.max(own.0), scratch.1.max(own.1));
-                            *step += 1;
-                            Ok(BoundStep { kernel, args: s.args.iter().map(|a| a.place).collect() })
-                        })
-                        .collect::<Result<_, Error>>()?,
-                ),
-                Block::If(cond, then, other) => {
-                    BoundBlock::If(*cond, bind(then, step, scratch, options)?, bind(other, step, scratch, options)?)
-                }
-                Block::Loop(limit, cond, body) => BoundBlock::Loop(*limit, *cond, bind(body, step, scratch, options)?),
+                Block::Run(steps) => BoundBlock::Run(steps.iter().map(|s| self.step(s)).collect::<Result<_, Error>>()?),
+                Block::If(cond, then, other) => BoundBlock::If(*cond, self.body(then)?, self.body(other)?),
+                Block::Loop(limit, cond, body) => BoundBlock::Loop(*limit, *cond, self.body(body)?),
             })
-        })
-        .collect()
+        };
+        body.blocks.iter().map(block).collect()
+    }
+
+    fn step(&mut self, s: &Step) -> Result<BoundStep, Error> {
+        let schedule = self.schedules.get(&(self.step as u32));
+        let bound = cpu::bind(&s.kernel, self.options.small, self.options.functions, schedule);
+        let kernel = bound.map_err(|message| Error::Step { step: self.step, origin: s.origin.clone(), message })?;
+        let own = kernel.scratch();
+        self.scratch = (self.scratch.0.max(own.0), self.scratch.1.max(own.1));
+        self.step += 1;
+        Ok(BoundStep { kernel, args: s.args.iter().map(|a| a.place).collect() })
+    }
 }
 
 /// One call.

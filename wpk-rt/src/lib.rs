@@ -38,6 +38,17 @@ pub use cuda::UserStream;
 #[cfg(feature = "cuda")]
 pub use cuda::measure;
 
+/// Single products on this processor, for the search.
+pub mod trial {
+    pub use crate::cpu::identity;
+    pub use crate::cpu::trial::{Ready, Trial};
+
+    /// Threads of the pool.
+    pub fn threads() -> u32 {
+        crate::pool::global().threads() as u32
+    }
+}
+
 /// Times and intermediate results of single steps, for the command line.
 pub mod trace {
     pub use crate::cpu::instruction_set;

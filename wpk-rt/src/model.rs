@@ -1,7 +1,7 @@
 //! Loading and running a program.
 
 use crate::buffer::Recycler;
-use crate::execute::{Bucket, Constants, Trace};
+use crate::execute::{Bucket, Constants, Schedules, Trace};
 use crate::pending::{DeviceMemory, DeviceTensor, Pending, State};
 use crate::pool::{self, Pool};
 use crate::profile;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use wpk_plan::{Place, Plan, Port, Program};
+use wpk_plan::{CpuSchedules, Place, Plan, Port, Program};
 
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,7 +87,9 @@ impl Model {
         if let Device::Cuda(n) = device {
             return Err(Error::Device(format!("CUDA device {n}: wpk was built without its feature `cuda`")));
         }
-        let plans = program.buckets.iter().map(|(_, plan)| Bucket::new(plan, pool.threads(), &options)).collect::<Result<Vec<_>, _>>()?;
+        let found = schedules(&program, pool.threads());
+        let buckets = program.buckets.iter().zip(&found);
+        let plans = buckets.map(|((_, plan), s)| Bucket::new(plan, pool.threads(), &options, s)).collect::<Result<Vec<_>, _>>()?;
         let weight = |place: Place| match place {
             Place::Weight(i) => weights.bytes().as_ptr().wrapping_add(program.sections[i as usize].offset).cast_mut(),
             _ => std::ptr::null_mut(),
@@ -356,4 +358,15 @@ fn check_ports(ports: &[Port], lengths: impl ExactSizeIterator<Item = usize>) ->
             found: format!("{found} bytes"),
         }),
     }
+}
+
+/// The schedules that a search found for this processor and so many threads, by bucket.
+fn schedules(program: &Program, threads: usize) -> Vec<Schedules> {
+    let mut found = vec![Schedules::new(); program.buckets.len()];
+    // The processor is asked for only where something depends on it.
+    let own = |c: &&CpuSchedules| c.threads as usize == threads && c.device == crate::cpu::identity();
+    for step in program.cpus.iter().find(own).into_iter().flat_map(|c| &c.steps) {
+        found[step.bucket as usize].insert(step.step, step.schedule);
+    }
+    found
 }

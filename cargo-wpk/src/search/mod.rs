@@ -10,7 +10,9 @@ pub mod space;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Instant;
 use wpk_kernels::schedule::Param;
+use wpk_plan::problem::Problem;
 
 /// The values of a schedule's parameters, in their order.
 pub type Values = Vec<u32>;
@@ -29,6 +31,21 @@ pub trait Space {
 
 /// Numbers that describe a problem: logarithms of operations, results and depth, arithmetic intensity, bytes of an element.
 pub const FEATURES: usize = 5;
+
+/// The features of a problem.
+pub fn features(problem: &Problem) -> [f64; FEATURES] {
+    let bytes: usize = problem.inputs().iter().chain(&problem.outputs()).map(|o| o.view.len() * o.dtype.bytes()).sum();
+    let results: usize = problem.outputs().iter().map(|o| o.view.len()).sum();
+    let (operations, results) = (problem.operations().max(1) as f64, results.max(1) as f64);
+    let size = problem.inputs().first().map_or(4, |o| o.dtype.bytes());
+    [
+        operations.log2() / 30.0,
+        results.log2() / 20.0,
+        (operations / results).log2() / 15.0,
+        (operations / bytes.max(1) as f64).log2() / 10.0,
+        size as f64 / 4.0,
+    ]
+}
 
 /// What was measured so far.
 #[derive(Debug, Clone, Default)]
@@ -119,6 +136,41 @@ pub fn first(space: &dyn Space, similar: &[Values], count: usize) -> Vec<Values>
     }
     chosen.truncate(count);
     chosen
+}
+
+/// Schedules that are measured at once.
+const BATCH: usize = 16;
+/// Batches without a gain after which a problem is left.
+const PATIENCE: usize = 2;
+
+/// Nanoseconds of schedules, none of those that failed.
+pub type Measure<'a> = dyn FnMut(&[Values]) -> Result<Vec<Option<f64>>, String> + 'a;
+
+/// Searches until batches bring no gain or time is up; one batch is measured whatever time it is. Begins with what similar problems found best.
+///
+/// # Errors
+/// Where nothing can be measured any more.
+pub fn explore(
+    (space, similar): (&dyn Space, &[Values]),
+    searcher: &mut dyn Searcher,
+    history: &mut History,
+    end: Instant,
+    measure: &mut Measure<'_>,
+) -> Result<(), String> {
+    let (mut best, mut idle) = (f64::INFINITY, 0);
+    while idle < PATIENCE && (history.trials.is_empty() || Instant::now() < end) {
+        let proposals = if history.trials.is_empty() { first(space, similar, BATCH) } else { searcher.propose(space, history, BATCH) };
+        if proposals.is_empty() {
+            break;
+        }
+        let (new, times) = (proposals.len(), measure(&proposals)?);
+        proposals.into_iter().zip(times).for_each(|(values, ns)| history.tell(values, ns));
+        searcher.learn(space, history, new);
+        let now = history.best(1).first().map_or(f64::INFINITY, |b| b.1);
+        idle = if now < 0.995 * best { 0 } else { idle + 1 };
+        best = best.min(now);
+    }
+    Ok(())
 }
 
 /// Pseudo-random numbers (PCG's multiplier and increment).

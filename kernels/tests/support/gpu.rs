@@ -54,6 +54,7 @@ fn execute(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[V
         name: "test".to_owned(),
         dims: vec![],
         buckets: vec![(vec![], cpu)],
+        cpus: vec![],
         gpus: vec![GpuPlans { arch: arch.target.to_owned(), plans: vec![gpu], modules: vec![module] }],
         sections: vec![],
     };

@@ -5,9 +5,11 @@
 //! the fastest schedule yielded: a record that another version of the generator made is no record any more, though its schedule can
 //! still begin a search. Beside a record lie the cubins of that PTX, named by its hash.
 
+mod cpu;
 mod plans;
 mod store;
 
+pub use cpu::schedules;
 pub use plans::{PlanFile, name as plan_name};
 pub use store::{FOLDER, Records, places, user_folder};
 
@@ -30,7 +32,12 @@ pub struct Key(Vec<u8>);
 impl Key {
     /// Of a problem with its weights in a layout.
     pub fn new(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Self {
-        let mut bytes = arch.target.as_bytes().to_vec();
+        Self::on(problem, layout, arch.target)
+    }
+
+    /// On a target by name: an architecture, or a kind of processor with its threads.
+    pub fn on(problem: &Problem, layout: WeightLayout, target: &str) -> Self {
+        let mut bytes = target.as_bytes().to_vec();
         bytes.push(0);
         layout.encode(&mut bytes);
         problem.encode(&mut bytes);
@@ -134,7 +141,7 @@ pub struct Record {
     pub problem: String,
     /// The device's name as its driver tells it.
     pub device: String,
-    /// Its architecture.
+    /// Its architecture; of processors the kind with the number of threads.
     pub arch: String,
     /// What was fastest, at most eight, best first; a schedule is always among them.
     pub best: Vec<Timed>,
@@ -170,7 +177,7 @@ impl Record {
     pub fn new(
         key: &Key,
         problem: &Problem,
-        (device, arch): (&str, &Arch),
+        (device, target): (&str, &str),
         mut measured: Vec<Timed>,
         estimated: Option<Timed>,
     ) -> Option<Self> {
@@ -188,7 +195,7 @@ impl Record {
         Some(Self {
             problem: format!("{} {}", problem.family(), problem.describe()),
             device: device.to_owned(),
-            arch: arch.target.to_owned(),
+            arch: target.to_owned(),
             best: measured,
             families,
             ptx: String::new(),

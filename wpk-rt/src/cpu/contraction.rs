@@ -5,7 +5,7 @@ use super::epilogue::Epilogue;
 use super::microkernel::{Kernels, PANELS, ROWS, RowPointers, STRIDE};
 use super::{Bound, Cx, Shared, channelwise, copied, generic, levels, pairs, part, quads, winograd};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
-use wpk_plan::{DType, WeightLayout};
+use wpk_plan::{Blocking, CpuSchedule, DType, WeightLayout};
 
 /// Depth of the reduction above which it is cut, so that a block of panels stays in the second-level cache.
 const DEPTH: usize = 1024;
@@ -18,7 +18,7 @@ pub(super) const CHUNK: usize = 120;
 /// A row offset that stands for zeros.
 pub(super) const OUTSIDE: i32 = i32::MIN;
 
-pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool) -> Result<Box<dyn Bound>, String> {
+pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool, schedule: Option<&CpuSchedule>) -> Result<Box<dyn Bound>, String> {
     let filled = !c.out.view.is_empty() && !c.inner().contains(&0);
     let fast = c.dtype == DType::F32 && c.sum == DType::F32 && filled;
     if (fast || c.dtype == DType::I8 && filled)
@@ -27,9 +27,15 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool) -> Result
     {
         return Ok(bound);
     }
+    let (blocking, filtering) = match schedule {
+        Some(CpuSchedule::Product(blocking)) => (Some(*blocking), None),
+        Some(CpuSchedule::Winograd(filtering)) => (None, Some(*filtering)),
+        None => (None, None),
+    };
     if fast
         && !small
-        && let Some(bound) = winograd::bind(c, layout)
+        && blocking.is_none()
+        && let Some(bound) = winograd::bind(c, layout, filtering)
     {
         return Ok(bound);
     }
@@ -41,13 +47,32 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool) -> Result
     if let Some(bound) = form.filter(|_| filled).and_then(|form| copied::bind(c, form)) {
         return Ok(bound);
     }
-    if let Some(bound) = fast.then(|| Product::new(c, layout)).flatten() {
+    if let Some(bound) = fast.then(|| Product::new(c, layout, blocking)).flatten() {
         return Ok(Box::new(bound));
     }
     if layout != WeightLayout::Dense {
         return Err(format!("there is no product of {} by weights in {layout}", c.dtype));
     }
     generic::bind(c)
+}
+
+/// Whether a schedule is one for a product, and of those that do the same the first.
+pub(super) fn takes(c: &Contraction, layout: WeightLayout, schedule: &CpuSchedule) -> bool {
+    let roles = c.roles();
+    // Of values beyond an extent the least stands for all.
+    let first = |family: usize, param: usize, value: u32, extent: usize| {
+        let values = CpuSchedule::FAMILIES[family].1[param].1;
+        let below = values.iter().take_while(|&&v| v < value).last();
+        below.is_none_or(|&v| (v as usize) < extent)
+    };
+    match schedule {
+        CpuSchedule::Product(b) => {
+            let (m, k) = (roles.count(&roles.m), roles.count(&roles.k()));
+            let panels = b.panels as usize <= Kernels::get().panels && first(0, 2, b.panels, roles.count(&roles.n).div_ceil(PANEL));
+            panels && first(0, 0, b.cut, k.div_ceil(2)) && first(0, 1, b.chunk, m) && Product::new(c, layout, Some(*b)).is_some()
+        }
+        CpuSchedule::Winograd(f) => winograd::bind(c, layout, Some(*f)).is_some(),
+    }
 }
 
 /// A part of the reduction: some runs of equal depth.
@@ -90,6 +115,9 @@ struct Product {
     rows: Rows,
     columns: Columns,
     blocks: Vec<Block>,
+    /// Rows of a task, and panels of a tile, at most.
+    chunk: usize,
+    most: usize,
     epilogue: Epilogue,
     zeros: Vec<f32>,
 }
@@ -146,7 +174,7 @@ pub(super) fn runs(c: &Contraction, roles: &Roles) -> (Vec<usize>, usize) {
 }
 
 impl Product {
-    fn new(c: &Contraction, layout: WeightLayout) -> Option<Self> {
+    fn new(c: &Contraction, layout: WeightLayout, blocking: Option<Blocking>) -> Option<Self> {
         let roles: Roles = c.roles();
         let kernels = Kernels::get();
         let (m, n, k) = (roles.count(&roles.m), roles.count(&roles.n), roles.count(&roles.k()));
@@ -173,7 +201,9 @@ impl Product {
             _ => return None,
         };
         // Numbers that are read a few times only do not leave the first cache.
-        let cut = if matches!(columns, Columns::Levels(_)) && m <= ROWS { (FEW, FEW) } else { (DEPTH, CUT) };
+        let estimated = if matches!(columns, Columns::Levels(_)) && m <= ROWS { (FEW, FEW) } else { (DEPTH, CUT) };
+        let cut = blocking.map_or(estimated, |b| (2 * b.cut as usize, b.cut as usize));
+        let most = blocking.map_or(kernels.panels, |b| (b.panels as usize).clamp(1, kernels.panels));
         let epilogue = Epilogue::new(c, &roles.batch, &roles.m, &roles.n)?;
         Some(Self {
             kernels,
@@ -185,6 +215,8 @@ impl Product {
             rows,
             columns,
             blocks: blocks((tap_count, depth), cut),
+            chunk: blocking.map_or(CHUNK, |b| b.chunk as usize),
+            most,
             epilogue,
             zeros: vec![0.0; depth],
         })
@@ -201,14 +233,14 @@ impl Product {
 
     /// Bytes of one thread's tiles.
     fn tile_bytes(&self) -> usize {
-        let tiles = if self.blocks.len() > 1 { CHUNK } else { 1 };
+        let tiles = if self.blocks.len() > 1 { self.chunk.max(ROWS) } else { 1 };
         tiles * ROWS * STRIDE * 4
     }
 
     /// Bytes of one thread's numbers of a block of panels, and room to begin at a line of the cache: stores across lines are slow.
     fn number_bytes(&self) -> usize {
         let deepest = self.blocks.iter().map(|b| b.taps * b.depth).max().unwrap_or(0);
-        if matches!(self.columns, Columns::Levels(_)) { deepest * self.kernels.panels * PANEL * 4 + 64 } else { 0 }
+        if matches!(self.columns, Columns::Levels(_)) { deepest * self.most * PANEL * 4 + 64 } else { 0 }
     }
 
     fn gather_bytes(&self) -> usize {
@@ -259,10 +291,10 @@ impl Bound for Product {
                 to.get().cast_const()
             }
         };
-        let groups = panels.div_ceil(self.kernels.panels);
+        let groups = panels.div_ceil(self.most);
         let widest = panels.div_ceil(groups);
         let rows = self.kernels.rows(widest);
-        let mut chunks = self.m.div_ceil(CHUNK / rows * rows);
+        let mut chunks = self.m.div_ceil((self.chunk / rows).max(1) * rows);
         let enough = if cx.pool.threads() == 1 { 1 } else { 4 * cx.pool.threads() };
         while self.batch.len() * groups * chunks < enough && chunks * rows < self.m {
             chunks += 1;

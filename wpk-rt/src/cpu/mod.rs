@@ -15,6 +15,7 @@ mod custom;
 mod epilogue;
 mod floats;
 mod generic;
+mod identity;
 mod index;
 mod isa;
 mod levels;
@@ -28,6 +29,7 @@ mod reduce;
 mod requantize;
 mod rows;
 mod simd;
+pub mod trial;
 mod window;
 mod winograd;
 
@@ -35,9 +37,10 @@ mod winograd;
 pub use map::f32_to_f16;
 
 pub use custom::CustomFunction;
+pub use identity::identity;
 
 use crate::pool::Pool;
-use wpk_plan::{Kernel, Problem};
+use wpk_plan::{CpuSchedule, Kernel, Problem};
 
 /// The instruction set that kernels are chosen for on this machine.
 pub fn instruction_set() -> String {
@@ -109,11 +112,17 @@ impl<'a> Args<'a> {
     }
 }
 
-/// Prepares a kernel, or says what it does not take; `small` is for no memory beside the plan's.
-pub(crate) fn bind(kernel: &Kernel, small: bool, functions: &[CustomFunction]) -> Result<Box<dyn Bound>, String> {
+/// Prepares a kernel, or says what it does not take; `small` is for no memory beside the plan's. A schedule that is none of the kernel's is
+/// passed over.
+pub(crate) fn bind(
+    kernel: &Kernel,
+    small: bool,
+    functions: &[CustomFunction],
+    schedule: Option<&CpuSchedule>,
+) -> Result<Box<dyn Bound>, String> {
     let Kernel::Cpu(problem, layout) = kernel else { return Err("a GPU kernel in a CPU plan".to_owned()) };
     match problem {
-        Problem::Contraction(p) => contraction::bind(p, *layout, small),
+        Problem::Contraction(p) => contraction::bind(p, *layout, small, schedule),
         Problem::Map(p) => map::bind(p),
         Problem::Move(p) => movement::bind(p),
         Problem::Reduce(p) => reduce::bind(p),

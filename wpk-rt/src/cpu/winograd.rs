@@ -13,10 +13,10 @@ use super::{Args, Bound, Cx, Transformed, part};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
-use wpk_plan::{DType, WeightLayout};
+use wpk_plan::{DType, Filtering, WeightLayout};
 
-/// Bytes of transformed images that a task keeps in the second cache.
-const CACHED: usize = 512 << 10;
+/// KiB of transformed images that a task keeps, where no schedule tells.
+const CACHED: u32 = 512;
 /// Channels below which transforming costs more than it saves.
 const LEAST: usize = 32;
 
@@ -24,6 +24,8 @@ struct Winograd {
     kernels: Kernels,
     /// Results of a tile in each dimension.
     size: usize,
+    /// Bytes of transformed images that a task keeps in the second cache.
+    kept: usize,
     /// Images, result rows and columns.
     images: usize,
     out: [usize; 2],
@@ -39,8 +41,8 @@ struct Winograd {
     transforms: Transforms,
 }
 
-/// For a convolution that it computes, and is worth it for.
-pub(super) fn bind(c: &Contraction, layout: WeightLayout) -> Option<Box<dyn Bound>> {
+/// For a convolution that it computes, and is worth it for; as a schedule tells, or by estimate.
+pub(super) fn bind(c: &Contraction, layout: WeightLayout, filtering: Option<Filtering>) -> Option<Box<dyn Bound>> {
     let roles: Roles = c.roles();
     let channel = roles.channel?;
     let channels = c.space[channel];
@@ -70,10 +72,13 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout) -> Option<Box<dyn Boun
     let epilogue = Epilogue::new(c, &[], &roles.m, &roles.n)?;
     let out = [c.space[*p], c.space[*q]];
     let cost = |size: usize| estimate(size, roles.count(others), out, channels, columns);
-    let size = if cost(4) < cost(2) { 4 } else { 2 };
+    let estimated = Filtering { tile: if cost(4) < cost(2) { 4 } else { 2 }, kept: CACHED };
+    let Filtering { tile, kept } = filtering.unwrap_or(estimated);
+    let size = if tile == 4 { 4 } else { 2 };
     Some(Box::new(Winograd {
         kernels: Kernels::get(),
         size,
+        kept: (kept as usize) << 10,
         images: roles.count(others),
         out,
         base: c.a.offset as i64,
@@ -148,7 +153,7 @@ impl Winograd {
 
     /// Rows of tiles that a task takes at most.
     fn block(&self) -> usize {
-        let tiles = CACHED / (self.places() * 4 * self.channels);
+        let tiles = self.kept / (self.places() * 4 * self.channels);
         (tiles / self.tiles().0).clamp(1, self.tiles().1)
     }
 
