@@ -79,7 +79,7 @@ struct ModelArgs {
     /// The arithmetic of the GPU plan: fp32, tf32, fp16 or bf16
     #[arg(long, default_value = "fp32", value_parser = precision)]
     precision: wpk_build::Precision,
-    /// The arithmetic of the CPU plan: fp32 or bf16
+    /// The arithmetic of the CPU plan: fp32, bf16, or fp16 for the weights of few rows
     #[arg(long, default_value = "fp32", value_parser = precision)]
     cpu_precision: wpk_build::Precision,
     /// Nodes that the GPU plan computes in single precision, by name, separated by commas; `*` stands for any text

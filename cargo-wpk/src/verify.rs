@@ -10,7 +10,7 @@ use std::path::Path;
 use wpk_build::Compiled;
 use wpk_build::graph::evaluate;
 use wpk_kernels::{Rounding, Tensor, eval};
-use wpk_plan::WeightLayout::{self, Pairs16, Panels16, Quads16};
+use wpk_plan::WeightLayout::{self, Halves16, Pairs16, Panels16, Quads16};
 use wpk_plan::{Place, Program};
 
 #[derive(Args)]
@@ -182,7 +182,7 @@ impl<'a> Reference<'a> {
         if let (wpk_plan::Problem::Contraction(c), Some(bits)) = (&problem, layout.levels()) {
             operands[1] = numbers(c, &operands[1].to_bytes(), (layout, bits));
         }
-        let panels = matches!(layout, Panels16 | Pairs16 | Quads16) || layout.levels().is_some();
+        let panels = matches!(layout, Panels16 | Halves16 | Pairs16 | Quads16) || layout.levels().is_some();
         if let (wpk_plan::Problem::Contraction(c), true) = (&mut problem, panels) {
             operands[1] = unpack(c, &operands[1]);
         }

@@ -42,6 +42,22 @@ const BFLOAT16: f64 = 5e-3;
 /// Tiles of four by four results divide by up to 24 and multiply by up to 8.
 const LARGE_TILES: f64 = 5e-6;
 
+/// Products of a few rows by weights in binary16, and of more by weights as they are.
+#[test]
+fn products_by_weights_in_binary16() {
+    for seed in 0..40 {
+        let r = &mut Random(seed);
+        let (m, n, k) = (r.within(1, 40), r.within(1, 150), r.within(1, 1400));
+        let model =
+            format!("input x f32 {m}x{k}\nconst w f32 {k}x{n} random\nconst b f32 {n} random\np = MatMul(x, w)\ny = Add(p, b)\noutput y");
+        check_to(2e-3, Precision::Fp16, &model, seed);
+        let compiled = wpk_build::Model::new("m.onnx").cpu_precision(Precision::Fp16);
+        let compiled = compiled.build_from(&parse(text::bytes(&model)).expect("the model is read")).unwrap_or_else(|d| panic!("{d}"));
+        let halves = compiled.program.sections.iter().any(|s| s.layout == wpk_plan::WeightLayout::Halves16);
+        assert_eq!(halves, m <= 32, "{}", compiled.program);
+    }
+}
+
 /// Products by weights in pairs of bfloat16, of every height and width of tiles.
 #[test]
 fn products_in_bfloat16() {

@@ -52,7 +52,7 @@ pub fn choose(common: &Optimized) -> Result<(Optimized, Vec<Choice>), Diags> {
             continue;
         }
         known.push(text);
-        let cost = cost::plan(&lower::lower(&optimized.graph, &mut Weights::untold(), false));
+        let cost = cost::plan(&lower::lower(&optimized.graph, &mut Weights::untold(), crate::model::Precision::Fp32));
         if best.as_ref().is_none_or(|b| cost < choices[b.1].cost) {
             best = Some((optimized, choices.len()));
         }

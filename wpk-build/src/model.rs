@@ -54,7 +54,7 @@ pub struct Model {
     pub(crate) dims: Vec<Dim>,
     pub(crate) options: Options,
     pub(crate) precision: Precision,
-    pub(crate) cpu_bf16: bool,
+    pub(crate) cpu_precision: Precision,
     pub(crate) keep_fp32: Vec<String>,
     pub(crate) record_folders: Option<Vec<PathBuf>>,
     pub(crate) cover: Option<String>,
@@ -104,7 +104,7 @@ impl Model {
             dims,
             options,
             precision: Precision::default(),
-            cpu_bf16: false,
+            cpu_precision: Precision::Fp32,
             keep_fp32: vec![],
             record_folders: None,
             cover: None,
@@ -169,9 +169,10 @@ impl Model {
     }
 
     /// The arithmetic of the CPU plan: [`Precision::Bf16`] multiplies by constant weights in bfloat16, with sums and everything else in
-    /// `f32`, which takes about half the time on processors with AVX512_BF16 and half the memory everywhere; all others are `f32`.
+    /// `f32`, which takes about half the time on processors with AVX512_BF16 and half the memory everywhere; [`Precision::Fp16`] keeps the weights of products of up to
+    /// 32 rows in binary16, which take as long as weights are read, and computes in `f32`; all others are `f32`.
     pub fn cpu_precision(mut self, precision: Precision) -> Self {
-        self.cpu_bf16 = precision == Precision::Bf16;
+        self.cpu_precision = precision;
         self
     }
 
@@ -278,7 +279,7 @@ impl Model {
             let graph = import::import(source, &options)?;
             let common = passes::common(&graph)?;
             let (optimized, considered) = covers::choose(&common)?;
-            let plan = lower::lower(&optimized.graph, &mut weights, self.cpu_bf16);
+            let plan = lower::lower(&optimized.graph, &mut weights, self.cpu_precision);
             buckets.push((sizes, graph.bounds.clone().of(plan)));
             graphs.push((graph, optimized.graph));
             commons.push(common);

@@ -149,6 +149,8 @@ unit_enum! {
         E5m2x16 = "e5m2x16",
         /// As [`Self::Nibbles16`], where a level is a number of type `f4e2m1`.
         E2m1x16 = "e2m1x16",
+        /// As [`Self::Panels16`], in binary16.
+        Halves16 = "halves16",
     }
 }
 

@@ -176,7 +176,9 @@ impl Check<'_> {
                 (Problem::Contraction(c), layout) if i == 1 && layout.levels().is_some() => {
                     layout.levels().map(|bits| c.roles().levels_len(bits))
                 }
-                (Problem::Contraction(c), WeightLayout::Pairs16) if i == 1 => Some(c.roles().packed_len().saturating_mul(2)),
+                (Problem::Contraction(c), WeightLayout::Pairs16 | WeightLayout::Halves16) if i == 1 => {
+                    Some(c.roles().packed_len().saturating_mul(2))
+                }
                 (Problem::Contraction(c), WeightLayout::Panels16) if i == 1 => Some(c.roles().packed_len().saturating_mul(4)),
                 _ => operand.view.span().map(|s| s.1.saturating_mul(operand.dtype.bytes())),
             };

@@ -92,7 +92,7 @@ pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result
 
 /// Whether only CPU kernels read weights in a layout.
 fn for_cpus(layout: WeightLayout) -> bool {
-    matches!(layout, WeightLayout::Pairs16 | WeightLayout::Quads16)
+    matches!(layout, WeightLayout::Pairs16 | WeightLayout::Quads16 | WeightLayout::Halves16)
 }
 
 fn preferred(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Generated, Unsupported> {

@@ -14,14 +14,15 @@ pub use problem::problem;
 pub use weights::{Blob, Weights};
 
 use crate::graph::Graph;
+use crate::model::Precision;
 pub use steps::Target;
 use wpk_plan::problem::Problem;
 use wpk_plan::{Block, Body, Plan, Port, Role, Step, WeightLayout};
 
-/// The CPU plan of an optimized graph; its weights join those of other buckets. `bf16` says whether products by constant weights may be
-/// rounded to bfloat16.
-pub fn lower(graph: &Graph, weights: &mut Weights, bf16: bool) -> Plan {
-    let steps = steps::lower(graph, weights, Target::Cpu { bf16 });
+/// The CPU plan of an optimized graph; its weights join those of other buckets. `precision` is that of
+/// constant weights.
+pub fn lower(graph: &Graph, weights: &mut Weights, precision: Precision) -> Plan {
+    let steps = steps::lower(graph, weights, Target::Cpu(precision));
     let (steps, arena, zeroed) = memory::assign(steps);
     plan(graph, "cpu", steps, (arena, zeroed))
 }

@@ -4,6 +4,7 @@ use super::phases::phases;
 use super::placement::{Accepts, Placement, accepts};
 use super::{Weights, problem};
 use crate::graph::{Def, Graph, Literal, Node, Op, ValueId};
+use crate::model::Precision;
 use wpk_kernels::family::reads_levels;
 use wpk_plan::problem::{Contraction, Move, Operand, Part, Problem};
 use wpk_plan::{DType, View, WeightLayout};
@@ -75,11 +76,8 @@ struct Lowering<'a> {
 /// What steps are made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// The runtime's kernels.
-    Cpu {
-        /// Whether products by constant weights may be rounded to bfloat16.
-        bf16: bool,
-    },
+    /// The runtime's kernels, with the precision of constant weights: of bfloat16 both factors, of binary16 the weights of a few rows.
+    Cpu(Precision),
     /// Generated kernels.
     Gpu {
         /// Whether products of `f32` may be rounded to TF32.
@@ -249,7 +247,7 @@ impl Lowering<'_> {
 
     /// A contraction, on GPUs by its phases, each with its weights as its kernel reads them.
     fn contraction(&mut self, c: Contraction, node: &Node, args: &[(Buffer, DType)], origin: &str) {
-        let parts = if matches!(self.target, Target::Cpu { .. }) { vec![c] } else { phases(c) };
+        let parts = if matches!(self.target, Target::Cpu(_)) { vec![c] } else { phases(c) };
         for mut c in parts {
             let mut args = args.to_vec();
             let (layout, why) = self.weights_of(&mut c, node, &mut args);
@@ -281,10 +279,11 @@ impl Lowering<'_> {
         };
         let Some(literal) = self.graph.literal(root) else { return (WeightLayout::Dense, String::new()) };
         let half = c.dtype.is_float() && c.dtype.bytes() == 2;
-        let pairs = self.target == Target::Cpu { bf16: true };
+        let pairs = self.target == Target::Cpu(Precision::Bf16);
+        let halves = self.target == Target::Cpu(Precision::Fp16) && rows(c) <= FEW;
         let single = c.dtype == DType::F32 && c.sum == DType::F32;
         let bytes = c.dtype == DType::I8;
-        let on_cpu = matches!(self.target, Target::Cpu { .. });
+        let on_cpu = matches!(self.target, Target::Cpu(_));
         let as_levels = if on_cpu { single } else { (single || half) && reads_levels(c) };
         let (section, layout, why) = if let Some(section) = (single || half || bytes).then(|| self.by_channel(c, literal)).flatten() {
             (section, WeightLayout::Dense, "channelwise, weights by tap".to_owned())
@@ -294,6 +293,8 @@ impl Lowering<'_> {
             (section, layout, "weights as levels".to_owned())
         } else if let Some(section) = (half || c.tf32 || bytes).then(|| self.weights.columns(literal, c)).flatten() {
             (section, WeightLayout::Columns, "weights in columns".to_owned())
+        } else if let Some(section) = (single && halves).then(|| self.weights.halves(literal, c)).flatten() {
+            (section, WeightLayout::Halves16, "weights in binary16".to_owned())
         } else if let Some(section) = (single && pairs).then(|| self.weights.pairs(literal, c)).flatten() {
             (section, WeightLayout::Pairs16, "weights in pairs of bfloat16".to_owned())
         } else if let Some(section) = single.then(|| self.weights.panels(literal, c)).flatten() {
@@ -322,6 +323,14 @@ impl Lowering<'_> {
         perm.iter().enumerate().for_each(|(i, &d)| c.b.dims[d].stride = reordered.strides[i]);
         Some(self.weights.permuted(&Literal { shape, ..literal.clone() }, perm))
     }
+}
+
+/// Rows up to which a product takes as long as its weights are read.
+const FEW: usize = 32;
+
+fn rows(c: &Contraction) -> usize {
+    let roles = c.roles();
+    roles.count(&roles.m)
 }
 
 /// Drops the parts of a move that were written in place.

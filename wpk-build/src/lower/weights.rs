@@ -2,6 +2,7 @@
 
 use crate::graph::Literal;
 use crate::hash;
+use half::f16;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use wpk_plan::number::tf32;
@@ -28,6 +29,7 @@ pub struct Blob {
 enum Source {
     Dense(Literal),
     Panels(Literal, Box<Contraction>),
+    Halves(Literal, Box<Contraction>),
     Pairs(Literal, Box<Contraction>),
     Quads(Literal, Box<Contraction>),
     Levels(Literal, Vec<u8>),
@@ -55,6 +57,7 @@ impl Weights {
         let literal = match &source {
             Source::Dense(l)
             | Source::Panels(l, _)
+            | Source::Halves(l, _)
             | Source::Pairs(l, _)
             | Source::Quads(l, _)
             | Source::Levels(l, _)
@@ -93,6 +96,16 @@ impl Weights {
         let shape = vec![roles.packed_len()];
         let description = format!("panels {:?} {roles:?} {strides:?} {}", literal.shape, c.b.base());
         Some(self.add(Source::Panels(literal.clone(), Box::new(c.clone())), DType::F32, WeightLayout::Panels16, shape, &description))
+    }
+
+    /// The second factor of a contraction in panels of binary16; `None` where it cannot be packed, or is too large for that.
+    pub fn halves(&mut self, literal: &Literal, c: &Contraction) -> Option<u32> {
+        let (roles, most) = (c.roles(), f16::MAX.to_f32());
+        let strides: Option<Vec<i64>> = (0..c.space.len()).map(|l| c.b.stride(l, &c.space)).collect();
+        let strides = strides.filter(|_| literal.dtype == DType::F32 && floats(literal).all(|x| x.abs() <= most))?;
+        let shape = vec![roles.packed_len()];
+        let description = format!("halves {:?} {roles:?} {strides:?} {}", literal.shape, c.b.base());
+        Some(self.add(Source::Halves(literal.clone(), Box::new(c.clone())), DType::F16, WeightLayout::Halves16, shape, &description))
     }
 
     /// The second factor of a contraction in panels of bfloat16 pairs; `None` where it cannot be packed.
@@ -168,6 +181,11 @@ impl Weights {
     }
 }
 
+/// The elements of a constant of `f32`.
+fn floats(literal: &Literal) -> impl Iterator<Item = f32> {
+    literal.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))
+}
+
 impl Blob {
     /// Bytes of the whole.
     pub fn len(&self) -> usize {
@@ -187,22 +205,25 @@ impl Blob {
             match source {
                 Source::Dense(literal) => out.write_all(&literal.bytes)?,
                 Source::Panels(literal, c) => {
-                    let data: Vec<f32> = literal.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                    let data: Vec<f32> = floats(literal).collect();
                     let packed = c.roles().pack(&c.b, &data).unwrap_or_default();
                     let mut bytes = Vec::with_capacity(packed.len() * 4);
                     packed.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
                     out.write_all(&bytes)?;
                 }
+                Source::Halves(literal, c) => {
+                    let packed = c.roles().pack(&c.b, &floats(literal).collect::<Vec<_>>()).unwrap_or_default();
+                    out.write_all(&packed.into_iter().flat_map(|x| f16::from_f32(x).to_le_bytes()).collect::<Vec<u8>>())?;
+                }
                 Source::Pairs(literal, c) => {
-                    let data: Vec<f32> = literal.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                    let data: Vec<f32> = floats(literal).collect();
                     let packed = c.roles().pairs(&c.b, &data).unwrap_or_default();
                     out.write_all(&packed.into_iter().flat_map(u16::to_le_bytes).collect::<Vec<u8>>())?;
                 }
                 Source::Levels(_, packed) => out.write_all(packed)?,
                 Source::Quads(literal, c) => out.write_all(&c.roles().quads(&c.b, &literal.bytes).unwrap_or_default())?,
                 Source::Columns(literal, c) if c.tf32 => {
-                    let floats = literal.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-                    let rounded: Vec<u8> = floats.flat_map(|x| tf32(x).to_le_bytes()).collect();
+                    let rounded: Vec<u8> = floats(literal).flat_map(|x| tf32(x).to_le_bytes()).collect();
                     out.write_all(&c.roles().columns(&c.b, &rounded, 4).unwrap_or_default())?;
                 }
                 Source::Columns(literal, c) => {

@@ -191,7 +191,7 @@ impl Product {
         };
         let columns = match layout {
             WeightLayout::Panels16 => Columns::Packed,
-            _ if layout.levels().is_some() => Columns::Levels(levels::numbers(layout)),
+            _ if layout.levels().is_some() || layout == WeightLayout::Halves16 => Columns::Levels(levels::numbers(layout)),
             WeightLayout::Dense => Columns::Dynamic {
                 batch: roles.offsets(&c.b, &roles.batch)?,
                 k: roles.offsets(&c.b, &roles.k())?,

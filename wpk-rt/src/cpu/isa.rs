@@ -33,7 +33,7 @@ pub(crate) fn isa() -> Isa {
             {
                 return Isa::Avx512;
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
                 return Isa::Avx2;
             }
         }
@@ -79,7 +79,7 @@ macro_rules! lanes {
             #[cfg(target_arch = "x86_64")]
             $crate::cpu::isa::Isa::Avx512 => $compiled!($crate::cpu::simd::x86::Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"),
             #[cfg(target_arch = "x86_64")]
-            $crate::cpu::isa::Isa::Avx2 => $compiled!($crate::cpu::simd::x86::Avx2, "avx2,fma"),
+            $crate::cpu::isa::Isa::Avx2 => $compiled!($crate::cpu::simd::x86::Avx2, "avx2,fma,f16c"),
             #[cfg(target_arch = "aarch64")]
             $crate::cpu::isa::Isa::Neon => $compiled!($crate::cpu::simd::arm::Neon, "neon"),
             $crate::cpu::isa::Isa::Portable => $compiled!($crate::cpu::simd::Plain),

@@ -8,7 +8,9 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load(p: *const f32) -> Self;
     /// Sixteen signed bytes, converted.
     unsafe fn load_bytes(p: *const i8) -> Self;
-    /// The same, eight and eight.
+    /// Sixteen numbers of binary16, converted.
+    unsafe fn load_halves(p: *const u16) -> Self;
+    /// Sixteen signed bytes, eight and eight.
     unsafe fn bytes(first: u64, last: u64) -> Self;
     unsafe fn store(self, p: *mut f32);
     /// As integers, which the floats must be.
@@ -18,6 +20,14 @@ pub(crate) trait Lanes: Copy {
     unsafe fn mul_add(self, x: Self, y: Self) -> Self;
     /// Between two bounds; what is no number stays so.
     unsafe fn clamp(self, low: Self, high: Self) -> Self;
+}
+
+/// A finite number of binary16: its bits at the place of an `f32`'s, whose exponent has another bias.
+#[inline(always)]
+fn half(bits: u16) -> f32 {
+    let sign = u32::from(bits & 0x8000) << 16;
+    let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
+    f32::from_bits(magnitude.to_bits() | sign)
 }
 
 /// Plain arrays, which the compiler vectorizes as it can.
@@ -32,6 +42,10 @@ impl Lanes for Plain {
     #[inline(always)]
     unsafe fn load_bytes(p: *const i8) -> Self {
         Self(unsafe { p.cast::<[i8; 16]>().read_unaligned() }.map(f32::from))
+    }
+    #[inline(always)]
+    unsafe fn load_halves(p: *const u16) -> Self {
+        Self(unsafe { p.cast::<[u16; 16]>().read_unaligned() }.map(half))
     }
     #[inline(always)]
     unsafe fn bytes(first: u64, last: u64) -> Self {
@@ -71,10 +85,10 @@ impl Lanes for Plain {
 pub(crate) mod x86 {
     use super::Lanes;
     use std::arch::x86_64::{
-        __m256, __m512, _mm_loadl_epi64, _mm_loadu_si128, _mm_set_epi64x, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_epi32,
-        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_storeu_si256,
-        _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps,
-        _mm512_set1_ps, _mm512_storeu_ps, _mm512_storeu_si512,
+        __m256, __m512, _mm_loadl_epi64, _mm_loadu_si128, _mm_set_epi64x, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps,
+        _mm256_cvtps_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps,
+        _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtps_epi32,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_storeu_si512,
     };
 
     #[derive(Clone, Copy)]
@@ -88,6 +102,10 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn load_bytes(p: *const i8) -> Self {
             Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) })
+        }
+        #[inline(always)]
+        unsafe fn load_halves(p: *const u16) -> Self {
+            Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) })
         }
         #[inline(always)]
         unsafe fn bytes(first: u64, last: u64) -> Self {
@@ -127,6 +145,11 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn load_bytes(p: *const i8) -> Self {
             let eight = |p: *const i8| unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))) };
+            Self(eight(p), eight(p.wrapping_add(8)))
+        }
+        #[inline(always)]
+        unsafe fn load_halves(p: *const u16) -> Self {
+            let eight = |p: *const u16| unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) };
             Self(eight(p), eight(p.wrapping_add(8)))
         }
         #[inline(always)]
@@ -181,6 +204,11 @@ pub(crate) mod arm {
         #[inline(always)]
         unsafe fn load_bytes(p: *const i8) -> Self {
             let floats = unsafe { p.cast::<[i8; 16]>().read_unaligned() }.map(f32::from);
+            unsafe { Self::load(floats.as_ptr()) }
+        }
+        #[inline(always)]
+        unsafe fn load_halves(p: *const u16) -> Self {
+            let floats = unsafe { p.cast::<[u16; 16]>().read_unaligned() }.map(super::half);
             unsafe { Self::load(floats.as_ptr()) }
         }
         #[inline(always)]
