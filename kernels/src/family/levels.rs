@@ -10,6 +10,7 @@ use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Kernel, MemTy, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
+use wpk_plan::DType;
 use wpk_plan::minifloat::Format;
 use wpk_plan::problem::{BLOCK, Contraction, PANEL};
 
@@ -114,24 +115,38 @@ pub fn levels(p: &Product, s: &Levels, arch: &Arch) -> Result<Kernel, Unsupporte
     let sums: Vec<Val> = (0..s.sums()).map(|_| k.variable(zero)).collect();
     let part = Part { p, bits: f.bits, weights, linear: &linear, depth: roles.k(), rows, scales: size.k.div_ceil(BLOCK as u32) };
     let begin = k.scaled(thread, i64::from(DEPTH));
-    let whole = size.k.is_multiple_of(DEPTH * s.threads);
-    let round = |k: &mut Writer, number: Val| {
+    let end = k.int(i64::from(size.k - DEPTH), Ty::U32);
+    let inside = if size.k < DEPTH * s.threads { k.op(Ty::U32, Op::Min, &[begin, end]) } else { begin };
+    // Weights wait for no other kernel.
+    k.constant_param(1);
+    let early = part.fetch(&mut k, inside);
+    k.wait_dependencies();
+    let rounds = s.rounds(size.k);
+    let round = |k: &mut Writer, number: Val, fetched: Option<&Fetched>| {
         let moved = k.scaled(number, i64::from(DEPTH * s.threads));
         let at = k.add(begin, moved);
-        if whole {
-            return part.add(k, at, &sums);
+        let add = |k: &mut Writer| {
+            let now = fetched.map_or_else(|| part.fetch(k, at), Clone::clone);
+            part.add(k, at, &now, &sums);
+        };
+        if size.k.is_multiple_of(DEPTH * s.threads) {
+            return add(k);
         }
         let exists = k.below(at, i64::from(size.k));
-        k.when(exists, |k| part.add(k, at, &sums));
+        k.when(exists, add);
     };
-    let rounds = s.rounds(size.k);
+    let none = k.int(0, Ty::U32);
+    round(&mut k, none, Some(&early));
     if rounds <= 4 {
-        (0..rounds).for_each(|i| {
+        (1..rounds).for_each(|i| {
             let number = k.int(i64::from(i), Ty::U32);
-            round(&mut k, number);
+            round(&mut k, number, None);
         });
     } else {
-        k.repeat(rounds, round);
+        k.repeat(rounds - 1, |k, number| {
+            let number = k.plus(number, 1);
+            round(k, number, None);
+        });
     }
     let lane = {
         let mask = k.int(31, Ty::U32);
@@ -149,7 +164,6 @@ pub fn levels(p: &Product, s: &Levels, arch: &Arch) -> Result<Kernel, Unsupporte
     let to = k.add(shared, bytes);
     // Where there are fewer sums than lanes, some lanes have the same.
     let (_, twin) = k.div_rem(lane, 1 << shift);
-    let none = k.int(0, Ty::U32);
     let leads = k.compare(Cmp::Eq, twin, none);
     let keep = |k: &mut Writer| own.iter().enumerate().for_each(|(i, &v)| k.store_at(MemTy::F32, to, 4 * i as i32, &[v]));
     if shift > 0 {
@@ -180,33 +194,38 @@ pub fn levels(p: &Product, s: &Levels, arch: &Arch) -> Result<Kernel, Unsupporte
     Ok(k.finish("levels", 3 + c.extras.len() as u32, s.threads, size.n.div_ceil(PANEL as u32) * groups))
 }
 
-/// The sums of all lanes, shared out among them: with every exchange a lane keeps half of what it has. Where there is one left, lanes that
-/// differ in the last bits have the same; how many bits.
+/// The sums of all lanes, shared out among them: with every exchange a lane keeps half of what it has. Once that is a single one, lanes that
+/// differ in the bits that are left, as many as are returned, get the same.
 fn meet(k: &mut Writer, lane: Val, mut values: Vec<Val>) -> (Vec<Val>, u32) {
-    for bit in (0..5).rev() {
-        let step = 1 << bit;
+    let mut alike = 0;
+    for step in [16, 8, 4, 2, 1] {
+        let exchange = |k: &mut Writer, kept: Val, given: Val| {
+            let other = k.op(Ty::F32, Op::ShuffleXor(step), &[given]);
+            k.add(kept, other)
+        };
         if values.len() == 1 {
-            for bit in (0..=bit).rev() {
-                let other = k.op(Ty::F32, Op::ShuffleXor(1 << bit), &[values[0]]);
-                values[0] = k.add(values[0], other);
-            }
-            return (values, bit + 1);
+            values[0] = exchange(k, values[0], values[0]);
+            alike += 1;
+            continue;
         }
-        let mask = k.int(step, Ty::U32);
-        let (own, none) = (k.op(Ty::U32, Op::And, &[lane, mask]), k.int(0, Ty::U32));
+        let (mask, none) = (k.int(i64::from(step), Ty::U32), k.int(0, Ty::U32));
+        let own = k.op(Ty::U32, Op::And, &[lane, mask]);
         let low = k.compare(Cmp::Eq, own, none);
         let (lower, upper) = values.split_at(values.len() / 2);
-        values = lower
-            .iter()
-            .zip(upper)
-            .map(|(&a, &b)| {
-                let (kept, given) = (k.select(low, a, b), k.select(low, b, a));
-                let other = k.op(Ty::F32, Op::ShuffleXor(step as u32), &[given]);
-                k.add(kept, other)
-            })
-            .collect();
+        let halves = lower.iter().zip(upper).map(|(&a, &b)| {
+            let (kept, given) = (k.select(low, a, b), k.select(low, b, a));
+            exchange(k, kept, given)
+        });
+        values = halves.collect();
     }
-    (values, 0)
+    (values, alike)
+}
+
+/// Rows of levels in words, and the scales of their columns.
+#[derive(Clone)]
+struct Fetched {
+    words: Vec<Val>,
+    scales: Vec<Val>,
 }
 
 /// What a thread multiplies.
@@ -224,18 +243,22 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Adds the products of some neighbouring depths.
-    fn add(&self, k: &mut Writer, at: Val, sums: &[Val]) {
+    /// The levels of some neighbouring depths, with their scales.
+    fn fetch(&self, k: &mut Writer, at: Val) -> Fetched {
         let row = (PANEL * self.bits / 8) as i64;
         let moved = k.scaled(at, row);
         let behind = k.plus(moved, i64::from(self.scales) * PANEL as i64 * 4);
         let bytes = k.bytes(Val { ty: Ty::S32, ..behind }, 1);
         let from = k.add(self.weights, bytes);
-        let words: Vec<Val> = (0..DEPTH * row as u32 / 16).flat_map(|i| k.load_at(MemTy::B32, Ty::U32, from, 16 * i as i32, 4)).collect();
+        let words = (0..DEPTH * row as u32 / 16).flat_map(|i| k.load_at(MemTy::B32, Ty::U32, from, 16 * i as i32, 4)).collect();
         let (block, _) = k.div_rem(at, BLOCK as u32);
         let bytes = k.bytes(Val { ty: Ty::S32, ..block }, PANEL * 4);
         let from = k.add(self.weights, bytes);
-        let scales = scalar::load_neighbours(k, wpk_plan::DType::F32, from, 0, PANEL);
+        Fetched { words, scales: scalar::load_neighbours(k, DType::F32, from, 0, PANEL) }
+    }
+
+    /// Adds the products of some neighbouring depths.
+    fn add(&self, k: &mut Writer, at: Val, Fetched { words, scales }: &Fetched, sums: &[Val]) {
         let factors: Vec<Vec<Val>> = self.rows.iter().map(|&row| self.factors(k, row, at)).collect();
         let per_row = words.len() / DEPTH as usize;
         for column in 0..PANEL {
