@@ -94,6 +94,8 @@ enum Rows {
 /// How the second factor is read.
 enum Columns {
     Packed,
+    /// The same in binary16.
+    Halves,
     /// As levels with scales: a block of panels becomes numbers before it is multiplied.
     Levels(levels::Numbers),
     /// Packed at every run: offsets by batch, reduction and column.
@@ -191,7 +193,8 @@ impl Product {
         };
         let columns = match layout {
             WeightLayout::Panels16 => Columns::Packed,
-            _ if layout.levels().is_some() || layout == WeightLayout::Halves16 => Columns::Levels(levels::numbers(layout)),
+            WeightLayout::Halves16 => Columns::Halves,
+            _ if layout.levels().is_some() => Columns::Levels(levels::numbers(layout)),
             WeightLayout::Dense => Columns::Dynamic {
                 batch: roles.offsets(&c.b, &roles.batch)?,
                 k: roles.offsets(&c.b, &roles.k())?,
@@ -267,7 +270,7 @@ fn blocks((taps, depth): (usize, usize), (most, cut): (usize, usize)) -> Vec<Blo
 impl Bound for Product {
     fn scratch(&self) -> (usize, usize) {
         let shared = match &self.columns {
-            Columns::Packed | Columns::Levels(_) => 0,
+            Columns::Packed | Columns::Halves | Columns::Levels(_) => 0,
             Columns::Dynamic { .. } => self.batch.len() * self.panels() * PANEL * self.k * 4,
         };
         (shared, self.pointer_bytes() + self.tile_bytes() + self.gather_bytes() + self.number_bytes() + self.epilogue.scratch())
@@ -276,7 +279,7 @@ impl Bound for Product {
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
         let panels = self.panels();
         let weights = match &self.columns {
-            Columns::Packed | Columns::Levels(_) => args[1].cast::<f32>().cast_const(),
+            Columns::Packed | Columns::Halves | Columns::Levels(_) => args[1].cast::<f32>().cast_const(),
             Columns::Dynamic { batch, k, n, base } => {
                 let (from, to) = (Shared(args[1].cast::<f32>()), Shared(cx.shared.cast::<f32>()));
                 cx.pool.run(self.batch.len() * panels, &|task, _| unsafe {
@@ -351,6 +354,10 @@ impl Product {
                     }
                     (numbers.cast_const(), rows * PANEL)
                 }
+                Columns::Halves => {
+                    let first = ((batch * self.panels() + panels.start) * self.k + k) * PANEL;
+                    (arguments.args[1].cast::<u16>().wrapping_add(first).cast::<f32>().cast_const(), self.k * PANEL)
+                }
                 _ => (b.wrapping_add(k * PANEL), self.k * PANEL),
             };
             for t in 0..count {
@@ -359,12 +366,13 @@ impl Product {
                 let tile = if self.blocks.len() > 1 { tiles.wrapping_add(t * ROWS * STRIDE) } else { tiles };
                 unsafe {
                     let step = self.point(a, row, height, block, pointers, gathered);
-                    let whole = self.blocks.len() == 1 && columns == width * PANEL;
+                    let half = matches!(self.columns, Columns::Halves);
+                    let whole = self.blocks.len() == 1 && columns == width * PANEL && !half;
                     if whole && let Some(to) = self.epilogue.direct(batch, row, column, arguments.args) {
                         self.kernels.direct(height, width)(pointers, block.taps, block.depth, step, b, pitch, to);
                         continue;
                     }
-                    let kernel = self.kernels.kernel(height, width);
+                    let kernel = if half { self.kernels.halves(height, width) } else { self.kernels.kernel(height, width) };
                     kernel(pointers, block.taps, block.depth, step, b, pitch, tile, i > 0);
                     if last {
                         self.epilogue.store(tile, batch, row, height, column, columns, arguments.args, scratch);

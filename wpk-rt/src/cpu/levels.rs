@@ -1,4 +1,4 @@
-//! Weights as levels of a few bits with scales, or in half precision: rows of a panel become numbers shortly before they are multiplied, so that memory gives the
+//! Weights as levels of a few bits with scales: rows of a panel become numbers shortly before they are multiplied, so that memory gives the
 //! levels alone.
 
 use super::isa::lanes;
@@ -13,7 +13,6 @@ pub(super) type Numbers = unsafe fn(*const u8, (usize, usize), (usize, usize), *
 /// For the levels of a layout on this machine.
 pub(super) fn numbers(layout: WeightLayout) -> Numbers {
     match layout {
-        WeightLayout::Halves16 => halves(),
         WeightLayout::E4m3x16 => looked_up::<{ WeightLayout::E4m3x16 as u8 }>,
         WeightLayout::E5m2x16 => looked_up::<{ WeightLayout::E5m2x16 as u8 }>,
         WeightLayout::E2m1x16 => looked_up::<{ WeightLayout::E2m1x16 as u8 }>,
@@ -55,29 +54,6 @@ unsafe fn body<V: Lanes, const BITS: usize>(from: *const u8, (panel, depth): (us
             }
             k = until;
         }
-    }
-}
-
-/// Panels of binary16, which have no scales.
-fn halves() -> Numbers {
-    macro_rules! compiled {
-        ($V:ty $(, $features:literal)?) => {{
-            $(#[target_feature(enable = $features)])?
-            unsafe fn halves(from: *const u8, panel: (usize, usize), rows: (usize, usize), to: *mut f32) {
-                unsafe { halves_body::<$V>(from, panel, rows, to) }
-            }
-            halves
-        }};
-    }
-    lanes!(compiled)
-}
-
-#[inline(always)]
-unsafe fn halves_body<V: Lanes>(from: *const u8, (panel, depth): (usize, usize), (first, count): (usize, usize), to: *mut f32) {
-    let rows = from.cast::<u16>().wrapping_add((panel * depth + first) * PANEL);
-    for k in 0..count {
-        // SAFETY: the verifier holds that the section has all panels, and the caller that there is room for all rows.
-        unsafe { V::load_halves(rows.add(k * PANEL)).store(to.add(k * PANEL)) }
     }
 }
 

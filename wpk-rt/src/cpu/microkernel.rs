@@ -33,8 +33,9 @@ pub(crate) struct Direct {
 /// The same sums, stored as [`Direct`] tells; the arguments before it are those of a [`MicroKernel`].
 pub(crate) type DirectKernel = unsafe fn(*const RowPointers, usize, usize, usize, *const f32, usize, Direct);
 
+/// With `HALF` the panels are of binary16, to which the pointer is then one.
 #[inline(always)]
-unsafe fn body<V: Lanes, const M: usize, const N: usize>(
+unsafe fn body<V: Lanes, const M: usize, const N: usize, const HALF: bool>(
     runs: *const RowPointers,
     count: usize,
     depth: usize,
@@ -53,7 +54,7 @@ unsafe fn body<V: Lanes, const M: usize, const N: usize>(
                 }
             }
         }
-        let sums = products(sums, runs, count, depth, step, b, panel);
+        let sums = products::<V, M, N, HALF>(sums, runs, count, depth, step, b, panel);
         for r in 0..M {
             for j in 0..N {
                 sums[r][j].store(tile.add(r * STRIDE + j * PANEL));
@@ -78,7 +79,7 @@ unsafe fn direct<V: Lanes, const M: usize, const N: usize>(
             let first = if to.bias.is_null() { V::splat(0.0) } else { V::load(to.bias.add(j * PANEL)) };
             (0..M).for_each(|r| sums[r][j] = first);
         }
-        let sums = products(sums, runs, count, depth, step, b, panel);
+        let sums = products::<V, M, N, false>(sums, runs, count, depth, step, b, panel);
         let (low, high) = (V::splat(to.bounds.0), V::splat(to.bounds.1));
         for r in 0..M {
             let row = to.to.add(*to.rows.add(r) as usize);
@@ -91,7 +92,7 @@ unsafe fn direct<V: Lanes, const M: usize, const N: usize>(
 
 /// Sums with the products of all runs added.
 #[inline(always)]
-unsafe fn products<V: Lanes, const M: usize, const N: usize>(
+unsafe fn products<V: Lanes, const M: usize, const N: usize, const HALF: bool>(
     mut sums: [[V; N]; M],
     runs: *const RowPointers,
     count: usize,
@@ -101,7 +102,7 @@ unsafe fn products<V: Lanes, const M: usize, const N: usize>(
     panel: usize,
 ) -> [[V; N]; M] {
     unsafe {
-        let mut b = b;
+        let mut at_row = 0;
         for run in 0..count {
             let rows = &*runs.add(run);
             let mut a = [std::ptr::null::<f32>(); M];
@@ -110,7 +111,8 @@ unsafe fn products<V: Lanes, const M: usize, const N: usize>(
             for _ in 0..depth {
                 let mut columns = [V::splat(0.0); N];
                 for j in 0..N {
-                    columns[j] = V::load(b.add(j * panel));
+                    let place = at_row + j * panel;
+                    columns[j] = if HALF { V::load_halves(b.cast::<u16>().add(place)) } else { V::load(b.add(place)) };
                 }
                 for r in 0..M {
                     let x = V::splat(*a[r].add(at));
@@ -118,7 +120,7 @@ unsafe fn products<V: Lanes, const M: usize, const N: usize>(
                         sums[r][j] = sums[r][j].mul_add(x, columns[j]);
                     }
                 }
-                b = b.add(PANEL);
+                at_row += PANEL;
                 at += step;
             }
         }
@@ -129,17 +131,21 @@ unsafe fn products<V: Lanes, const M: usize, const N: usize>(
 /// Compiles the kernel for one instruction set and lists it by rows and panels.
 macro_rules! table {
     ($name:ident, $V:ty, $features:literal, $([$($m:literal),*] x $n:literal),*) => {
-        fn $name(m: usize, n: usize) -> Option<(MicroKernel, DirectKernel)> {
+        fn $name(m: usize, n: usize) -> Option<(MicroKernel, DirectKernel, MicroKernel)> {
             #[target_feature(enable = $features)]
             unsafe fn kernel<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
-                unsafe { body::<$V, M, N>(r, c, d, s, b, p, t, a) }
+                unsafe { body::<$V, M, N, false>(r, c, d, s, b, p, t, a) }
+            }
+            #[target_feature(enable = $features)]
+            unsafe fn halves<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
+                unsafe { body::<$V, M, N, true>(r, c, d, s, b, p, t, a) }
             }
             #[target_feature(enable = $features)]
             unsafe fn at_once<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: Direct) {
                 unsafe { direct::<$V, M, N>(r, c, d, s, b, p, t) }
             }
             match (m, n) {
-                $($(($m, $n) => Some((kernel::<$m, $n> as MicroKernel, at_once::<$m, $n> as DirectKernel)),)*)*
+                $($(($m, $n) => Some((kernel::<$m, $n> as MicroKernel, at_once::<$m, $n> as DirectKernel, halves::<$m, $n> as MicroKernel)),)*)*
                 _ => None,
             }
         }
@@ -150,30 +156,35 @@ macro_rules! table {
 table!(avx512, super::simd::x86::Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma",
     [1, 2, 3, 4, 5, 6, 7, 8] x 1, [1, 2, 3, 4, 5, 6, 7, 8] x 2, [1, 2, 3, 4, 5, 6, 7, 8] x 3, [1, 2, 3, 4, 5, 6] x 4);
 #[cfg(target_arch = "x86_64")]
-table!(avx2, super::simd::x86::Avx2, "avx2,fma", [1, 2, 3, 4, 5, 6] x 1);
+table!(avx2, super::simd::x86::Avx2, "avx2,fma,f16c", [1, 2, 3, 4, 5, 6] x 1);
 #[cfg(target_arch = "aarch64")]
 table!(neon, super::simd::arm::Neon, "neon", [1, 2, 3, 4, 5, 6] x 1);
 
-fn portable(m: usize, n: usize) -> Option<(MicroKernel, DirectKernel)> {
+fn portable(m: usize, n: usize) -> Option<(MicroKernel, DirectKernel, MicroKernel)> {
     unsafe fn kernel<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
-        unsafe { body::<Plain, M, 1>(r, c, d, s, b, p, t, a) }
+        unsafe { body::<Plain, M, 1, false>(r, c, d, s, b, p, t, a) }
+    }
+    unsafe fn halves<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
+        unsafe { body::<Plain, M, 1, true>(r, c, d, s, b, p, t, a) }
     }
     unsafe fn at_once<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: Direct) {
         unsafe { direct::<Plain, M, 1>(r, c, d, s, b, p, t) }
     }
     match (m, n) {
-        (1, 1) => Some((kernel::<1>, at_once::<1>)),
-        (2, 1) => Some((kernel::<2>, at_once::<2>)),
-        (3, 1) => Some((kernel::<3>, at_once::<3>)),
-        (4, 1) => Some((kernel::<4>, at_once::<4>)),
+        (1, 1) => Some((kernel::<1>, at_once::<1>, halves::<1>)),
+        (2, 1) => Some((kernel::<2>, at_once::<2>, halves::<2>)),
+        (3, 1) => Some((kernel::<3>, at_once::<3>, halves::<3>)),
+        (4, 1) => Some((kernel::<4>, at_once::<4>, halves::<4>)),
         _ => None,
     }
 }
 
+unsafe fn nothing(_: *const RowPointers, _: usize, _: usize, _: usize, _: *const f32, _: usize, _: *mut f32, _: bool) {}
+
 /// The kernels of this machine.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
-    find: fn(usize, usize) -> Option<(MicroKernel, DirectKernel)>,
+    find: fn(usize, usize) -> Option<(MicroKernel, DirectKernel, MicroKernel)>,
     /// Most panels of a tile.
     pub(crate) panels: usize,
     rows: [usize; PANELS],
@@ -200,9 +211,13 @@ impl Kernels {
 
     /// The kernel for `m` rows and `n` panels, which must be within the limits.
     pub(crate) fn kernel(&self, m: usize, n: usize) -> MicroKernel {
-        unsafe fn nothing(_: *const RowPointers, _: usize, _: usize, _: usize, _: *const f32, _: usize, _: *mut f32, _: bool) {}
         debug_assert!((self.find)(m, n).is_some(), "no kernel for {m} rows and {n} panels");
         (self.find)(m, n).map_or(nothing, |k| k.0)
+    }
+
+    /// The kernel for panels of binary16.
+    pub(crate) fn halves(&self, m: usize, n: usize) -> MicroKernel {
+        (self.find)(m, n).map_or(nothing, |k| k.2)
     }
 
     /// The kernel that stores at once, for the same.
