@@ -68,7 +68,7 @@ pub(super) fn takes(c: &Contraction, layout: WeightLayout, schedule: &CpuSchedul
     match schedule {
         CpuSchedule::Product(b) => {
             let (m, k) = (roles.count(&roles.m), roles.count(&roles.k()));
-            let panels = b.panels as usize <= Kernels::get().panels && first(0, 2, b.panels, roles.count(&roles.n).div_ceil(PANEL));
+            let panels = b.panels as usize <= Kernels::get().widest && first(0, 2, b.panels, roles.count(&roles.n).div_ceil(PANEL));
             panels && first(0, 0, b.cut, k.div_ceil(2)) && first(0, 1, b.chunk, m) && Product::new(c, layout, Some(*b)).is_some()
         }
         CpuSchedule::Winograd(f) => winograd::bind(c, layout, Some(*f)).is_some(),
@@ -206,7 +206,7 @@ impl Product {
         // Numbers that are read a few times only do not leave the first cache.
         let estimated = if matches!(columns, Columns::Levels(_)) && m <= ROWS { (FEW, FEW) } else { (DEPTH, CUT) };
         let cut = blocking.map_or(estimated, |b| (2 * b.cut as usize, b.cut as usize));
-        let most = blocking.map_or(kernels.panels, |b| (b.panels as usize).clamp(1, kernels.panels));
+        let most = blocking.map_or(kernels.panels_for(m), |b| (b.panels as usize).clamp(1, kernels.widest));
         let epilogue = Epilogue::new(c, &roles.batch, &roles.m, &roles.n)?;
         Some(Self {
             kernels,

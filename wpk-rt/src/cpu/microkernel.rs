@@ -156,7 +156,7 @@ macro_rules! table {
 table!(avx512, super::simd::x86::Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma",
     [1, 2, 3, 4, 5, 6, 7, 8] x 1, [1, 2, 3, 4, 5, 6, 7, 8] x 2, [1, 2, 3, 4, 5, 6, 7, 8] x 3, [1, 2, 3, 4, 5, 6] x 4);
 #[cfg(target_arch = "x86_64")]
-table!(avx2, super::simd::x86::Avx2, "avx2,fma,f16c", [1, 2, 3, 4, 5, 6] x 1);
+table!(avx2, super::simd::x86::Avx2, "avx2,fma,f16c", [1, 2, 3, 4, 5, 6] x 1, [1, 2] x 2, [1] x 3, [1] x 4);
 #[cfg(target_arch = "aarch64")]
 table!(neon, super::simd::arm::Neon, "neon", [1, 2, 3, 4, 5, 6] x 1);
 
@@ -185,8 +185,9 @@ unsafe fn nothing(_: *const RowPointers, _: usize, _: usize, _: usize, _: *const
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
     find: fn(usize, usize) -> Option<(MicroKernel, DirectKernel, MicroKernel)>,
-    /// Most panels of a tile.
+    /// Panels of a tile, and most of them for a few rows.
     pub(crate) panels: usize,
+    pub(crate) widest: usize,
     rows: [usize; PANELS],
 }
 
@@ -195,13 +196,18 @@ impl Kernels {
     pub(crate) fn get() -> Self {
         match isa() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Self { find: avx512, panels: 4, rows: [8, 8, 8, 6] },
+            Isa::Avx512 => Self { find: avx512, panels: 4, widest: 4, rows: [8, 8, 8, 6] },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Self { find: avx2, panels: 1, rows: [6; PANELS] },
+            Isa::Avx2 => Self { find: avx2, panels: 1, widest: 4, rows: [6, 2, 1, 1] },
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => Self { find: neon, panels: 1, rows: [6; PANELS] },
-            Isa::Portable => Self { find: portable, panels: 1, rows: [4; PANELS] },
+            Isa::Neon => Self { find: neon, panels: 1, widest: 1, rows: [6; PANELS] },
+            Isa::Portable => Self { find: portable, panels: 1, widest: 1, rows: [4; PANELS] },
         }
+    }
+
+    /// Panels of a tile for so many rows: where they are few, more of them keep the sums from waiting for each other.
+    pub(crate) fn panels_for(&self, m: usize) -> usize {
+        (self.panels..=self.widest).rev().find(|&n| m <= self.rows[n - 1]).unwrap_or(self.panels)
     }
 
     /// Most rows of a tile of `n` panels.
