@@ -63,6 +63,9 @@ unsafe fn body<V: Lanes, const M: usize, const N: usize, const HALF: bool>(
     }
 }
 
+/// The kernels of a tile: into a tile, to memory at once, and by panels of binary16.
+type Tile = (MicroKernel, DirectKernel, MicroKernel);
+
 #[inline(always)]
 unsafe fn direct<V: Lanes, const M: usize, const N: usize>(
     runs: *const RowPointers,
@@ -131,7 +134,7 @@ unsafe fn products<V: Lanes, const M: usize, const N: usize, const HALF: bool>(
 /// Compiles the kernel for one instruction set and lists it by rows and panels.
 macro_rules! table {
     ($name:ident, $V:ty, $features:literal, $([$($m:literal),*] x $n:literal),*) => {
-        fn $name(m: usize, n: usize) -> Option<(MicroKernel, DirectKernel, MicroKernel)> {
+        fn $name(m: usize, n: usize) -> Option<Tile> {
             #[target_feature(enable = $features)]
             unsafe fn kernel<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
                 unsafe { body::<$V, M, N, false>(r, c, d, s, b, p, t, a) }
@@ -160,7 +163,7 @@ table!(avx2, super::simd::x86::Avx2, "avx2,fma,f16c", [1, 2, 3, 4, 5, 6] x 1, [1
 #[cfg(target_arch = "aarch64")]
 table!(neon, super::simd::arm::Neon, "neon", [1, 2, 3, 4, 5, 6] x 1);
 
-fn portable(m: usize, n: usize) -> Option<(MicroKernel, DirectKernel, MicroKernel)> {
+fn portable(m: usize, n: usize) -> Option<Tile> {
     unsafe fn kernel<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
         unsafe { body::<Plain, M, 1, false>(r, c, d, s, b, p, t, a) }
     }
@@ -184,7 +187,7 @@ unsafe fn nothing(_: *const RowPointers, _: usize, _: usize, _: usize, _: *const
 /// The kernels of this machine.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
-    find: fn(usize, usize) -> Option<(MicroKernel, DirectKernel, MicroKernel)>,
+    find: fn(usize, usize) -> Option<Tile>,
     /// Panels of a tile, and most of them for a few rows.
     pub(crate) panels: usize,
     pub(crate) widest: usize,
