@@ -202,3 +202,22 @@ fn on_gpu(model: &str, layout: &str, (precision, limit): (Precision, f64), seed:
     let error = norm(&|i| found.f(i) - expected.f(i)) / norm(&|i| expected.f(i));
     assert!(error <= limit, "{precision:?} by {layout}: {error:.1e}\n{model}\n{plan}");
 }
+
+/// What is subtracted from bytes in `f32` may lie between two levels: such weights are numbers, not levels.
+#[test]
+fn weights_around_no_level() {
+    use wpk_plan::{Binary, ScalarFn};
+    let bytes = wpk_build::graph::Literal::ints(DType::U8, &[2], &[7, 8]);
+    let known = |zero: f64, subtracted: DType| {
+        let mut f = ScalarFn::default();
+        let x = f.input(0, DType::U8);
+        let zero = f.constant(zero, subtracted);
+        let (scale, x) = (f.constant(0.5, DType::F32), f.cast(x, subtracted));
+        let level = f.binary(Binary::Sub, x, zero);
+        let level = f.cast(level, DType::F32);
+        f.outputs = vec![f.binary(Binary::Mul, level, scale)];
+        wpk_build::quantized::of_constants(&f, &[&bytes], &[2]).map(|q| q.levels.to_ints())
+    };
+    assert_eq!(known(7.0, DType::I32), Some(vec![0, 1]));
+    assert_eq!(known(7.5, DType::F32), None);
+}

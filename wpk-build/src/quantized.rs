@@ -89,11 +89,16 @@ fn form(f: &ScalarFn) -> Option<Form> {
         let (x, zero) = centred(f, out)?;
         return Some(Form { x, zero, scale: None });
     }
+    let few_bits = |v: u16| Format::of(f.dtype(v)).is_some();
     let float = |v: u16| match f.insts[usize::from(v)].expr {
         Expr::Cast(inner) if f.dtype(v) == DType::F32 && f.dtype(inner).is_int() => centred(f, inner),
         // Numbers of few bits become wide before a zero point, which is zero.
-        Expr::Cast(inner) if f.dtype(v) == DType::F32 && Format::of(f.dtype(inner)).is_some() => Some((input(f, inner)?, Part::Const(0.0))),
-        Expr::Binary(Binary::Sub, x, zero) if f.dtype(v) == DType::F32 => Some((input(f, x)?, part(f, zero)?)),
+        Expr::Cast(inner) if f.dtype(v) == DType::F32 && few_bits(inner) => Some((input(f, inner)?, Part::Const(0.0))),
+        Expr::Binary(Binary::Sub, x, zero) if f.dtype(v) == DType::F32 => match f.insts[usize::from(x)].expr {
+            // Of integers what is subtracted in `f32` may lie between two levels.
+            Expr::Cast(inner) if few_bits(inner) => Some((input(f, inner)?, part(f, zero)?)),
+            _ => None,
+        },
         _ => None,
     };
     let ((x, zero), scale) = match f.insts[usize::from(out)].expr {

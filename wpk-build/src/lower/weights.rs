@@ -152,8 +152,8 @@ impl Weights {
         let by = wpk_plan::View::dense(&scale.shape).broadcast(&literal.shape)?;
         let each: Vec<f32> = scale.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         let scales: Vec<f32> = by.offsets().map(|at| each[at]).collect();
-        let layouts = layouts.iter().filter_map(|&layout| Some((layout.levels()?, layout)));
-        let (bits, layout) = { layouts }.find(|(bits, _)| {
+        let mut layouts = layouts.iter().filter_map(|&layout| Some((layout.levels()?, layout)));
+        let (bits, layout) = layouts.find(|(bits, _)| {
             let most = (1 << (bits - 1)) as f32;
             levels.iter().all(|l| (-most..most).contains(l))
         })?;
