@@ -13,7 +13,7 @@ mod products;
 mod shared;
 mod warp;
 
-use crate::ptx::{Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, groups};
+use crate::ptx::{Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt};
 use global::{Global, SPAN};
 use shared::Shared;
 use warp::{State, Turns, Warp};
@@ -47,7 +47,7 @@ pub fn run_with(kernel: &Kernel, buffers: &mut [Vec<u8>], moment: Moment, seed: 
     }
     let mut global = Global::new(buffers, has_atomics(&kernel.body));
     let registers = count(&kernel.body) as usize + 1;
-    let grouped = groups::any(&kernel.body);
+    let grouped = kernel.groups();
     for block in order {
         let threads = kernel.threads as usize;
         global.enter(block, threads);

@@ -3,8 +3,15 @@
 use super::{Kernel, Operand, Reg, Stmt};
 use std::collections::BTreeSet;
 
+impl Kernel {
+    /// Whether it multiplies by warpgroups, which only sm_90a can.
+    pub fn groups(&self) -> bool {
+        any(&self.body)
+    }
+}
+
 /// Whether any statement is a product of a warpgroup.
-pub fn any(body: &[Stmt]) -> bool {
+fn any(body: &[Stmt]) -> bool {
     body.iter().any(|s| match s {
         Stmt::GroupMma { .. } => true,
         Stmt::Loop { body, .. } | Stmt::If { then: body, .. } => any(body),
@@ -14,7 +21,7 @@ pub fn any(body: &[Stmt]) -> bool {
 
 /// Sums that are touched while products add to them, products without a fence before, and groups that nothing waits for.
 pub(super) fn faults(kernel: &Kernel) -> Vec<String> {
-    if !any(&kernel.body) {
+    if !kernel.groups() {
         return vec![];
     }
     let mut flight = Flight::default();

@@ -2,7 +2,7 @@
 
 mod ast;
 pub(crate) mod dependents;
-pub(crate) mod groups;
+mod groups;
 mod print;
 mod verify;
 

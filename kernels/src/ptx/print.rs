@@ -30,7 +30,7 @@ impl Kernel {
         let params: Vec<String> = (0..self.params).map(|i| format!("    .param .u64 p{i}")).collect();
         let mut out = format!(".version {}\n.target {}\n.address_size 64\n\n", arch.version, arch.target);
         // Where descriptors name shared memory its swizzle counts from multiples of its period.
-        let align = if super::groups::any(&self.body) { PERIOD } else { 16 };
+        let align = if self.groups() { PERIOD } else { 16 };
         // Writing to text cannot fail.
         if self.shared > Module::STATIC_SHARED {
             let _ = write!(out, ".extern .shared .align {align} .b8 tile[];\n\n");

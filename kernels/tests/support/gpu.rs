@@ -7,7 +7,7 @@ use wpk_plan::problem::{Operand, Problem};
 use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Place, Plan, Port, Program, Role, Step, WeightLayout};
 use wpk_rt::{Device, Model, Weights};
 
-/// The outputs of a kernel that was made for sm_75 or sm_80 (later ones may hold what those do not know); nothing unless `WPK_GPU=on` asks for it.
+/// The outputs of a kernel that was made for sm_75 or sm_80 (later ones may hold what those do not know), or by warpgroups for sm_90a; nothing unless `WPK_GPU=on` asks for it.
 pub fn run(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[Vec<u8>]) -> Option<Result<Vec<Vec<u8>>, String>> {
     static PRESENT: OnceLock<bool> = OnceLock::new();
     let there = || std::env::var("WPK_GPU").is_ok_and(|v| v == "on");
@@ -46,7 +46,7 @@ fn execute(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[V
         zeroed: kernel.zeroed,
         body: Body { blocks: vec![Block::Run(vec![step])] },
     };
-    let arch = Arch::named("sm_80").expect("an architecture");
+    let arch = Arch::named(if kernel.groups() { "sm_90a" } else { "sm_80" }).expect("an architecture");
     let module = kernel.module(arch);
     let gpu = plan(arch.target, step(wpk_plan::Kernel::Gpu(problem.clone(), layout, 0), &args));
     let cpu = plan("cpu", step(wpk_plan::Kernel::Cpu(problem.clone(), layout), &args[..reads.len() + writes.len()]));
