@@ -2,11 +2,13 @@
 //!
 //! Values are typed; what is constant is folded as it is said, since nothing behind the tree but `ptxas` would do it.
 
+mod bulk;
 mod matrix;
 
 use crate::arch::Arch;
 use crate::ptx::dependents;
 use crate::ptx::{Cmp, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
+use wpk_plan::TensorMap;
 
 /// A value: a register or a constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +42,8 @@ pub struct Writer {
     /// Most blocks of a kernel that does.
     early: u32,
     constant: Vec<u32>,
+    maps: Vec<TensorMap>,
+    cluster: u32,
     /// Parameters that were read, with their registers.
     params: Vec<(u32, Reg)>,
     /// Whether results are rounded to half precision, so that elementary functions need not be exact in `f32`.
@@ -49,7 +53,7 @@ pub struct Writer {
 impl Writer {
     /// An empty kernel.
     pub fn new() -> Self {
-        Self { blocks: vec![vec![]], ..Self::default() }
+        Self { blocks: vec![vec![]], cluster: 1, ..Self::default() }
     }
 
     /// An empty kernel for an architecture.
@@ -70,8 +74,8 @@ impl Writer {
         if self.dependents {
             dependents::arrange(&mut body, self.waits);
         }
-        let (name, shared, constant) = (name.to_owned(), self.shared, self.constant);
-        let kernel = Kernel { name, params, threads, blocks, shared, workspace: 0, zeroed: 0, constant, body };
+        let (name, shared, cluster, maps, constant) = (name.to_owned(), self.shared, self.cluster, self.maps, self.constant);
+        let kernel = Kernel { name, params, threads, blocks, shared, workspace: 0, zeroed: 0, cluster, maps, constant, body };
         if blocks > self.early { kernel.alone() } else { kernel }
     }
 

@@ -2,10 +2,10 @@
 
 mod support;
 
-use support::outcome;
+use support::outcome_of;
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{
-    Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, Wgmma, attention, mma, reduction, rows, simt, wgmma,
+    Bulk, Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, Wgmma, attention, bulk, mma, reduction, rows, simt, wgmma,
 };
 use wpk_kernels::ptx::{Kernel, Stmt};
 use wpk_plan::problem::{Access, Affine, Attention, Contraction, Operand, Problem, Reduce, ReduceKind, Softmax};
@@ -23,6 +23,11 @@ fn order(s: &Stmt) -> Option<&'static str> {
         Stmt::CommitProducts => Some("commit of products"),
         Stmt::WaitProducts(_) => Some("wait for products"),
         Stmt::WaitDependencies => Some("wait for kernels before"),
+        Stmt::FenceBarriers => Some("fence of barriers"),
+        Stmt::ExpectBytes { .. } => Some("announcement"),
+        Stmt::AwaitBytes { .. } => Some("wait for bytes"),
+        Stmt::ArriveCluster => Some("arrival"),
+        Stmt::WaitCluster => Some("wait for the cluster"),
         _ => None,
     }
 }
@@ -64,14 +69,19 @@ fn product() -> Contraction {
 
 /// A line of the table: the kernel, what was removed, how it was found.
 fn mutate(name: &str, problem: &Problem, kernel: &Kernel) -> Vec<String> {
-    assert_eq!(outcome(problem, kernel, 1), Ok(()), "{name} unchanged");
+    mutate_of(name, problem, WeightLayout::Dense, kernel)
+}
+
+/// The same for a contraction whose second factor lies in a layout.
+fn mutate_of(name: &str, problem: &Problem, layout: WeightLayout, kernel: &Kernel) -> Vec<String> {
+    assert_eq!(outcome_of(problem, layout, kernel, 1), Ok(()), "{name} unchanged");
     let mut lines = vec![];
     for n in 0.. {
         let mut mutant = kernel.clone();
         let mut left = n;
         let Some(kind) = remove(&mut mutant.body, &mut left) else { break };
         // Copies at their earliest and at their latest moment, blocks in two orders.
-        let fault = (0..4).find_map(|seed| outcome(problem, &mutant, seed).err());
+        let fault = (0..4).find_map(|seed| outcome_of(problem, layout, &mutant, seed).err());
         let fault = fault.unwrap_or_else(|| panic!("{name} without {kind} {n} passes"));
         lines.push(format!("{name:40} {kind:8} {}", fault.lines().next().unwrap_or_default()));
     }
@@ -132,6 +142,16 @@ fn nothing_that_orders_can_be_left_out() {
         let s = Wgmma { bm: 64, bn: 32, wm: 64, stages, split };
         let kernel = wgmma(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
         table.extend(mutate(&s.to_string(), &Problem::Contraction(p.contraction.clone()), &kernel));
+    }
+    let few = Arch { sms: 2, ..*hopper };
+    let large = Product { contraction: Contraction { space: vec![140, 64, 448], ..p.contraction }, layout: WeightLayout::Columns };
+    let access = |lines, at| Access::new(&View::dense(&[lines, 448]), [at, 2].map(Affine::of).to_vec());
+    let out = Operand::dense(DType::F32, &[140, 64]);
+    let p = Product { contraction: Contraction { a: access(140, 0), b: access(64, 1), out, ..large.contraction }, ..large };
+    for (stages, cluster) in [(3, 1), (3, 2), (4, 2)] {
+        let s = Bulk { bm: 64, bn: 64, wm: 64, stages, cluster };
+        let kernel = bulk(&p, &s, &few).unwrap_or_else(|e| panic!("{e}"));
+        table.extend(mutate_of(&s.to_string(), &Problem::Contraction(p.contraction.clone()), p.layout, &kernel));
     }
     println!("{}", table.join("\n"));
     assert!(table.len() > 60, "{} mutants", table.len());

@@ -10,6 +10,7 @@ mod bounds;
 mod codec;
 mod cpu;
 mod dtype;
+mod gpu;
 pub mod library;
 pub mod minifloat;
 pub mod number;
@@ -24,9 +25,9 @@ mod walk;
 pub use codec::{Bytes, Codec, DecodeError, Reader};
 pub use cpu::{Blocking, CpuSchedule, CpuSchedules, CpuStep, Filtering};
 pub use dtype::DType;
+pub use gpu::{Cubin, GpuPlans, Module, TensorMap};
 pub use plan::{
-    Arg, Block, Body, Bound, Count, Cubin, Dim, Edge, EdgeKind, GpuPlans, Kernel, Module, Place, Plan, Port, Program, Role, Section, Step,
-    VERSION, WeightLayout,
+    Arg, Block, Body, Bound, Count, Dim, Edge, EdgeKind, Kernel, Place, Plan, Port, Program, Role, Section, Step, VERSION, WeightLayout,
 };
 pub use problem::{Operand, Problem};
 pub use scalar::{Binary, Expr, Inst, ScalarFn, Unary};

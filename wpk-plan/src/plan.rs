@@ -1,12 +1,11 @@
 //! Plans: what runs, on which memory, after what.
 
-use crate::codec::{Bytes, Codec, DecodeError, Reader, codec_enum, codec_struct, unit_enum};
-use crate::library::Call;
+use crate::codec::{Codec, DecodeError, Reader, codec_enum, codec_struct, unit_enum};
 use crate::minifloat::Format;
-use crate::{CpuSchedules, DType, Problem, View};
+use crate::{CpuSchedules, DType, GpuPlans, Module, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 12;
+pub const VERSION: u32 = 13;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,55 +56,6 @@ pub enum Count {
     Output(u32),
 }
 codec_enum!(Count { 0 => Dim(d), 1 => Output(i) });
-
-/// The plans for one GPU architecture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GpuPlans {
-    /// The architecture, as `sm_80`.
-    pub arch: String,
-    /// One plan per bucket.
-    pub plans: Vec<Plan>,
-    /// The kernels that the plans launch.
-    pub modules: Vec<Module>,
-}
-codec_struct!(GpuPlans { arch, plans, modules });
-
-/// A generated kernel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Module {
-    /// The name of its entry.
-    pub entry: String,
-    /// PTX.
-    pub text: String,
-    /// Threads of a block.
-    pub threads: u32,
-    /// Blocks of the grid.
-    pub blocks: u32,
-    /// Bytes of shared memory of a block.
-    pub shared: u32,
-    /// Whether it may start before the steps that it depends on have ended, because it waits for them itself.
-    pub overlaps: bool,
-    /// The text compiled ahead, for some devices.
-    pub cubins: Vec<Cubin>,
-    /// The call of a library that stands in for it, where that library is there.
-    pub call: Option<Call>,
-}
-codec_struct!(Module { entry, text, threads, blocks, shared, overlaps, cubins, call });
-
-/// A kernel compiled for one kind of device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cubin {
-    /// The compute capability it runs on, as 90 for 9.0.
-    pub capability: u32,
-    /// What the driver loads.
-    pub image: Bytes,
-}
-codec_struct!(Cubin { capability, image });
-
-impl Module {
-    /// Bytes of shared memory that a kernel may declare; more is given at launch.
-    pub const STATIC_SHARED: u32 = 48 << 10;
-}
 
 /// One weight tensor in the blob.
 #[derive(Debug, Clone, PartialEq)]
@@ -359,8 +309,6 @@ pub enum Place {
     Scalar(u64),
     /// A slot of the session's parameter block.
     Parameter(u32),
-    /// A tensor map over an argument, by its place in the step's list.
-    TensorMap(u32),
 }
 codec_enum!(Place {
     0 => Arena(offset),
@@ -369,7 +317,6 @@ codec_enum!(Place {
     3 => Output(i),
     4 => Scalar(bits),
     5 => Parameter(slot),
-    6 => TensorMap(arg),
 });
 
 const MAGIC: &[u8; 4] = b"wpk\0";

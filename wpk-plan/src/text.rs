@@ -46,7 +46,6 @@ impl Display for Place {
             Self::Output(i) => write!(f, "output{i}"),
             Self::Scalar(x) => write!(f, "scalar {x:#x}"),
             Self::Parameter(i) => write!(f, "parameter{i}"),
-            Self::TensorMap(i) => write!(f, "map of {i}"),
         }
     }
 }

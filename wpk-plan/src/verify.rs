@@ -56,6 +56,19 @@ impl Program {
                     faults
                         .push(Fault { place: format!("{} ({})", gpu.arch, step.origin), message: "a call cannot start early".to_owned() });
                 }
+                for step in plan.body.steps() {
+                    let Kernel::Gpu(_, _, m) = step.kernel else { continue };
+                    let Some(module) = gpu.modules.get(m as usize) else { continue };
+                    let arguments = step.arguments(module);
+                    for map in &module.maps {
+                        let room = arguments.get(map.argument as usize).map(|a| a.bytes);
+                        let beyond = || room.is_none_or(|r| map.bytes().is_none_or(|b| b > r)).then_some("reaches beyond its argument");
+                        if let Some(what) = map.fault().or_else(beyond) {
+                            let message = format!("the map of argument {} {what}", map.argument);
+                            faults.push(Fault { place: format!("{} ({})", gpu.arch, step.origin), message });
+                        }
+                    }
+                }
                 for step in plan.body.steps().into_iter().filter(missing) {
                     faults.push(Fault { place: format!("{} ({})", gpu.arch, step.origin), message: "has no module".to_owned() });
                 }
@@ -115,7 +128,7 @@ impl Check<'_> {
             Place::Weight(i) => self.program.sections.get(i as usize).map(|s| s.bytes),
             Place::Input(i) => self.plan.inputs.get(i as usize).map(crate::Port::bytes),
             Place::Output(i) => self.plan.outputs.get(i as usize).map(crate::Port::bytes),
-            Place::Scalar(_) | Place::Parameter(_) | Place::TensorMap(_) => Some(8),
+            Place::Scalar(_) | Place::Parameter(_) => Some(8),
         }
     }
 

@@ -173,7 +173,7 @@ impl Run<'_, '_, '_, '_> {
             Place::Input(i) => self.inputs[i as usize].as_ptr().cast_mut(),
             Place::Output(i) => self.outputs[i as usize].as_mut_ptr(),
             // Immediate values belong to GPU launches.
-            Place::Scalar(_) | Place::Parameter(_) | Place::TensorMap(_) => std::ptr::null_mut(),
+            Place::Scalar(_) | Place::Parameter(_) => std::ptr::null_mut(),
         }
     }
 

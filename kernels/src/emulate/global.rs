@@ -30,10 +30,9 @@ struct Outbox {
     acquired: bool,
 }
 
-pub struct Global<'a> {
-    buffers: &'a mut [Vec<u8>],
-    /// The last write by place, where blocks may communicate at all.
-    writes: Option<BTreeMap<Place, Write>>,
+/// A block that runs.
+#[derive(Default)]
+struct View {
     block: u32,
     epoch: u32,
     /// Whether a thread of this block executed an atomic operation, and in which epoch.
@@ -42,33 +41,49 @@ pub struct Global<'a> {
     outboxes: Vec<Outbox>,
 }
 
+pub struct Global<'a> {
+    buffers: &'a mut [Vec<u8>],
+    /// The last write by place, where blocks may communicate at all.
+    writes: Option<BTreeMap<Place, Write>>,
+    /// The blocks of the cluster that runs, and the one whose turn it is.
+    views: Vec<View>,
+    turn: usize,
+}
+
 impl<'a> Global<'a> {
     pub fn new(buffers: &'a mut [Vec<u8>], communicates: bool) -> Self {
         let writes = communicates.then(BTreeMap::new);
-        Self { buffers, writes, block: 0, epoch: 0, atomic: None, outboxes: vec![] }
+        Self { buffers, writes, views: vec![], turn: 0 }
     }
 
-    /// A block begins.
-    pub fn enter(&mut self, block: u32, threads: usize) {
-        (self.block, self.epoch, self.atomic) = (block, 0, None);
-        self.outboxes = (0..threads).map(|_| Outbox::default()).collect();
+    /// The blocks of a cluster begin.
+    pub fn enter(&mut self, blocks: std::ops::Range<u32>, threads: usize) {
+        let view = |block| View { block, outboxes: (0..threads).map(|_| Outbox::default()).collect(), ..View::default() };
+        self.views = blocks.map(view).collect();
+    }
+
+    /// What is accessed next one of them accesses.
+    pub fn turn(&mut self, n: usize) {
+        self.turn = n;
     }
 
     pub fn barrier(&mut self) {
-        self.epoch += 1;
+        self.views[self.turn].epoch += 1;
     }
 
     pub fn fence(&mut self, thread: usize) {
-        let outbox = &mut self.outboxes[thread];
+        let view = &mut self.views[self.turn];
+        let outbox = &mut view.outboxes[thread];
         // What the atomic operation saw reaches the other threads by a barrier.
-        outbox.acquired = self.atomic.is_some_and(|epoch| epoch < self.epoch);
+        outbox.acquired = view.atomic.is_some_and(|epoch| epoch < view.epoch);
         outbox.fenced.append(&mut outbox.recent);
     }
 
     pub fn atomic_inc(&mut self, address: u64, limit: u32, thread: usize) -> Result<u32, String> {
         let (buffer, at) = self.place(address, 4)?;
-        let epoch = self.epoch;
-        for (other, outbox) in self.outboxes.iter_mut().enumerate() {
+        let view = &mut self.views[self.turn];
+        let epoch = view.epoch;
+        for (other, outbox) in view.outboxes.iter_mut().enumerate() {
             let ordered = |e: u32| other == thread || e < epoch;
             for (place, _) in outbox.fenced.iter().filter(|w| ordered(w.1)) {
                 if let Some(write) = self.writes.as_mut().and_then(|w| w.get_mut(place)) {
@@ -77,7 +92,7 @@ impl<'a> Global<'a> {
             }
             outbox.fenced.retain(|w| !ordered(w.1));
         }
-        self.atomic = Some(epoch);
+        view.atomic = Some(epoch);
         let bytes = &mut self.buffers[buffer][at..at + 4];
         let old = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         bytes.copy_from_slice(&if old >= limit { 0 } else { old + 1 }.to_le_bytes());
@@ -118,7 +133,8 @@ impl<'a> Global<'a> {
 
     fn visible(&self, buffer: usize, bytes: std::ops::Range<usize>, thread: usize) -> Result<(), String> {
         let Some(writes) = &self.writes else { return Ok(()) };
-        let hidden = |w: &&Write| w.block != self.block && !(w.published && self.outboxes[thread].acquired);
+        let view = &self.views[self.turn];
+        let hidden = |w: &&Write| w.block != view.block && !(w.published && view.outboxes[thread].acquired);
         match words(bytes).find_map(|word| writes.get(&(buffer, word)).filter(hidden)) {
             Some(w) => Err(format!("buffer {buffer} is read without an order after block {} wrote it", w.block)),
             None => Ok(()),
@@ -131,8 +147,9 @@ impl<'a> Global<'a> {
         self.buffers[buffer][at..at + ty.bytes()].copy_from_slice(&bytes[..ty.bytes()]);
         if let Some(writes) = &mut self.writes {
             for word in words(at..at + ty.bytes()) {
-                writes.insert((buffer, word), Write { block: self.block, published: false });
-                self.outboxes[thread].recent.push(((buffer, word), self.epoch));
+                let view = &mut self.views[self.turn];
+                writes.insert((buffer, word), Write { block: view.block, published: false });
+                view.outboxes[thread].recent.push(((buffer, word), view.epoch));
             }
         }
         Ok(())

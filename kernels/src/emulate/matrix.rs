@@ -1,6 +1,6 @@
 //! What whole warps do: loads of matrices and products on tensor cores.
 
-use super::Block;
+use super::Cluster;
 use crate::layout::{ROW, Swizzle, described};
 use crate::ptx::{Factor, Half, MemTy, Operand, Reg, Stmt};
 use half::{bf16, f16};
@@ -17,7 +17,7 @@ fn truncated(bits: u32) -> f32 {
     f32::from_bits(bits & !0x1fff)
 }
 
-impl Block<'_, '_> {
+impl Cluster<'_, '_> {
     /// A matrix instruction of the warp that begins at thread `first`.
     pub(super) fn matrix(&mut self, stmt: &Stmt, first: usize) -> Result<(), String> {
         match stmt {
@@ -28,7 +28,7 @@ impl Block<'_, '_> {
                     for (row, words) in rows.iter_mut().enumerate() {
                         let at = self.address(*address, *offset, first + 8 * i + row);
                         for (w, word) in words.iter_mut().enumerate() {
-                            let bytes = self.shared.read(at, w, MemTy::B32, 4, first + 4 * row + w)?;
+                            let bytes = self.blocks[self.now].shared.read(at, w, MemTy::B32, 4, first + 4 * row + w)?;
                             *word = u64::from_le_bytes(bytes) as u32;
                         }
                     }
@@ -116,7 +116,7 @@ impl Block<'_, '_> {
             let mut elements = vec![];
             for chunk in [0, 16] {
                 let place = Swizzle::of_rows(ROW).apply(start + line as u32 * ROW + chunk);
-                let bytes = self.shared.product(u64::from(place), 16, first / 32)?;
+                let bytes = self.blocks[self.now].shared.product(u64::from(place), 16, first / 32)?;
                 match factor {
                     Factor::Half(h) => elements.extend(bytes.as_chunks().0.iter().map(|b| widened(h, u16::from_le_bytes(*b)))),
                     Factor::Tf32 => elements.extend(bytes.as_chunks().0.iter().map(|b| truncated(u32::from_le_bytes(*b)))),

@@ -11,12 +11,15 @@ mod global;
 mod matrix;
 mod products;
 mod shared;
+mod tiles;
 mod warp;
 
 use crate::ptx::{Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt};
 use global::{Global, SPAN};
 use shared::Shared;
+use tiles::Tile;
 use warp::{State, Turns, Warp};
+use wpk_plan::TensorMap;
 
 /// When asynchronous copies take place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,26 +43,26 @@ pub fn run(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), String> {
 /// # Errors
 /// As for [`run`].
 pub fn run_with(kernel: &Kernel, buffers: &mut [Vec<u8>], moment: Moment, seed: u64) -> Result<(), String> {
-    let mut order: Vec<u32> = (0..kernel.blocks).collect();
+    let mut order: Vec<u32> = (0..kernel.blocks / kernel.cluster).collect();
     let mut turns = Turns { state: seed };
     for i in (1..order.len()).rev().filter(|_| seed != 0) {
         order.swap(i, turns.below(i + 1));
     }
     let mut global = Global::new(buffers, has_atomics(&kernel.body));
-    let registers = count(&kernel.body) as usize + 1;
-    let grouped = kernel.groups();
-    for block in order {
-        let threads = kernel.threads as usize;
-        global.enter(block, threads);
-        let mut state = Block {
-            global: &mut global,
+    let (registers, grouped, threads) = (count(&kernel.body) as usize + 1, kernel.groups(), kernel.threads as usize);
+    for cluster in order {
+        let numbers = cluster * kernel.cluster..(cluster + 1) * kernel.cluster;
+        global.enter(numbers.clone(), threads);
+        let block = |number| Block {
+            number,
             shared: Shared::new(kernel.shared as usize, threads, moment, grouped),
             registers: vec![vec![]; registers],
-            block,
-            threads,
         };
+        let mut state = Cluster { global: &mut global, blocks: numbers.map(block).collect(), now: 0, threads, maps: &kernel.maps };
         state.run(&kernel.body, &mut turns)?;
-        state.shared.finish().map_err(|e| format!("block {block}: {e}"))?;
+        for block in &state.blocks {
+            block.shared.finish().map_err(|e| format!("block {}: {e}", block.number))?;
+        }
     }
     Ok(())
 }
@@ -84,40 +87,56 @@ fn count(body: &[Stmt]) -> u32 {
     body.iter().map(of).max().unwrap_or(0)
 }
 
-struct Block<'a, 'b> {
-    global: &'a mut Global<'b>,
+struct Block {
+    number: u32,
     shared: Shared,
     /// The bits of each register by number and thread; registers of one class share numbers whatever the sign.
     registers: Vec<Vec<u64>>,
-    block: u32,
-    threads: usize,
 }
 
-impl Block<'_, '_> {
+/// Blocks that run at once; most kernels have clusters of one.
+struct Cluster<'a, 'b> {
+    global: &'a mut Global<'b>,
+    blocks: Vec<Block>,
+    /// The block whose turn it is.
+    now: usize,
+    threads: usize,
+    maps: &'a [TensorMap],
+}
+
+impl Cluster<'_, '_> {
     fn value(&self, o: Operand, thread: usize) -> u64 {
         match o {
             Operand::Imm(bits) => bits,
-            Operand::Reg(r) => self.registers[r.id as usize].get(thread).copied().unwrap_or(0),
+            Operand::Reg(r) => self.blocks[self.now].registers[r.id as usize].get(thread).copied().unwrap_or(0),
         }
     }
 
     fn set(&mut self, r: Reg, thread: usize, bits: u64) {
-        let values = &mut self.registers[r.id as usize];
+        let values = &mut self.blocks[self.now].registers[r.id as usize];
         if values.is_empty() {
             values.resize(self.threads, 0);
         }
         values[thread] = bits;
     }
 
+    fn turn(&mut self, block: usize) {
+        self.now = block;
+        self.global.turn(block);
+    }
+
     /// Runs all warps to their ends.
     fn run(&mut self, body: &[Stmt], turns: &mut Turns) -> Result<(), String> {
-        let mut warps: Vec<Warp<'_>> = (0..self.threads / 32).map(|w| Warp::new(32 * w, body)).collect();
+        let places = (0..self.blocks.len()).flat_map(|b| (0..self.threads / 32).map(move |w| (b, 32 * w)));
+        let mut warps: Vec<Warp<'_>> = places.map(|place| Warp::new(place, body)).collect();
         loop {
+            self.wake(&mut warps)?;
             let ready: Vec<usize> = (0..warps.len()).filter(|&w| warps[w].state == State::Ready).collect();
             if !ready.is_empty() {
                 let (chosen, statements) = turns.next(&ready);
+                self.turn(warps[chosen].block);
                 for _ in 0..statements {
-                    self.advance(&mut warps[chosen]).map_err(|e| format!("block {} {e}", self.block))?;
+                    self.advance(&mut warps[chosen]).map_err(|e| format!("block {} {e}", self.blocks[self.now].number))?;
                     if warps[chosen].state != State::Ready {
                         break;
                     }
@@ -125,23 +144,50 @@ impl Block<'_, '_> {
                 continue;
             }
             if warps.iter().all(|w| w.state == State::Done) {
-                return Ok(());
+                return match warps.iter().find(|w| w.arrivals != w.waits) {
+                    Some(w) => Err(format!("block {}: an arrival at the cluster's barrier without a wait", self.blocks[w.block].number)),
+                    None => Ok(()),
+                };
             }
-            if warps.iter().any(|w| w.state == State::Done) {
-                return Err(format!("block {}: a barrier that not all threads reach", self.block));
-            }
-            self.shared.barrier();
+            let together = |w: &[Warp<'_>]| w.iter().all(|w| w.state == State::Waiting);
+            let Some(block) = warps.chunks(self.threads / 32).position(together) else {
+                let stuck = warps.iter().find(|w| !matches!(w.state, State::Done | State::Waiting));
+                let what = stuck.map_or("a barrier that not all threads reach", |_| "a wait that does not end");
+                let block = stuck.or(warps.first()).map_or(0, |w| w.block);
+                return Err(format!("block {}: {what}", self.blocks[block].number));
+            };
+            self.turn(block);
+            self.blocks[block].shared.barrier();
             self.global.barrier();
-            self.tell(&warps)?;
-            warps.iter_mut().for_each(|w| (w.state, w.asks) = (State::Ready, None));
+            let own = block * self.threads / 32..(block + 1) * self.threads / 32;
+            self.tell(&warps[own.clone()])?;
+            warps[own].iter_mut().for_each(|w| (w.state, w.asks) = (State::Ready, None));
         }
+    }
+
+    /// Warps whose waits for bytes or for the cluster have ended can run again.
+    fn wake(&mut self, warps: &mut [Warp<'_>]) -> Result<(), String> {
+        let come = warps.iter().filter(|w| w.state != State::Done).map(|w| w.arrivals).min().unwrap_or(0);
+        for warp in warps {
+            match warp.state {
+                State::Cluster(arrival) if come >= arrival => (warp.state, warp.waits) = (State::Ready, arrival),
+                State::Bytes(address, parity) => {
+                    self.turn(warp.block);
+                    if self.phase_ended(address, parity).map_err(|e| format!("block {}: {e}", self.blocks[self.now].number))? {
+                        warp.state = State::Ready;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// What a barrier tells every thread, where it was asked.
     fn tell(&mut self, warps: &[Warp<'_>]) -> Result<(), String> {
         let Some((to, from)) = warps[0].asks else { return Ok(()) };
         if warps.iter().any(|w| w.asks != Some((to, from))) {
-            return Err(format!("block {}: warps wait at different barriers", self.block));
+            return Err(format!("block {}: warps wait at different barriers", self.blocks[self.now].number));
         }
         let any = (0..self.threads).any(|t| self.value(Operand::Reg(from), t) != 0);
         (0..self.threads).for_each(|t| self.set(to, t, u64::from(any)));
@@ -164,15 +210,41 @@ impl Block<'_, '_> {
                 warp.lanes(mask).for_each(|t| self.set(*counter, t, 0));
                 warp.enter(body, mask, Some((*counter, *count)));
             }
-            Stmt::Barrier | Stmt::BarrierAny { .. } | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } | Stmt::GroupMma { .. }
+            Stmt::Barrier
+            | Stmt::BarrierAny { .. }
+            | Stmt::LoadMatrix { .. }
+            | Stmt::Mma { .. }
+            | Stmt::GroupMma { .. }
+            | Stmt::AwaitBytes { .. }
+            | Stmt::ArriveCluster
+            | Stmt::WaitCluster
                 if mask != u32::MAX =>
             {
                 return Err(format!("warp {}: {stmt:?}, which not all threads reach", warp.first / 32));
             }
             Stmt::Barrier => warp.state = State::Waiting,
             Stmt::BarrierAny { to, from } => (warp.state, warp.asks) = (State::Waiting, Some((*to, *from))),
-            Stmt::CommitProducts => self.shared.products.commit(warp.first / 32),
-            Stmt::WaitProducts(n) => self.shared.wait_products(*n as usize, warp.first / 32),
+            Stmt::AwaitBytes { address, parity } => {
+                let (address, parity) = (self.value(Operand::Reg(*address), warp.first), self.value(*parity, warp.first));
+                warp.state = State::Bytes(address, parity & 1 != 0);
+            }
+            Stmt::ArriveCluster => warp.arrivals += 1,
+            Stmt::WaitCluster => warp.state = State::Cluster(warp.waits + 1),
+            Stmt::CopyTile { map, at, to, barrier, everywhere } => {
+                for t in warp.lanes(mask) {
+                    let map = self.value(Operand::Reg(*map), t);
+                    let tile = Tile {
+                        map: 0,
+                        at: at.map(|o| i64::from(self.value(o, t) as i32)),
+                        to: self.value(Operand::Reg(*to), t),
+                        thread: t,
+                    };
+                    let barrier = self.value(Operand::Reg(*barrier), t);
+                    self.copy_tile(map, tile, barrier, *everywhere, warp.waits).map_err(|e| format!("thread {t}: {e}"))?;
+                }
+            }
+            Stmt::CommitProducts => self.blocks[self.now].shared.products.commit(warp.first / 32),
+            Stmt::WaitProducts(n) => self.blocks[self.now].shared.wait_products(*n as usize, warp.first / 32, warp.arrivals),
             Stmt::LoadMatrix { .. } | Stmt::Mma { .. } | Stmt::GroupMma { .. } => {
                 self.matrix(stmt, warp.first).map_err(|e| format!("warp {}: {e}", warp.first / 32))?;
             }
@@ -190,7 +262,7 @@ impl Block<'_, '_> {
             Stmt::Op { to, op, args } => {
                 let bits = match op {
                     Op::Special(Special::Thread) => thread as u64,
-                    Op::Special(Special::Block) => u64::from(self.block),
+                    Op::Special(Special::Block) => u64::from(self.blocks[self.now].number),
                     Op::Special(Special::Shared) => u64::from(shared::BASE),
                     Op::Param(n) => u64::from(*n + 1) * SPAN,
                     Op::Ballot => {
@@ -210,7 +282,7 @@ impl Block<'_, '_> {
                 let address = self.address(*address, *offset, thread);
                 for (i, r) in to.iter().enumerate() {
                     let bytes = match space {
-                        Space::Shared => self.shared.read(address, i, *ty, to.len(), thread)?,
+                        Space::Shared => self.blocks[self.now].shared.read(address, i, *ty, to.len(), thread)?,
                         Space::Global => self.global.read(address, i, *ty, to.len(), thread)?,
                     };
                     let bits = u64::from_le_bytes(bytes);
@@ -227,7 +299,7 @@ impl Block<'_, '_> {
                 for (i, o) in from.iter().enumerate() {
                     let bytes = self.value(*o, thread).to_le_bytes();
                     match space {
-                        Space::Shared => self.shared.write(address, i, *ty, from.len(), thread, &bytes)?,
+                        Space::Shared => self.blocks[self.now].shared.write(address, i, *ty, from.len(), thread, &bytes)?,
                         Space::Global => self.global.write(address, i, *ty, from.len(), thread, &bytes)?,
                     }
                 }
@@ -236,10 +308,10 @@ impl Block<'_, '_> {
                 let to = self.address(*to, *offset, thread);
                 let valid = self.value(*valid, thread) as usize;
                 let from = self.value(Operand::Reg(*from), thread);
-                self.shared.issue(to, *bytes as usize, from, valid, thread, self.global)?;
+                self.blocks[self.now].shared.issue(to, *bytes as usize, from, valid, thread, self.global)?;
             }
-            Stmt::CommitCopies => self.shared.commit(thread),
-            Stmt::WaitCopies(n) => self.shared.wait(*n as usize, thread, self.global)?,
+            Stmt::CommitCopies => self.blocks[self.now].shared.commit(thread),
+            Stmt::WaitCopies(n) => self.blocks[self.now].shared.wait(*n as usize, thread, self.global)?,
             Stmt::Fence => self.global.fence(thread),
             Stmt::AtomicInc { to, address, limit } => {
                 let address = self.value(Operand::Reg(*address), thread);
@@ -248,9 +320,19 @@ impl Block<'_, '_> {
             }
             // A launch by itself depends on nothing; what may be read before the wait is the verifier's.
             Stmt::LaunchDependents | Stmt::WaitDependencies => {}
-            Stmt::FenceProxy => self.shared.fence_proxy(thread),
+            Stmt::FenceProxy => self.blocks[self.now].shared.fence_proxy(thread),
             // What products do to registers before they were waited for is the verifier's too.
             Stmt::FenceProducts => {}
+            Stmt::InitBarrier { address, count } => {
+                let address = self.value(Operand::Reg(*address), thread);
+                self.blocks[self.now].shared.init_barrier(address, *count, thread)?;
+            }
+            Stmt::FenceBarriers => self.blocks[self.now].shared.fence_barriers(thread),
+            Stmt::ExpectBytes { address, bytes } => {
+                let address = self.value(Operand::Reg(*address), thread);
+                self.blocks[self.now].shared.expect_bytes(address, *bytes)?;
+            }
+            Stmt::AwaitBytes { .. } | Stmt::CopyTile { .. } | Stmt::ArriveCluster | Stmt::WaitCluster => {}
             Stmt::If { .. } | Stmt::Loop { .. } | Stmt::Barrier | Stmt::BarrierAny { .. } => {}
             Stmt::LoadMatrix { .. } | Stmt::Mma { .. } | Stmt::GroupMma { .. } | Stmt::CommitProducts | Stmt::WaitProducts(_) => {}
         }

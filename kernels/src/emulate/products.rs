@@ -1,6 +1,6 @@
 //! Products of warpgroups under way: what they read of shared memory may not be written before they were waited for.
 
-use super::shared::Shared;
+use super::shared::{Shared, Touch};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -66,12 +66,13 @@ impl Shared {
         Ok(&self.bytes[at..at + n])
     }
 
-    /// Ends the oldest groups of a warp's products until `n` are left.
-    pub fn wait_products(&mut self, n: usize, warp: usize) {
+    /// Ends the oldest groups of a warp's products until `n` are left; it arrived so often at the cluster's barrier before.
+    pub fn wait_products(&mut self, n: usize, warp: usize, arrivals: u32) {
         while self.products.groups[warp].0.len() > n {
             for bytes in self.products.groups[warp].0.pop_front().unwrap_or_default() {
                 // Others may write once a barrier told them.
-                self.touched[bytes].iter_mut().for_each(|t| (t.products, t.reader) = (t.products - 1, Some(usize::MAX)));
+                let end = |t: &mut Touch| (t.products, t.reader, t.ended) = (t.products - 1, Some(usize::MAX), arrivals + 1);
+                self.touched[bytes].iter_mut().for_each(end);
             }
         }
     }

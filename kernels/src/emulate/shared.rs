@@ -3,6 +3,7 @@
 use super::Moment;
 use super::global::Global;
 use super::products::Products;
+use super::tiles::Barriers;
 use crate::ptx::MemTy;
 use std::collections::VecDeque;
 
@@ -22,6 +23,8 @@ pub(super) struct Touch {
     pub products: u32,
     /// Whether products see what was written last.
     pub seen: bool,
+    /// The arrival at the cluster's barrier behind the last product that read it.
+    pub ended: u32,
 }
 
 /// A copy that was issued and not waited for.
@@ -38,15 +41,17 @@ pub struct Shared {
     pub(super) bytes: Vec<u8>,
     pub(super) touched: Vec<Touch>,
     pub(super) products: Products,
+    pub(super) barriers: Barriers,
     /// By thread, the closed groups of copies, oldest first, and the open one.
     groups: Vec<(VecDeque<Vec<Copy>>, Vec<Copy>)>,
-    moment: Moment,
+    pub(super) moment: Moment,
 }
 
 impl Shared {
     pub fn new(bytes: usize, threads: usize, moment: Moment, grouped: bool) -> Self {
         let groups = (0..threads).map(|_| Default::default()).collect();
-        Self { bytes: vec![0; bytes], touched: vec![Touch::default(); bytes], products: Products::new(grouped, threads), groups, moment }
+        let (products, barriers) = (Products::new(grouped, threads), Barriers::default());
+        Self { bytes: vec![0; bytes], touched: vec![Touch::default(); bytes], products, barriers, groups, moment }
     }
 
     pub fn barrier(&mut self) {

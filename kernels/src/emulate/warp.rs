@@ -9,6 +9,10 @@ pub enum State {
     Ready,
     /// It waits at a barrier.
     Waiting,
+    /// It waits for the end of a phase of the barrier at this address, of this parity.
+    Bytes(u64, bool),
+    /// It waits for this arrival of the whole cluster.
+    Cluster(u32),
     /// It has ended.
     Done,
 }
@@ -25,8 +29,12 @@ struct Frame<'k> {
 
 /// A warp: its place in the tree as a stack of lists.
 pub struct Warp<'k> {
-    /// Its first thread.
+    /// Its block in the cluster, and its first thread.
+    pub block: usize,
     pub first: usize,
+    /// How often it arrived at the cluster's barrier, and waited there.
+    pub arrivals: u32,
+    pub waits: u32,
     pub state: State,
     /// What it wants to know from the barrier at which it waits: the predicate assigned, and its own.
     pub asks: Option<(Reg, Reg)>,
@@ -37,8 +45,9 @@ pub struct Warp<'k> {
 type Again = Option<(Reg, u32)>;
 
 impl<'k> Warp<'k> {
-    pub fn new(first: usize, body: &'k [Stmt]) -> Self {
-        Self { first, state: State::Ready, asks: None, stack: vec![Frame { body, at: 0, mask: u32::MAX, rounds: None }] }
+    pub fn new((block, first): (usize, usize), body: &'k [Stmt]) -> Self {
+        let stack = vec![Frame { body, at: 0, mask: u32::MAX, rounds: None }];
+        Self { block, first, arrivals: 0, waits: 0, state: State::Ready, asks: None, stack }
     }
 
     /// The threads of some lanes.

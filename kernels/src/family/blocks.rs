@@ -1,6 +1,7 @@
 //! How contractions are shared out: a tile of the result by block, or by several that split its depth, and both factors' tiles streaming
 //! through the block's shared memory.
 
+use super::engine::Engine;
 use super::factors::Size;
 use super::pipeline::{Factors, Pipeline};
 use super::tile::{Corner, Layout, Loader, Source};
@@ -21,6 +22,10 @@ pub struct Tiling<'a> {
     pub threads: u32,
     /// Bytes of shared memory for the factors.
     pub shared: u32,
+    /// Blocks of a cluster, whose tiles lie below each other; 1 where the depth is shared.
+    pub cluster: u32,
+    /// How many of the factors threads copy, the first or both.
+    pub copied: usize,
 }
 
 /// A block among the tiles.
@@ -29,12 +34,14 @@ pub struct Place<'a> {
     /// The tile, and which part of its depth.
     pub tile: Val,
     pub part: Val,
+    /// The block's number in its cluster.
+    pub rank: Val,
     pub batch: Val,
     /// The tile's first row and column.
     pub firsts: [Val; 2],
     /// Where both factors begin in shared memory.
     pub starts: [Val; 2],
-    pub loaders: [Loader<'a>; 2],
+    pub loaders: Vec<Loader<'a>>,
     /// Tiles in all.
     pub tiles: u32,
     stage: u32,
@@ -57,26 +64,30 @@ impl Tiling<'_> {
     /// The beginning of a kernel: where its block is, and what copies its factors.
     pub fn place<'a>(&self, k: &mut Writer, sources: &'a [Source; 2], arch: &Arch) -> Place<'a> {
         let [bm, bn] = self.extents;
-        let (tiles_m, tiles_n) = (self.size.m.div_ceil(bm), self.size.n.div_ceil(bn));
+        let (tiles_m, tiles_n) = (self.size.m.div_ceil(bm).next_multiple_of(self.cluster), self.size.n.div_ceil(bn));
         let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
         let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
         let (tile, part) = k.div_rem(block, self.split);
-        let (rest, tile_n) = k.div_rem(tile, tiles_n);
-        let (batch, tile_m) = k.div_rem(rest, tiles_m);
+        let (above, rank) = k.div_rem(tile, self.cluster);
+        let (rest, tile_n) = k.div_rem(above, tiles_n);
+        let (batch, clustered) = k.div_rem(rest, tiles_m / self.cluster);
+        let tile_m = k.scaled(clustered, i64::from(self.cluster));
+        let tile_m = k.add(tile_m, rank);
         let firsts = [k.scaled(tile_m, i64::from(bm)), k.scaled(tile_n, i64::from(bn))];
         let start = k.shared(self.shared);
         let starts = [start, k.plus(start, i64::from(self.layouts[0].bytes()))];
-        let loaders = [0, 1].map(|side| {
+        let loaders = (0..self.copied).map(|side| {
             let corner = Corner { start: starts[side], batch, first: firsts[side] };
             Loader::new(k, &sources[side], self.layouts[side], arch, (thread, self.threads), corner)
         });
+        let loaders = loaders.collect();
         let stage = self.layouts.iter().map(Layout::bytes).sum();
-        Place { thread, tile, part, batch, firsts, starts, loaders, tiles: self.size.batch * tiles_m * tiles_n, stage }
+        Place { thread, tile, part, rank, batch, firsts, starts, loaders, tiles: self.size.batch * tiles_m * tiles_n, stage }
     }
 
     /// Whether all rows, and all columns, of every tile exist.
     pub fn whole(&self) -> (bool, bool) {
-        (self.size.m.is_multiple_of(self.extents[0]), self.size.n.is_multiple_of(self.extents[1]))
+        (self.size.m.is_multiple_of(self.extents[0] * self.cluster), self.size.n.is_multiple_of(self.extents[1]))
     }
 }
 
@@ -86,19 +97,22 @@ impl Place<'_> {
         k.scaled(self.part, i64::from(d.rounds * d.elements))
     }
 
-    /// Streams the block's part of the depth.
+    /// Streams the block's part of the depth; the second factor by the copy engine where there is one.
     pub fn stream(
         &self,
         k: &mut Writer,
         d: &Depth,
         (first, split): (Val, u32),
-        layout: WeightLayout,
+        (layout, engine): (WeightLayout, Option<&Engine>),
         consume: impl FnOnce(&mut Writer, Val, Val),
     ) {
         let whole = d.rounds * split * d.elements == d.total;
         let factors = Factors { loaders: &self.loaders, rounded: d.rounded, first, depth: d.elements, whole };
         let asynchronous = self.loaders.iter().any(Loader::is_asynchronous);
         let pipeline = Pipeline { stages: d.stages, bytes: self.stage, rounds: d.rounds, asynchronous, products: d.products };
-        pipeline.factors(k, &factors, layout, consume);
+        match engine {
+            Some(engine) => pipeline.with_engine(k, &factors, engine, consume),
+            None => pipeline.factors(k, &factors, layout, consume),
+        }
     }
 }

@@ -5,6 +5,7 @@
 use super::Unsupported;
 use super::affine::small;
 use super::blocks::{Depth, Place, Tiling};
+use super::engine::Engine;
 use super::exact::{Tile, repair};
 use super::factors::{Size, sources};
 use super::fragments::{Fragments, Side};
@@ -54,6 +55,8 @@ pub struct Facts {
     pub(super) mode: Option<Mode>,
     pub(super) element: u32,
     pub(super) small: bool,
+    /// Whether the second factor is a weight in columns that the copy engine can bring.
+    pub(super) weights: bool,
     pub(super) directions: [(Along, u32); 2],
     pub(super) bytes: f64,
     /// Instructions to find and start a copy.
@@ -75,6 +78,7 @@ impl Facts {
             size: Size::of(&roles),
             mode: Mode::of(c.dtype, c.tf32).filter(|_| arch.matrix > 0.0),
             element: c.dtype.bytes() as u32,
+            weights: Engine::map(p, 8).is_some(),
             small: small(c) && points.is_some() && packed < 1 << 30,
             directions: [a.direction(), b.direction()],
             bytes: bytes as f64,
@@ -217,7 +221,8 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let layouts = s.layouts(&facts);
     let (threads, depth) = (s.threads(), s.depth(facts.element));
     let stage = layouts[0].bytes() + layouts[1].bytes();
-    let tiling = Tiling { size, layouts: &layouts, extents: [s.bm, s.bn], split: s.split, threads, shared: s.shared(mode, stage) };
+    let (extents, shared) = ([s.bm, s.bn], s.shared(mode, stage));
+    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster: 1, copied: 2 };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);
@@ -254,7 +259,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
             }
         }
     };
-    place.stream(&mut k, &depth, (first, s.split), p.layout, consume);
+    place.stream(&mut k, &depth, (first, s.split), (p.layout, None), consume);
     let firsts = [k.add(place.firsts[0], lines[0]), k.add(place.firsts[1], lines[1])];
     if mode == Mode::Parts {
         let (sources, across, total) = (&sources, s.wn / 8, size.k);

@@ -3,8 +3,10 @@
 mod affine;
 mod attention;
 mod blocks;
+mod bulk;
 mod direct;
 mod double;
+mod engine;
 mod exact;
 mod factors;
 mod fragments;
@@ -34,6 +36,7 @@ mod wgmma;
 mod windows;
 
 pub use attention::{Flash, attention};
+pub use bulk::{Bulk, bulk};
 pub use direct::{Direct, direct};
 pub use indexed::{IndexProblem, Indexed, indexed};
 pub use levels::{Levels, levels, reads_levels};
@@ -136,11 +139,13 @@ fn contraction(c: &Contraction, layout: WeightLayout, arch: &Arch) -> Result<Gen
         return best(&product, arch)?.make(|s| levels(&product, s, arch));
     }
     let on_cores = best::<Simt>(c, arch);
-    let (single, grouped) = (best::<Mma>(&product, arch), best::<Wgmma>(&product, arch));
-    if let Ok(g) = grouped
-        && [single.as_ref().map(|m| m.cost), on_cores.as_ref().map(|s| s.cost)].iter().flatten().all(|&cost| g.cost < cost)
-    {
-        return g.make(|s| wgmma(&product, s, arch));
+    let (single, grouped, large) = (best::<Mma>(&product, arch), best::<Wgmma>(&product, arch), best::<Bulk>(&product, arch));
+    let others = [single.as_ref().map(|m| m.cost), on_cores.as_ref().map(|s| s.cost)];
+    let least = others.into_iter().flatten().fold(f64::INFINITY, f64::min);
+    match (grouped, large) {
+        (g, Ok(l)) if l.cost < least && g.as_ref().is_ok_and(|g| l.cost < g.cost) => return l.make(|s| bulk(&product, s, arch)),
+        (Ok(g), _) if g.cost < least => return g.make(|s| wgmma(&product, s, arch)),
+        _ => {}
     }
     let shared = match (single, on_cores) {
         (Ok(m), Ok(s)) if s.cost < m.cost => s.make(|s| simt(c, layout, s, arch)),

@@ -24,7 +24,7 @@ pub type Copies<'a> = &'a dyn Fn(&mut Writer, Val, Val);
 
 /// The factors of a contraction on their way to shared memory.
 pub struct Factors<'a> {
-    pub loaders: &'a [Loader<'a>; 2],
+    pub loaders: &'a [Loader<'a>],
     /// Which of them every thread rounds to TF32 where it copied them.
     pub rounded: [bool; 2],
     /// The depth at which the block begins.
@@ -129,19 +129,25 @@ impl Pipeline {
         // Only empty groups of copies are under way now.
     }
 
-    fn commit(&self, k: &mut Writer) {
+    pub(super) fn commit(&self, k: &mut Writer) {
         if self.asynchronous {
             k.commit_copies();
         }
     }
 
     /// To the next stage, after the last to the first.
-    fn advance(&self, k: &mut Writer, at: Val) {
-        let next = k.plus(at, i64::from(self.bytes));
-        let end = k.int(i64::from(self.stages * self.bytes), Ty::U32);
+    pub(super) fn advance(&self, k: &mut Writer, at: Val) {
+        self.step(k, at, self.bytes);
+    }
+
+    /// The same for what lies so many bytes apart; whether it was the last.
+    pub(super) fn step(&self, k: &mut Writer, at: Val, bytes: u32) -> Val {
+        let next = k.plus(at, i64::from(bytes));
+        let end = k.int(i64::from(self.stages * bytes), Ty::U32);
         let wraps = k.compare(Cmp::Eq, next, end);
         let begin = k.int(0, Ty::U32);
         let next = k.select(wraps, begin, next);
         k.assign(at, next);
+        wraps
     }
 }

@@ -141,7 +141,8 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
         return Err(Unsupported(format!("{s} does not share out the copies of {:?}", c.space)));
     }
     let stage = layouts[0].bytes() + layouts[1].bytes();
-    let tiling = Tiling { size, layouts: &layouts, extents: [s.bm, s.bn], split: s.split, threads, shared: s.stages * stage };
+    let (extents, shared) = ([s.bm, s.bn], s.stages * stage);
+    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster: 1, copied: 2 };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);
@@ -154,7 +155,7 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
 
     let depth = Depth { stages: s.stages, elements: s.bk, rounds: s.rounds(size.k), total: size.k, rounded: [false; 2], products: false };
     let first = place.first(&mut k, &depth);
-    place.stream(&mut k, &depth, (first, s.split), layout, |k, _, reading| {
+    place.stream(&mut k, &depth, (first, s.split), (layout, None), |k, _, reading| {
         let stage = [k.add(from[0], reading), k.add(from[1], reading)];
         for depth in (0..s.bk).step_by(4) {
             let a = layouts[0].read(k, stage[0], depth, s.tm);

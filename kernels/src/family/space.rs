@@ -1,9 +1,9 @@
 //! What a search chooses from: every legal schedule of every family that computes a problem, and the kernel of any of them.
 
 use super::{
-    Direct, Flash, Folded, Generated, IndexProblem, Indexed, Levels, LineProblem, Lines, Mma, Pointwise, Product, Ranks, Reduction,
-    RowProblem, Rows, Scatter, ScatterProblem, Simt, Unsupported, Wgmma, Windows, attention, direct, for_cpus, indexed, levels, lines, mma,
-    pointwise, ranks, reduction, rows, scatter, simt, starts_early, wgmma, windows,
+    Bulk, Direct, Flash, Folded, Generated, IndexProblem, Indexed, Levels, LineProblem, Lines, Mma, Pointwise, Product, Ranks, Reduction,
+    RowProblem, Rows, Scatter, ScatterProblem, Simt, Unsupported, Wgmma, Windows, attention, bulk, direct, for_cpus, indexed, levels,
+    lines, mma, pointwise, ranks, reduction, rows, scatter, simt, starts_early, wgmma, windows,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -105,7 +105,8 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
             }
             let mut all = vec![
                 space::<Mma>(product.clone(), arch, move |p, s| mma(p, s, arch)),
-                space::<Wgmma>(product, arch, move |p, s| wgmma(p, s, arch)),
+                space::<Wgmma>(product.clone(), arch, move |p, s| wgmma(p, s, arch)),
+                space::<Bulk>(product, arch, move |p, s| bulk(p, s, arch)),
                 space::<Simt>(c.clone(), arch, move |c, s| simt(c, layout, s, arch)),
             ];
             if layout == WeightLayout::Dense {

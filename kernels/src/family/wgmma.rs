@@ -3,6 +3,7 @@
 
 use super::Unsupported;
 use super::blocks::{Depth, Place, Tiling};
+use super::engine::Engine;
 use super::factors::sources;
 use super::grid::Grid;
 use super::mma::{Facts, Product};
@@ -63,7 +64,7 @@ impl Wgmma {
         (self.bm + self.bn) * ROW
     }
 
-    fn fits(&self, f: &Facts) -> bool {
+    pub(super) fn fits(&self, f: &Facts) -> bool {
         let reads =
             f.arch.groups > 0.0 && matches!(f.mode, Some(Mode::Half(_) | Mode::Tf32)) && f.directions.iter().all(|d| d.0 == Along::Depth);
         if !reads || !f.small || !self.bm.is_multiple_of(self.wm) {
@@ -82,18 +83,25 @@ impl Wgmma {
             && tiles * u64::from(f.size.batch * self.split) < 1 << 24
     }
 
-    /// As for `mma`: waves of blocks, each as long as the slowest of what its rounds wait for.
     fn estimate(&self, f: &Facts) -> f64 {
+        self.cost_with(f, None)
+    }
+
+    /// As for `mma`: waves of blocks, each as long as the slowest of what its rounds wait for. The copy engine may bring the second factor,
+    /// to so many blocks at once.
+    pub(super) fn cost_with(&self, f: &Facts, engine: Option<u32>) -> f64 {
         let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
         let resident = f64::from(f.arch.resident(self.threads(), self.registers(), self.stages * self.stage()));
         let warps = f64::from(self.threads() / 32);
         let products = f64::from(self.bm * self.bn) * f64::from(ROW / 2) / f.arch.groups;
-        let copies = self.layouts(f).iter().map(|l| f64::from(l.lines * l.depth / l.vector)).sum::<f64>() / f64::from(self.threads());
+        let copied = if engine.is_some() { 1 } else { 2 };
+        let by_threads = |l: &Layout| f64::from(l.lines * l.depth / l.vector);
+        let copies = self.layouts(f)[..copied].iter().map(by_threads).sum::<f64>() / f64::from(self.threads());
         let per_copy = if self.layouts(f).iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
         // What a thread rounds it reads and writes again.
         let roundings = if f.mode == Some(Mode::Tf32) { 14.0 * f64::from(self.bm * ROW / 16 / self.threads()) } else { 0.0 };
         let issue = warps * (copies * per_copy + roundings + 60.0) / 4.0;
-        let cache = f64::from(self.stage()) / 43.0;
+        let cache = f64::from((self.bm + self.bn / engine.unwrap_or(1)) * ROW) / 43.0;
         let alone = 1.1 * products + 0.8 * copies * per_copy + 120.0;
         let memory = (1000.0 + cache) / f64::from(self.stages - 2);
         let rounds = f64::from(self.rounds(f));
@@ -111,19 +119,28 @@ impl Wgmma {
 /// # Errors
 /// Where the schedule does not fit, or a type or function is not generated yet.
 pub fn wgmma(p: &Product, s: &Wgmma, arch: &Arch) -> Result<Kernel, Unsupported> {
+    generate(p, s, None, arch)
+}
+
+/// The same, where the copy engine may bring the second factor to so many blocks at once.
+pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch) -> Result<Kernel, Unsupported> {
     let c = &p.contraction;
     let facts = Facts::of(p, arch);
     let Some(mode) = facts.mode.filter(|_| s.legal(&facts)) else {
         return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
     };
+    let cluster = engine.unwrap_or(1);
     let (roles, size, depth, threads) = (c.roles(), facts.size, Wgmma::depth(&facts), s.threads());
     let sources = sources(c, p.layout);
     let layouts = s.layouts(&facts);
-    let tiling = Tiling { size, layouts: &layouts, extents: [s.bm, s.bn], split: s.split, threads, shared: s.stages * s.stage() };
+    let (extents, shared, copied) = ([s.bm, s.bn], s.stages * s.stage(), if engine.is_some() { 1 } else { 2 });
+    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster, copied };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, tile, part, batch, starts, .. } = place;
+    let map = engine.and_then(|blocks| Engine::map(p, s.bn / blocks));
+    let engine = map.map(|map| Engine::new(&mut k, map, &place, (s.stages, cluster)));
     let (warp, lane) = k.div_rem(thread, 32);
     let (group, quarter) = k.div_rem(warp, 4);
     let own = k.scaled(group, i64::from(s.wm));
@@ -150,7 +167,7 @@ pub fn wgmma(p: &Product, s: &Wgmma, arch: &Arch) -> Result<Kernel, Unsupported>
         }
         k.commit_products();
     };
-    place.stream(&mut k, &depth, (first, s.split), p.layout, consume);
+    place.stream(&mut k, &depth, (first, s.split), (p.layout, engine.as_ref()), consume);
     let row = k.scaled(quarter, 16);
     let row = k.add(own, row);
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
@@ -158,5 +175,6 @@ pub fn wgmma(p: &Product, s: &Wgmma, arch: &Arch) -> Result<Kernel, Unsupported>
     let grid = Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, ahead, firsts, batch, lane, whole: tiling.whole() };
     let sums = grid.neighbours(&mut k, &sums);
     let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
-    own.finish(k, "wgmma", &sums, (tile, part, thread), place.tiles, |k, sums| grid.store(k, sums))
+    let name = if engine.is_some() { "bulk" } else { "wgmma" };
+    own.finish(k, name, &sums, (tile, part, thread), place.tiles, |k, sums| grid.store(k, sums))
 }

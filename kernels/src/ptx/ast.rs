@@ -1,5 +1,7 @@
 //! The syntax tree. Control flow is structured: what the tree cannot say, the printer cannot get wrong.
 
+use wpk_plan::TensorMap;
+
 /// The type of a register, and of the operations on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ty {
@@ -107,7 +109,7 @@ pub enum Op {
     Mov,
     /// Reads a special register.
     Special(Special),
-    /// The address of parameter `n`, a pointer.
+    /// Parameter `n`: a pointer, or where it is one of [`Kernel::maps`], the address of the description.
     Param(u32),
     /// `a + b`
     Add,
@@ -341,6 +343,48 @@ pub enum Stmt {
     WaitProducts(u32),
     /// Makes what the thread wrote to shared memory visible to products of warpgroups, which read it another way (the asynchronous proxy).
     FenceProxy,
+    /// Prepares a barrier of the copy engine, eight bytes of shared memory (`mbarrier`), whose phases end once as many threads came as are
+    /// expected and all bytes that they announced have.
+    InitBarrier {
+        /// Its shared address.
+        address: Reg,
+        /// How many threads are expected.
+        count: u32,
+    },
+    /// Makes the barriers that the thread prepared known to the copy engine and to the cluster.
+    FenceBarriers,
+    /// Comes to a barrier and announces bytes.
+    ExpectBytes {
+        /// The barrier's shared address.
+        address: Reg,
+        /// How many bytes.
+        bytes: u32,
+    },
+    /// Waits until the barrier's phase of this parity (its number's lowest bit) has ended. Every thread of the warp takes part.
+    AwaitBytes {
+        /// The barrier's shared address.
+        address: Reg,
+        /// The parity.
+        parity: Operand,
+    },
+    /// Has the copy engine copy a tile, 128 bytes of each line, exchanged, to shared memory (PTX ISA, `cp.async.bulk.tensor`), and its bytes
+    /// told to a barrier there.
+    CopyTile {
+        /// The address of a [`TensorMap`].
+        map: Reg,
+        /// The tile's first element of depth, and its first line.
+        at: [Operand; 2],
+        /// The shared address.
+        to: Reg,
+        /// The barrier's.
+        barrier: Reg,
+        /// Whether every block of the cluster gets it, and is told, at the same place.
+        everywhere: bool,
+    },
+    /// Tells the cluster that the thread came here; what it read and wrote before is over.
+    ArriveCluster,
+    /// Waits until all threads of the cluster came to the arrival that the thread's last one was.
+    WaitCluster,
     /// Orders the thread's accesses to global memory before and after it, for the whole device.
     Fence,
     /// Lets the kernels that depend on this one start once every block has come here or ended.
@@ -376,7 +420,7 @@ pub enum Stmt {
     },
 }
 
-/// A kernel: its parameters are pointers to global memory.
+/// A kernel: its parameters are pointers to global memory, or descriptions of what lies there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kernel {
     /// Its name.
@@ -393,6 +437,10 @@ pub struct Kernel {
     pub workspace: usize,
     /// Bytes, likewise behind that, which are zero before a launch and after it.
     pub zeroed: usize,
+    /// Blocks of a cluster.
+    pub cluster: u32,
+    /// Parameters that are descriptions instead of pointers.
+    pub maps: Vec<TensorMap>,
     /// Parameters that no kernel writes: they may be read before [`Stmt::WaitDependencies`].
     pub constant: Vec<u32>,
     /// What every thread runs.

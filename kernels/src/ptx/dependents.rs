@@ -49,6 +49,7 @@ fn accessed(s: &Stmt) -> Option<Reg> {
     match s {
         Stmt::Load { space: Space::Global, address, .. } | Stmt::Store { space: Space::Global, address, .. } => Some(*address),
         Stmt::CopyAsync { from, .. } => Some(*from),
+        Stmt::CopyTile { map, .. } => Some(*map),
         Stmt::AtomicInc { address, .. } => Some(*address),
         _ => None,
     }

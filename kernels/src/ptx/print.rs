@@ -17,6 +17,8 @@ impl Kernel {
             threads,
             blocks,
             shared,
+            cluster: self.cluster,
+            maps: self.maps.clone(),
             overlaps: self.overlaps(),
             cubins: vec![],
             call: None,
@@ -25,9 +27,13 @@ impl Kernel {
 
     /// The text for an architecture.
     pub fn text(&self, arch: &Arch) -> String {
-        let mut printer = Printer { lines: vec![], labels: 0, counts: BTreeMap::new() };
+        let maps = self.maps.iter().map(|m| m.argument).collect();
+        let mut printer = Printer { lines: vec![], labels: 0, counts: BTreeMap::new(), maps, cluster: self.cluster };
         printer.block(&self.body, 1);
-        let params: Vec<String> = (0..self.params).map(|i| format!("    .param .u64 p{i}")).collect();
+        let param =
+            |i| if printer.maps.contains(&i) { format!("    .param .align 64 .b8 p{i}[128]") } else { format!("    .param .u64 p{i}") };
+        let params: Vec<String> = (0..self.params).map(param).collect();
+        let cluster = if self.cluster > 1 { format!(".reqnctapercluster {}, 1, 1\n", self.cluster) } else { String::new() };
         let mut out = format!(".version {}\n.target {}\n.address_size 64\n\n", arch.version, arch.target);
         // Where descriptors name shared memory its swizzle counts from multiples of its period.
         let align = if self.groups() { PERIOD } else { 16 };
@@ -37,7 +43,7 @@ impl Kernel {
         }
         let _ = write!(
             out,
-            ".visible .entry {}(\n{}\n)\n.maxntid {}, 1, 1\n.minnctapersm 1\n{{\n",
+            ".visible .entry {}(\n{}\n)\n.maxntid {}, 1, 1\n.minnctapersm 1\n{cluster}{{\n",
             self.name,
             params.join(",\n"),
             self.threads
@@ -112,6 +118,9 @@ struct Printer {
     labels: u32,
     /// By register class, the largest number used.
     counts: BTreeMap<(&'static str, &'static str), u32>,
+    /// Parameters that are descriptions.
+    maps: Vec<u32>,
+    cluster: u32,
 }
 
 impl Printer {
@@ -214,6 +223,12 @@ impl Printer {
                 Stmt::CommitProducts => "wgmma.commit_group.sync.aligned;".to_owned(),
                 Stmt::WaitProducts(n) => format!("wgmma.wait_group.sync.aligned {n};"),
                 Stmt::FenceProxy => "fence.proxy.async.shared::cta;".to_owned(),
+                Stmt::InitBarrier { .. } | Stmt::ExpectBytes { .. } | Stmt::AwaitBytes { .. } | Stmt::CopyTile { .. } => {
+                    self.copy_engine(stmt)
+                }
+                Stmt::FenceBarriers => "fence.mbarrier_init.release.cluster;".to_owned(),
+                Stmt::ArriveCluster => "barrier.cluster.arrive.release.aligned;".to_owned(),
+                Stmt::WaitCluster => "barrier.cluster.wait.acquire.aligned;".to_owned(),
                 Stmt::Fence => "fence.acq_rel.gpu;".to_owned(),
                 Stmt::LaunchDependents => "griddepcontrol.launch_dependents;".to_owned(),
                 Stmt::WaitDependencies => "griddepcontrol.wait;".to_owned(),
@@ -241,6 +256,33 @@ impl Printer {
         }
     }
 
+    fn copy_engine(&mut self, stmt: &Stmt) -> String {
+        match stmt {
+            Stmt::InitBarrier { address, count } => format!("mbarrier.init.shared::cta.b64 [{}], {count};", self.reg(*address)),
+            Stmt::ExpectBytes { address, bytes } => {
+                format!("mbarrier.arrive.expect_tx.shared::cta.b64 _, [{}], {bytes};", self.reg(*address))
+            }
+            Stmt::AwaitBytes { address, parity } => {
+                let label = format!("L{}", self.labels);
+                self.labels += 1;
+                let (address, parity) = (self.reg(*address), self.operand(*parity, Ty::U32));
+                format!(
+                    "{{ .reg .pred came; {label}: mbarrier.try_wait.parity.shared::cta.b64 came, [{address}], {parity}; @!came bra {label}; }}"
+                )
+            }
+            Stmt::CopyTile { map, at, to, barrier, everywhere } => {
+                let (map, to, barrier) = (self.reg(*map), self.reg(*to), self.reg(*barrier));
+                let [x, y] = at.map(|o| self.operand(o, Ty::S32));
+                let (kind, blocks) = if *everywhere { (".multicast::cluster", ", all") } else { ("", "") };
+                format!(
+                    "{{ .reg .b16 all; mov.b16 all, {}; cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes{kind} [{to}], [{map}, {{{x}, {y}}}], [{barrier}]{blocks}; }}",
+                    (1 << self.cluster) - 1
+                )
+            }
+            _ => String::new(),
+        }
+    }
+
     fn op(&mut self, to: Reg, op: Op, args: &[Operand]) -> String {
         let t = name(to.ty);
         let float = matches!(to.ty, Ty::F32 | Ty::F64);
@@ -253,6 +295,9 @@ impl Printer {
                     Special::Shared => "tile",
                 };
                 return format!("mov.u32 {}, {source};", self.reg(to));
+            }
+            Op::Param(n) if self.maps.contains(&n) => {
+                return format!("{{ .reg .b64 at; mov.b64 at, p{n}; cvta.param.u64 {}, at; }}", self.reg(to));
             }
             Op::Param(n) => return format!("ld.param.u64 {}, [p{n}];", self.reg(to)),
             Op::Add => (format!("add{}.{t}", if float { ".rn" } else { "" }), to.ty),

@@ -10,6 +10,13 @@ impl Kernel {
         if !self.threads.is_multiple_of(32) || !(32..=1024).contains(&self.threads) {
             check.faults.push(format!("{} threads are no whole warps of a block", self.threads));
         }
+        if self.cluster == 0 || !self.blocks.is_multiple_of(self.cluster) || self.cluster > 8 {
+            check.faults.push(format!("{} blocks are no whole clusters of {}", self.blocks, self.cluster));
+        }
+        for map in &self.maps {
+            let fault = if map.argument < self.params { map.fault() } else { Some("is of no parameter") };
+            check.faults.extend(fault.map(|what| format!("the map of parameter {} {what}", map.argument)));
+        }
         check.block(&self.body);
         check.faults.extend(super::dependents::faults(self));
         check.faults.extend(super::groups::faults(self));
@@ -77,6 +84,7 @@ impl Check<'_> {
                 | Stmt::CommitProducts
                 | Stmt::WaitProducts(_)
                 | Stmt::FenceProxy
+                | Stmt::FenceBarriers
                 | Stmt::LaunchDependents
                 | Stmt::WaitDependencies => {}
                 Stmt::CopyAsync { bytes, to, from, valid, .. } => {
@@ -113,6 +121,20 @@ impl Check<'_> {
                     }
                     [a, b].iter().for_each(|r| self.typed(&Operand::Reg(**r), Ty::U64, "a descriptor"));
                     sums.iter().for_each(|r| self.typed(&Operand::Reg(*r), Ty::F32, "a sum"));
+                }
+                Stmt::ArriveCluster | Stmt::WaitCluster => self.together("a barrier of a cluster"),
+                Stmt::InitBarrier { address, .. } | Stmt::ExpectBytes { address, .. } => {
+                    self.typed(&Operand::Reg(*address), Ty::U32, "an address");
+                }
+                Stmt::AwaitBytes { address, parity } => {
+                    self.together("a wait for bytes");
+                    self.typed(&Operand::Reg(*address), Ty::U32, "an address");
+                    self.typed(parity, Ty::U32, "a parity");
+                }
+                Stmt::CopyTile { map, at, to, barrier, .. } => {
+                    [to, barrier].iter().for_each(|r| self.typed(&Operand::Reg(**r), Ty::U32, "an address"));
+                    self.typed(&Operand::Reg(*map), Ty::U64, "a map");
+                    at.iter().for_each(|o| self.typed(o, Ty::S32, "a coordinate"));
                 }
                 Stmt::AtomicInc { to, address, .. } => {
                     self.typed(&Operand::Reg(*address), Ty::U64, "an address");

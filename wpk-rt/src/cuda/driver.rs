@@ -308,8 +308,8 @@ impl Stream {
 
     /// Launches one kernel.
     pub fn run(&self, f: &Function, pointers: &[u64]) -> Result<(), Error> {
-        let mut pointers = pointers.to_vec();
-        let mut params: Vec<*mut c_void> = pointers.iter_mut().map(|p| (&raw mut *p).cast()).collect();
+        let mut parameters = f.parameters(pointers)?;
+        let mut params = parameters.list();
         // SAFETY: zero is valid for every field: no attributes.
         let mut config: sys::CUlaunchConfig = unsafe { std::mem::zeroed() };
         (config.gridDimX, config.gridDimY, config.gridDimZ) = (f.blocks, 1, 1);

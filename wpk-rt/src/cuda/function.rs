@@ -6,7 +6,7 @@ use cudarc::driver::sys;
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::null_mut;
 use std::sync::Arc;
-use wpk_plan::{Bytes, Cubin, Module};
+use wpk_plan::{Bytes, Cubin, DType, Module, TensorMap};
 
 /// A module's text or name as the driver takes it.
 fn terminated(module: &Module, text: &str) -> Result<CString, Error> {
@@ -57,6 +57,22 @@ pub struct Function {
     pub blocks: u32,
     /// Bytes of shared memory given at launch, beyond what it declares.
     pub(super) dynamic: u32,
+    maps: Vec<TensorMap>,
+}
+
+/// What a launch passes.
+pub(super) struct Parameters {
+    pointers: Vec<u64>,
+    maps: Vec<(usize, sys::CUtensorMap)>,
+}
+
+impl Parameters {
+    /// Where each lies, for as long as these stay.
+    pub(super) fn list(&mut self) -> Vec<*mut c_void> {
+        let mut list: Vec<*mut c_void> = self.pointers.iter_mut().map(|p| (&raw mut *p).cast()).collect();
+        self.maps.iter_mut().for_each(|(i, map)| list[*i] = (&raw mut *map).cast());
+        list
+    }
 }
 
 // SAFETY: handles of a loaded module, valid in its context from any thread.
@@ -121,7 +137,8 @@ impl Function {
 
     fn of(image: &Arc<Image>, module: &Module, entry: &str) -> Result<Self, Error> {
         let dynamic = if module.shared > Module::STATIC_SHARED { module.shared } else { 0 };
-        let mut function = Self { raw: null_mut(), _image: image.clone(), threads: module.threads, blocks: module.blocks, dynamic };
+        let maps = module.maps.clone();
+        let mut function = Self { raw: null_mut(), _image: image.clone(), threads: module.threads, blocks: module.blocks, dynamic, maps };
         let entry = terminated(module, entry)?;
         cu!(cuModuleGetFunction(&raw mut function.raw, image.raw, entry.as_ptr()))?;
         if dynamic > 0 {
@@ -132,15 +149,58 @@ impl Function {
     }
 }
 
+impl Function {
+    /// What a launch with these pointers passes: some of them as descriptions.
+    pub(super) fn parameters(&self, pointers: &[u64]) -> Result<Parameters, Error> {
+        let encode = |map: &TensorMap| {
+            let i = map.argument as usize;
+            let pointer = *pointers.get(i).ok_or_else(|| Error::Invalid(format!("a kernel without argument {i}")))?;
+            encoded(map, pointer).map(|encoded| (i, encoded))
+        };
+        Ok(Parameters { pointers: pointers.to_vec(), maps: self.maps.iter().map(encode).collect::<Result<_, _>>()? })
+    }
+}
+
+/// The driver's form of a description.
+fn encoded(map: &TensorMap, pointer: u64) -> Result<sys::CUtensorMap, Error> {
+    use sys::CUtensorMapDataType_enum as Type;
+    let dtype = match map.dtype {
+        DType::F16 => Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        DType::BF16 => Type::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        DType::F32 => Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+        other => return Err(Error::Invalid(format!("a map of {other}"))),
+    };
+    let (extents, pitch) = ([map.depth as u64, map.lines as u64], [map.pitch as u64]);
+    let (tile, apart) = ([(TensorMap::LINE / map.dtype.bytes()) as u32, map.tile], [1, 1]);
+    // SAFETY: zero is valid for memory that the driver fills.
+    let mut out: sys::CUtensorMap = unsafe { std::mem::zeroed() };
+    cu!(cuTensorMapEncodeTiled(
+        &raw mut out,
+        dtype,
+        2,
+        pointer as *mut c_void,
+        extents.as_ptr(),
+        pitch.as_ptr(),
+        tile.as_ptr(),
+        apart.as_ptr(),
+        sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
+        sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_128B,
+        sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+        sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+    ))?;
+    Ok(out)
+}
+
 /// The texts of modules as one, with the names that their kernels have in it; `None` where they do not begin alike.
 fn together(modules: &[&Module]) -> Option<(String, Vec<String>)> {
     const HEAD: &str = ".address_size 64\n";
-    const SHARED: &str = ".extern .shared .align 16 .b8 tile[];\n";
+    // Products of warpgroups need the wider one, which serves all.
+    const SHARED: [&str; 2] = [".extern .shared .align 1024 .b8 tile[];\n", ".extern .shared .align 16 .b8 tile[];\n"];
     let head = modules.first().and_then(|m| m.text.find(HEAD)).map(|at| &modules[0].text[..at + HEAD.len()])?;
-    let mut text = head.to_owned() + SHARED;
+    let mut text = head.to_owned() + SHARED[0];
     let mut entries = vec![];
     for (i, m) in modules.iter().enumerate() {
-        let body = m.text.strip_prefix(head)?.replacen(SHARED, "", 1);
+        let body = SHARED.iter().fold(m.text.strip_prefix(head)?.to_owned(), |text, line| text.replacen(line, "", 1));
         let (before, behind) = body.split_once(&format!(".entry {}(", m.entry))?;
         let entry = format!("{}_{i}", m.entry);
         text += &format!("{before}.entry {entry}({behind}");
@@ -155,7 +215,18 @@ mod tests {
 
     fn module(entry: &str, head: &str, body: &str) -> Module {
         let text = format!("{head}.visible .entry {entry}(\n)\n{{\n{body}}}\n");
-        Module { entry: entry.to_owned(), text, threads: 32, blocks: 1, shared: 0, overlaps: false, cubins: vec![], call: None }
+        Module {
+            entry: entry.to_owned(),
+            text,
+            threads: 32,
+            blocks: 1,
+            shared: 0,
+            cluster: 1,
+            maps: vec![],
+            overlaps: false,
+            cubins: vec![],
+            call: None,
+        }
     }
 
     #[test]

@@ -5,7 +5,6 @@ use super::function::Function;
 use super::library::Prepared;
 use crate::Error;
 use cudarc::driver::sys;
-use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::Arc;
 use wpk_plan::{Edge, EdgeKind};
@@ -71,8 +70,8 @@ impl Graph {
 }
 
 fn kernel_node(graph: sys::CUgraph, f: &Function, pointers: &[u64], before: &[sys::CUgraphNode]) -> Result<sys::CUgraphNode, Error> {
-    let mut pointers = pointers.to_vec();
-    let mut params: Vec<*mut c_void> = pointers.iter_mut().map(|p| (&raw mut *p).cast()).collect();
+    let mut parameters = f.parameters(pointers)?;
+    let mut params = parameters.list();
     // SAFETY: zero is valid for every field: null pointers and no extras.
     let mut node: sys::CUDA_KERNEL_NODE_PARAMS = unsafe { std::mem::zeroed() };
     (node.func, node.sharedMemBytes, node.kernelParams) = (f.raw, f.dynamic, params.as_mut_ptr());

@@ -1,0 +1,58 @@
+//! The copy engine: tiles that it copies, barriers that it tells, and clusters of blocks that share them.
+
+use super::{Val, Writer};
+use crate::ptx::{Operand, Stmt};
+use wpk_plan::TensorMap;
+
+impl Writer {
+    /// Says that a parameter is a description; its address.
+    pub fn tensor_map(&mut self, map: TensorMap) -> Val {
+        self.maps.push(map);
+        self.parameter(map.argument)
+    }
+
+    /// Says how many blocks are a cluster.
+    pub fn cluster(&mut self, blocks: u32) {
+        self.cluster = blocks;
+    }
+
+    /// Prepares a barrier at a shared address: see [`Stmt::InitBarrier`].
+    pub fn init_barrier(&mut self, address: Val, count: u32) {
+        let address = self.register(address);
+        self.say(Stmt::InitBarrier { address, count });
+    }
+
+    /// Makes prepared barriers known.
+    pub fn fence_barriers(&mut self) {
+        self.say(Stmt::FenceBarriers);
+    }
+
+    /// Comes to a barrier and announces bytes.
+    pub fn expect_bytes(&mut self, address: Val, bytes: u32) {
+        let address = self.register(address);
+        self.say(Stmt::ExpectBytes { address, bytes });
+    }
+
+    /// Waits for the end of a barrier's phase.
+    pub fn await_bytes(&mut self, address: Val, parity: Val) {
+        let address = self.register(address);
+        self.say(Stmt::AwaitBytes { address, parity: parity.operand });
+    }
+
+    /// Starts the copy of a tile: see [`Stmt::CopyTile`].
+    pub fn copy_tile(&mut self, map: Val, at: [Val; 2], to: Val, barrier: Val, everywhere: bool) {
+        let Operand::Reg(map) = map.operand else { return };
+        let (to, barrier) = (self.register(to), self.register(barrier));
+        self.say(Stmt::CopyTile { map, at: at.map(|v| v.operand), to, barrier, everywhere });
+    }
+
+    /// Comes to the cluster's barrier.
+    pub fn arrive_cluster(&mut self) {
+        self.say(Stmt::ArriveCluster);
+    }
+
+    /// Waits for the cluster's other threads there.
+    pub fn wait_cluster(&mut self) {
+        self.say(Stmt::WaitCluster);
+    }
+}

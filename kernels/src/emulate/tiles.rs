@@ -1,0 +1,164 @@
+//! The copy engine: tiles on their way to the shared memory of one block or of a whole cluster, and the barriers that they tell.
+
+use super::global::{Global, SPAN};
+use super::shared::Shared;
+use super::{Cluster, Moment};
+use crate::layout::{PERIOD, Swizzle};
+use std::collections::BTreeMap;
+use wpk_plan::TensorMap;
+
+/// The barriers of a block by their places.
+#[derive(Default)]
+pub struct Barriers(BTreeMap<u64, Barrier>);
+
+struct Barrier {
+    count: u32,
+    /// Threads that have yet to come in this phase, and bytes announced that did not.
+    awaited: u32,
+    bytes: i64,
+    phase: u64,
+    /// The thread that prepared it, until it made that known.
+    hidden: Option<usize>,
+    /// Tiles under way that will tell it.
+    coming: Vec<Tile>,
+}
+
+/// A tile under way.
+#[derive(Clone, Copy)]
+pub struct Tile {
+    /// The number of its map.
+    pub map: usize,
+    /// Its first element of depth, and its first line.
+    pub at: [i64; 2],
+    /// Where it goes.
+    pub to: u64,
+    /// Who asked for it.
+    pub thread: usize,
+}
+
+impl Barrier {
+    fn settle(&mut self) {
+        if self.awaited == 0 && self.bytes == 0 {
+            (self.awaited, self.phase) = (self.count, self.phase + 1);
+        }
+    }
+}
+
+impl Shared {
+    pub fn init_barrier(&mut self, address: u64, count: u32, thread: usize) -> Result<(), String> {
+        self.place(address, 8)?;
+        let barrier = Barrier { count, awaited: count, bytes: 0, phase: 0, hidden: Some(thread), coming: vec![] };
+        match self.barriers.0.insert(address, barrier) {
+            Some(_) => Err(format!("the barrier at {address} is prepared twice")),
+            None => Ok(()),
+        }
+    }
+
+    pub fn fence_barriers(&mut self, thread: usize) {
+        self.barriers.0.values_mut().filter(|b| b.hidden == Some(thread)).for_each(|b| b.hidden = None);
+    }
+
+    fn known(&mut self, address: u64) -> Result<&mut Barrier, String> {
+        let found = self.barriers.0.get_mut(&address).filter(|b| b.hidden.is_none());
+        found.ok_or_else(|| format!("nobody knows of a barrier at {address}"))
+    }
+
+    pub fn expect_bytes(&mut self, address: u64, bytes: u32) -> Result<(), String> {
+        let barrier = self.known(address)?;
+        barrier.awaited = barrier.awaited.checked_sub(1).ok_or("more threads come to a barrier than it expects")?;
+        barrier.bytes += i64::from(bytes);
+        barrier.settle();
+        Ok(())
+    }
+
+    /// Claims the place of a tile, which `waits` waits for the cluster allow a thread of another block.
+    fn claim_tile(&mut self, tile: &Tile, map: &TensorMap, own: bool, waits: u32) -> Result<(), String> {
+        if !tile.to.is_multiple_of(u64::from(PERIOD)) {
+            return Err(format!("a tile is copied to {}, where no period of exchanges begins", tile.to));
+        }
+        let at = self.place(tile.to, PERIOD as usize)?;
+        let end = at + map.tile_bytes() as usize;
+        if end > self.bytes.len() {
+            return Err(format!("a tile ends at {end} of {} bytes of shared memory", self.bytes.len()));
+        }
+        for touch in &mut self.touched[at..end] {
+            // In the block itself a barrier orders what was before, between blocks the cluster's.
+            let before = if own { touch.reader.is_none() && touch.writer.is_none() } else { touch.ended <= waits };
+            if touch.pending || touch.products > 0 || !before {
+                return Err(format!("a tile is copied to {at}, which the block still uses"));
+            }
+            touch.pending = true;
+        }
+        Ok(())
+    }
+
+    /// A tile arrives.
+    fn arrive(&mut self, tile: &Tile, map: &TensorMap, bytes: &[u8]) {
+        let at = (tile.to as u32 - super::shared::BASE) as usize;
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        for touch in &mut self.touched[at..at + map.tile_bytes() as usize] {
+            (touch.written, touch.pending, touch.writer, touch.seen) = (true, false, None, true);
+        }
+    }
+}
+
+/// What a tile reads, as it lies in shared memory from a multiple of the period on.
+fn read(tile: &Tile, map: &TensorMap, global: &mut Global<'_>) -> Result<Vec<u8>, String> {
+    const PIECE: usize = 16;
+    let (size, swizzle) = (map.dtype.bytes(), Swizzle::of_rows(TensorMap::LINE as u32));
+    let mut bytes = vec![0; map.tile_bytes() as usize];
+    for line in 0..map.tile as usize {
+        let row = tile.at[1] + line as i64;
+        for element in 0..TensorMap::LINE / size {
+            let depth = tile.at[0] + element as i64;
+            if !(0..map.depth as i64).contains(&depth) || !(0..map.lines as i64).contains(&row) {
+                continue;
+            }
+            let from = u64::from(map.argument + 1) * SPAN + row as u64 * map.pitch as u64 + depth as u64 * size as u64;
+            let byte = element * size;
+            let to = swizzle.apply((line * TensorMap::LINE + byte / PIECE * PIECE) as u32) as usize + byte % PIECE;
+            bytes[to..to + size].copy_from_slice(&global.bytes(from, size, tile.thread)?);
+        }
+    }
+    Ok(bytes)
+}
+
+impl Cluster<'_, '_> {
+    /// Starts a copy by a thread of the block whose turn it is.
+    pub(super) fn copy_tile(&mut self, map: u64, tile: Tile, barrier: u64, everywhere: bool, waits: u32) -> Result<(), String> {
+        let known = self.maps.iter().position(|m| u64::from(m.argument + 1) * SPAN == map);
+        let tile = Tile { map: known.ok_or("a tile of what is no map")?, ..tile };
+        let own = self.now;
+        for block in (0..self.blocks.len()).filter(|&b| everywhere || b == own) {
+            let shared = &mut self.blocks[block].shared;
+            shared.claim_tile(&tile, &self.maps[tile.map], block == own, waits)?;
+            shared.known(barrier)?.coming.push(tile);
+            if shared.moment == Moment::Earliest {
+                self.land(block, barrier)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is on its way to a barrier arrives.
+    fn land(&mut self, block: usize, barrier: u64) -> Result<(), String> {
+        let maps = self.maps;
+        let shared = &mut self.blocks[block].shared;
+        for tile in std::mem::take(&mut shared.known(barrier)?.coming) {
+            let map = &maps[tile.map];
+            let bytes = read(&tile, map, self.global)?;
+            shared.arrive(&tile, map, &bytes);
+            let barrier = shared.known(barrier)?;
+            barrier.bytes -= i64::from(map.tile_bytes());
+            barrier.settle();
+        }
+        Ok(())
+    }
+
+    /// Whether the phase of a parity of a barrier has ended; what is on its way arrives for the question.
+    pub(super) fn phase_ended(&mut self, address: u64, parity: bool) -> Result<bool, String> {
+        self.land(self.now, address)?;
+        let barrier = self.blocks[self.now].shared.known(address)?;
+        Ok((barrier.phase & 1 == 1) != parity)
+    }
+}
