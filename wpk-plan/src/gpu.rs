@@ -50,6 +50,8 @@ pub struct TensorMap {
     pub argument: u32,
     /// The element type.
     pub dtype: DType,
+    /// Bytes before the first element, a multiple of 16.
+    pub offset: usize,
     /// Neighbouring elements of a line.
     pub depth: usize,
     /// Lines.
@@ -59,15 +61,16 @@ pub struct TensorMap {
     /// Lines of a tile, at most 256.
     pub tile: u32,
 }
-codec_struct!(TensorMap { argument, dtype, depth, lines, pitch, tile });
+codec_struct!(TensorMap { argument, dtype, offset, depth, lines, pitch, tile });
 
 impl TensorMap {
     /// Bytes of a tile's line.
     pub const LINE: usize = 128;
 
-    /// Bytes of the whole argument.
+    /// Bytes up to the end of the last line.
     pub fn bytes(&self) -> Option<usize> {
-        self.pitch.checked_mul(self.lines)
+        let last = self.lines.checked_sub(1)?.checked_mul(self.pitch)?;
+        last.checked_add(self.depth.checked_mul(self.dtype.bytes())?)?.checked_add(self.offset)
     }
 
     /// Bytes of a tile.
@@ -81,7 +84,10 @@ impl TensorMap {
         match () {
             () if !matches!(size, 2 | 4) => Some("is of a type that tiles do not hold"),
             () if self.depth == 0 || self.lines == 0 || !(1..=256).contains(&self.tile) => Some("has extents that no tile has"),
-            () if !self.pitch.is_multiple_of(16) || self.depth.checked_mul(size).is_none_or(|line| line > self.pitch) => {
+            () if !self.pitch.is_multiple_of(16)
+                || !self.offset.is_multiple_of(16)
+                || self.depth.checked_mul(size).is_none_or(|line| line > self.pitch) =>
+            {
                 Some("has lines that overlap or are not aligned")
             }
             () => None,

@@ -82,8 +82,10 @@ impl Shared {
             return Err(format!("a tile ends at {end} of {} bytes of shared memory", self.bytes.len()));
         }
         for touch in &mut self.touched[at..end] {
-            // In the block itself a barrier orders what was before, between blocks the cluster's.
-            let before = if own { touch.reader.is_none() && touch.writer.is_none() } else { touch.ended <= waits };
+            // A barrier orders what was before within the block, the cluster's also what products read.
+            let untouched = touch.reader.is_none() && touch.writer.is_none();
+            let ordered = touch.ended <= waits && (touch.ended > 0 || untouched);
+            let before = ordered || own && untouched;
             if touch.pending || touch.products > 0 || !before {
                 return Err(format!("a tile is copied to {at}, which the block still uses"));
             }
@@ -114,7 +116,7 @@ fn read(tile: &Tile, map: &TensorMap, global: &mut Global<'_>) -> Result<Vec<u8>
             if !(0..map.depth as i64).contains(&depth) || !(0..map.lines as i64).contains(&row) {
                 continue;
             }
-            let from = u64::from(map.argument + 1) * SPAN + row as u64 * map.pitch as u64 + depth as u64 * size as u64;
+            let from = u64::from(map.argument + 1) * SPAN + (map.offset + row as usize * map.pitch + depth as usize * size) as u64;
             let byte = element * size;
             let to = swizzle.apply((line * TensorMap::LINE + byte / PIECE * PIECE) as u32) as usize + byte % PIECE;
             bytes[to..to + size].copy_from_slice(&global.bytes(from, size, tile.thread)?);

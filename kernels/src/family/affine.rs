@@ -98,6 +98,16 @@ impl Linear {
         loops.iter().any(|&l| self.space[l] > 1 && (self.per_loop[l] != 0 || self.checks.iter().any(|c| c.per_loop[l] != 0)))
     }
 
+    /// Elements from each point of some loops, in row-major order, to the next; `None` where that is not the same everywhere.
+    pub fn step(&self, loops: &[usize]) -> Option<i64> {
+        let mut moving = loops.iter().rev().filter(|&&l| self.space[l] > 1);
+        let Some(&last) = moving.next() else { return Some(1) };
+        let mut next = self.per_loop[last] * self.space[last] as i64;
+        moving
+            .all(|&l| std::mem::replace(&mut next, self.per_loop[l] * self.space[l] as i64) == self.per_loop[l])
+            .then_some(self.per_loop[last])
+    }
+
     /// Whether `n` neighbours along the last of `loops` lie together, begin at a multiple of `n`, and are valid together.
     pub fn together(&self, loops: &[usize], n: usize) -> bool {
         let Some(&last) = loops.iter().rev().find(|&&l| self.space[l] > 1) else { return false };

@@ -2,7 +2,7 @@
 //! halves what comes from the second cache.
 
 use super::Unsupported;
-use super::engine::Engine;
+use super::engine;
 use super::mma::{Facts, Product};
 use super::wgmma::{self, Wgmma};
 use crate::arch::Arch;
@@ -45,7 +45,7 @@ impl Bulk {
 /// # Errors
 /// Where the schedule does not fit, or a type or function is not generated yet.
 pub fn bulk(p: &Product, s: &Bulk, arch: &Arch) -> Result<Kernel, Unsupported> {
-    if !s.legal(&Facts::of(p, arch)) || Engine::map(p, s.bn / s.cluster).is_none() {
+    if !s.legal(&Facts::of(p, arch)) || engine::columns(p, s.bn / s.cluster).is_none() {
         return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", p.contraction.dtype, p.contraction.space)));
     }
     wgmma::generate(p, &s.inner(), Some(s.cluster), arch)

@@ -1,49 +1,68 @@
-//! The second factor of a contraction by the copy engine: one thread asks for tiles ahead, barriers tell when they came. Blocks of a cluster,
-//! whose tiles need the same columns, ask for a part each, and the engine hands every part to all of them (multicast).
+//! Factors of a contraction by the copy engine: one thread asks for tiles ahead, barriers tell when they came. Blocks of a cluster, whose
+//! tiles need the same columns, ask for a part of them each, and the engine hands every part to all of them (multicast).
 
+use super::affine::Linear;
 use super::blocks::Place;
 use super::mma::Product;
 use super::pipeline::{Factors, Pipeline};
 use crate::dsl::{Val, Writer};
 use crate::layout::ROW;
-use crate::ptx::{Cmp, Ty};
+use crate::ptx::{Cmp, Op, Ty};
 use wpk_plan::{TensorMap, WeightLayout};
 
-/// What brings the second factor.
+/// What brings the second factor, and the first where that is a matrix of half types.
 pub struct Engine {
-    map: Val,
+    rows: Option<Side>,
+    columns: Side,
     /// The barrier of stage 0; those of the others follow.
     barriers: Val,
     /// Whether the thread is the one that asks.
     asks: Val,
+    /// Bytes of a stage that come this way.
+    bytes: u32,
+    cluster: u32,
+}
+
+/// A factor.
+struct Side {
+    map: Val,
     /// Where the block's part of a tile goes in stage 0, and its first line.
     to: Val,
     line: Val,
-    /// Bytes of a whole tile.
-    bytes: u32,
-    cluster: u32,
+    /// Whether every block of the cluster gets it.
+    everywhere: bool,
 }
 
 /// Bytes of a barrier.
 const BARRIER: u32 = 8;
 
-impl Engine {
-    /// How the engine sees the second factor, in parts of so many columns; `None` where it cannot.
-    pub fn map(p: &Product, part: u32) -> Option<TensorMap> {
-        let (roles, size) = (p.contraction.roles(), p.contraction.dtype.bytes());
-        let (depth, lines) = (roles.count(&roles.k()), roles.count(&roles.n));
-        let pitch = roles.column_len(size) * size;
-        let map = TensorMap { argument: 1, dtype: p.contraction.dtype, depth, lines, pitch, tile: part };
-        // Shared memory repeats every eight lines.
-        (p.layout == WeightLayout::Columns && roles.count(&roles.batch) == 1 && part.is_multiple_of(8) && map.fault().is_none())
-            .then_some(map)
-    }
+/// How the engine sees the second factor, a weight, in parts of so many columns; `None` where it cannot.
+pub fn columns(p: &Product, part: u32) -> Option<TensorMap> {
+    let (roles, size) = (p.contraction.roles(), p.contraction.dtype.bytes());
+    let (depth, lines) = (roles.count(&roles.k()), roles.count(&roles.n));
+    let pitch = roles.column_len(size) * size;
+    let map = TensorMap { argument: 1, dtype: p.contraction.dtype, offset: 0, depth, lines, pitch, tile: part };
+    // Shared memory repeats every eight lines.
+    (p.layout == WeightLayout::Columns && roles.count(&roles.batch) == 1 && part.is_multiple_of(8) && map.fault().is_none()).then_some(map)
+}
 
+/// How the engine sees the first factor in so many rows at once; `None` where it is no matrix of half types.
+pub fn rows(p: &Product, tile: u32) -> Option<TensorMap> {
+    let (c, roles) = (&p.contraction, p.contraction.roles());
+    let (linear, size) = (Linear::access(&c.a, &c.space), c.dtype.bytes());
+    let (depth, lines) = (roles.count(&roles.k()), roles.count(&roles.m));
+    let (step, pitch) = (linear.step(&roles.k())?, linear.step(&roles.m)?);
+    let plain = size == 2 && roles.count(&roles.batch) == 1 && linear.checks.is_empty() && linear.base >= 0 && step == 1 && pitch > 0;
+    let (offset, pitch) = (linear.base as usize * size, pitch as usize * size);
+    let map = TensorMap { argument: 0, dtype: c.dtype, offset, depth, lines, pitch, tile };
+    (plain && map.fault().is_none()).then_some(map)
+}
+
+impl Engine {
     /// Prepares the barriers of so many stages, which all blocks of the cluster know afterwards.
-    pub fn new(k: &mut Writer, map: TensorMap, place: &Place<'_>, (stages, cluster): (u32, u32)) -> Self {
+    pub fn new(k: &mut Writer, maps: (Option<TensorMap>, TensorMap), place: &Place<'_>, (stages, cluster): (u32, u32)) -> Self {
         let zero = k.int(0, Ty::U32);
         let asks = k.compare(Cmp::Eq, place.thread, zero);
-        let (map, part) = (k.tensor_map(map), map.tile);
         let barriers = k.shared(stages * BARRIER);
         k.cluster(cluster);
         k.when(asks, |k| {
@@ -58,62 +77,102 @@ impl Engine {
             k.arrive_cluster();
             k.wait_cluster();
         }
-        let first = k.scaled(place.rank, i64::from(part));
+        let rows = maps.0.map(|map| Side { map: k.tensor_map(map), to: place.starts[0], line: place.firsts[0], everywhere: false });
+        let first = k.scaled(place.rank, i64::from(maps.1.tile));
         let moved = k.scaled(first, i64::from(ROW));
         let (to, line) = (k.add(place.starts[1], moved), k.add(place.firsts[1], first));
-        Self { map, barriers, asks, to, line, bytes: part * cluster * ROW, cluster }
+        let columns = Side { map: k.tensor_map(maps.1), to, line, everywhere: cluster > 1 };
+        let bytes = maps.0.map_or(0, |m| m.tile_bytes()) + maps.1.tile_bytes() * cluster;
+        Self { rows, columns, barriers, asks, bytes, cluster }
     }
 
-    /// Asks for the tile at a depth, into the stage so many bytes behind the first, whose barrier is as far behind the first one.
-    fn ask(&self, k: &mut Writer, depth: Val, stage: Val, barrier: Val) {
-        let barrier = k.add(self.barriers, barrier);
+    /// Announces a stage, and asks for its columns.
+    fn ask(&self, k: &mut Writer, at: Val, stage: &Stage) {
+        let barrier = k.add(self.barriers, stage.barrier);
         k.expect_bytes(barrier, self.bytes);
+        self.columns.ask(k, at, stage.bytes, barrier);
+    }
+
+    /// Asks for its rows.
+    fn ask_rows(&self, k: &mut Writer, at: Val, stage: &Stage) {
+        if let Some(rows) = &self.rows {
+            let barrier = k.add(self.barriers, stage.barrier);
+            rows.ask(k, at, stage.bytes, barrier);
+        }
+    }
+}
+
+/// A stage: how many bytes its tiles and its barrier lie behind the first one's.
+struct Stage {
+    bytes: Val,
+    barrier: Val,
+}
+
+impl Side {
+    fn ask(&self, k: &mut Writer, depth: Val, stage: Val, barrier: Val) {
         let to = k.add(self.to, stage);
         let at = [depth, self.line].map(|v| Val { ty: Ty::S32, ..v });
-        k.copy_tile(self.map, at, to, barrier, self.cluster > 1);
+        k.copy_tile(self.map, at, to, barrier, self.everywhere);
     }
 }
 
 impl Pipeline {
-    /// As [`Pipeline::factors`], for products of warpgroups: threads copy the first factor, the engine the second, a weight.
+    /// As [`Pipeline::factors`], for products of warpgroups: the engine copies the second factor, a weight; the first it does, or threads do.
     pub fn with_engine(&self, k: &mut Writer, f: &Factors<'_>, engine: &Engine, consume: impl FnOnce(&mut Writer, Val, Val)) {
         let ahead = self.stages - 2;
+        let number = |k: &Writer, x: u32| k.int(i64::from(x), Ty::U32);
+        let stage = |k: &Writer, n: u32| Stage { bytes: number(k, n * self.bytes), barrier: number(k, n * BARRIER) };
         let depth = |k: &mut Writer, round: Val| {
             let deeper = k.scaled(round, i64::from(f.depth));
             k.add(f.first, deeper)
         };
-        let rows = |k: &mut Writer, round: Val, to: Val| {
-            let at = depth(k, round);
-            f.loaders[0].copy(k, at, to, f.whole);
-            self.commit(k);
-        };
-        let number = |k: &Writer, x: u32| k.int(i64::from(x), Ty::U32);
-        let stages: Vec<[Val; 3]> = (0..ahead.min(self.rounds)).map(|s| [s, s * self.bytes, s * BARRIER].map(|x| number(k, x))).collect();
+        let copy = |k: &mut Writer, at: Val, to: Val| f.loaders.iter().for_each(|l| l.copy(k, at, to, f.whole));
+        let first: Vec<(Val, Stage)> = (0..ahead.min(self.rounds)).map(|n| (number(k, n), stage(k, n))).collect();
         k.constant_param(1);
         k.when(engine.asks, |k| {
-            for &[round, to, barrier] in &stages {
-                let at = depth(k, round);
-                engine.ask(k, at, to, barrier);
+            for (round, stage) in &first {
+                let at = depth(k, *round);
+                engine.ask(k, at, stage);
             }
         });
         k.wait_dependencies();
-        stages.iter().for_each(|&[round, to, _]| rows(k, round, to));
-        (stages.len()..ahead as usize).for_each(|_| self.commit(k));
-        let (zero, begin) = (number(k, 0), [ahead * self.bytes, ahead * BARRIER].map(|x| number(k, x)));
+        if engine.rows.is_some() {
+            k.when(engine.asks, |k| {
+                for (round, stage) in &first {
+                    let at = depth(k, *round);
+                    engine.ask_rows(k, at, stage);
+                }
+            });
+        }
+        for n in 0..ahead as usize {
+            if let Some((round, stage)) = first.get(n) {
+                let at = depth(k, *round);
+                copy(k, at, stage.bytes);
+            }
+            self.commit(k);
+        }
+        let (zero, begin) = (number(k, 0), stage(k, ahead));
         let [reading, came, parity] = [zero; 3].map(|x| k.variable(x));
-        let [writing, told] = begin.map(|x| k.variable(x));
+        let writing = Stage { bytes: k.variable(begin.bytes), barrier: k.variable(begin.barrier) };
         if engine.cluster > 1 {
             k.arrive_cluster();
         }
         k.repeat(self.rounds, |k, round| {
-            k.wait_copies(ahead - 1);
-            f.rounded[0].then(|| f.loaders[0].round(k, reading));
-            k.fence_proxy();
-            k.barrier();
+            if self.asynchronous {
+                k.wait_copies(ahead - 1);
+            }
+            f.loaders.iter().filter(|_| f.rounded[0]).for_each(|l| l.round(k, reading));
+            if !f.loaders.is_empty() {
+                k.fence_proxy();
+            }
+            // The cluster's barrier is one of the block too, but copies by threads are told by this one.
+            if engine.cluster == 1 || !f.loaders.is_empty() {
+                k.barrier();
+            }
             let barrier = k.add(engine.barriers, came);
             k.await_bytes(barrier, parity);
             consume(k, round, reading);
-            // Products run beside what follows. Those of the round before last are over in every block of the cluster behind this wait.
+            // Products run beside what follows. Those of the round before are over in every block of the cluster behind this wait.
             if engine.cluster > 1 {
                 k.wait_cluster();
             }
@@ -121,20 +180,23 @@ impl Pipeline {
             let more = k.below(next, i64::from(self.rounds));
             k.when(more, |k| {
                 let at = depth(k, next);
-                f.loaders[0].copy(k, at, writing, f.whole);
-                k.when(engine.asks, |k| engine.ask(k, at, writing, told));
+                copy(k, at, writing.bytes);
+                k.when(engine.asks, |k| {
+                    engine.ask(k, at, &writing);
+                    engine.ask_rows(k, at, &writing);
+                });
             });
             self.commit(k);
             k.wait_products(1);
             if engine.cluster > 1 {
                 k.arrive_cluster();
             }
-            self.advance(k, writing);
-            self.step(k, told, BARRIER);
+            self.advance(k, writing.bytes);
+            self.step(k, writing.barrier, BARRIER);
             self.advance(k, reading);
             let wraps = self.step(k, came, BARRIER);
-            let one = k.int(1, Ty::U32);
-            let flipped = k.op(Ty::U32, crate::ptx::Op::Xor, &[parity, one]);
+            let one = number(k, 1);
+            let flipped = k.op(Ty::U32, Op::Xor, &[parity, one]);
             let next = k.select(wraps, flipped, parity);
             k.assign(parity, next);
         });

@@ -5,7 +5,7 @@
 use super::Unsupported;
 use super::affine::small;
 use super::blocks::{Depth, Place, Tiling};
-use super::engine::Engine;
+use super::engine;
 use super::exact::{Tile, repair};
 use super::factors::{Size, sources};
 use super::fragments::{Fragments, Side};
@@ -57,6 +57,8 @@ pub struct Facts {
     pub(super) small: bool,
     /// Whether the second factor is a weight in columns that the copy engine can bring.
     pub(super) weights: bool,
+    /// Whether the first factor is a matrix that it can bring too.
+    pub(super) matrix: bool,
     pub(super) directions: [(Along, u32); 2],
     pub(super) bytes: f64,
     /// Instructions to find and start a copy.
@@ -78,7 +80,8 @@ impl Facts {
             size: Size::of(&roles),
             mode: Mode::of(c.dtype, c.tf32).filter(|_| arch.matrix > 0.0),
             element: c.dtype.bytes() as u32,
-            weights: Engine::map(p, 8).is_some(),
+            weights: engine::columns(p, 8).is_some(),
+            matrix: engine::rows(p, 8).is_some(),
             small: small(c) && points.is_some() && packed < 1 << 30,
             directions: [a.direction(), b.direction()],
             bytes: bytes as f64,

@@ -3,7 +3,7 @@
 
 use super::Unsupported;
 use super::blocks::{Depth, Place, Tiling};
-use super::engine::Engine;
+use super::engine::{self, Engine};
 use super::factors::sources;
 use super::grid::Grid;
 use super::mma::{Facts, Product};
@@ -94,7 +94,7 @@ impl Wgmma {
         let resident = f64::from(f.arch.resident(self.threads(), self.registers(), self.stages * self.stage()));
         let warps = f64::from(self.threads() / 32);
         let products = f64::from(self.bm * self.bn) * f64::from(ROW / 2) / f.arch.groups;
-        let copied = if engine.is_some() { 1 } else { 2 };
+        let copied = if engine.is_none() { 2 } else { usize::from(!f.matrix) };
         let by_threads = |l: &Layout| f64::from(l.lines * l.depth / l.vector);
         let copies = self.layouts(f)[..copied].iter().map(by_threads).sum::<f64>() / f64::from(self.threads());
         let per_copy = if self.layouts(f).iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
@@ -133,14 +133,15 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let (roles, size, depth, threads) = (c.roles(), facts.size, Wgmma::depth(&facts), s.threads());
     let sources = sources(c, p.layout);
     let layouts = s.layouts(&facts);
-    let (extents, shared, copied) = ([s.bm, s.bn], s.stages * s.stage(), if engine.is_some() { 1 } else { 2 });
+    let maps = engine.and_then(|blocks| Some((engine::rows(p, s.bm), engine::columns(p, s.bn / blocks)?)));
+    let copied = maps.map_or(2, |m| usize::from(m.0.is_none()));
+    let (extents, shared) = ([s.bm, s.bn], s.stages * s.stage());
     let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster, copied };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, tile, part, batch, starts, .. } = place;
-    let map = engine.and_then(|blocks| Engine::map(p, s.bn / blocks));
-    let engine = map.map(|map| Engine::new(&mut k, map, &place, (s.stages, cluster)));
+    let engine = maps.map(|maps| Engine::new(&mut k, maps, &place, (s.stages, cluster)));
     let (warp, lane) = k.div_rem(thread, 32);
     let (group, quarter) = k.div_rem(warp, 4);
     let own = k.scaled(group, i64::from(s.wm));

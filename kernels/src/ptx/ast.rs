@@ -381,7 +381,7 @@ pub enum Stmt {
         /// Whether every block of the cluster gets it, and is told, at the same place.
         everywhere: bool,
     },
-    /// Tells the cluster that the thread came here; what it read and wrote before is over.
+    /// Tells the cluster that the thread came here; it orders no memory but what the thread waited for.
     ArriveCluster,
     /// Waits until all threads of the cluster came to the arrival that the thread's last one was.
     WaitCluster,

@@ -227,7 +227,7 @@ impl Printer {
                     self.copy_engine(stmt)
                 }
                 Stmt::FenceBarriers => "fence.mbarrier_init.release.cluster;".to_owned(),
-                Stmt::ArriveCluster => "barrier.cluster.arrive.release.aligned;".to_owned(),
+                Stmt::ArriveCluster => "barrier.cluster.arrive.relaxed.aligned;".to_owned(),
                 Stmt::WaitCluster => "barrier.cluster.wait.acquire.aligned;".to_owned(),
                 Stmt::Fence => "fence.acq_rel.gpu;".to_owned(),
                 Stmt::LaunchDependents => "griddepcontrol.launch_dependents;".to_owned(),

@@ -178,7 +178,7 @@ fn encoded(map: &TensorMap, pointer: u64) -> Result<sys::CUtensorMap, Error> {
         &raw mut out,
         dtype,
         2,
-        pointer as *mut c_void,
+        (pointer + map.offset as u64) as *mut c_void,
         extents.as_ptr(),
         pitch.as_ptr(),
         tile.as_ptr(),
