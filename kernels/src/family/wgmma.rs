@@ -90,7 +90,8 @@ impl Wgmma {
     /// As for `mma`: waves of blocks, each as long as the slowest of what its rounds wait for. The copy engine may bring the second factor,
     /// to so many blocks at once.
     pub(super) fn cost_with(&self, f: &Facts, engine: Option<u32>) -> f64 {
-        let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
+        let cluster = engine.unwrap_or(1);
+        let tiles = f.size.batch * f.size.m.div_ceil(self.bm).next_multiple_of(cluster) * f.size.n.div_ceil(self.bn);
         let resident = f64::from(f.arch.resident(self.threads(), self.registers(), self.stages * self.stage()));
         let warps = f64::from(self.threads() / 32);
         let products = f64::from(self.bm * self.bn) * f64::from(ROW / 2) / f.arch.groups;
@@ -101,14 +102,19 @@ impl Wgmma {
         // What a thread rounds it reads and writes again.
         let roundings = if f.mode == Some(Mode::Tf32) { 14.0 * f64::from(self.bm * ROW / 16 / self.threads()) } else { 0.0 };
         let issue = warps * (copies * per_copy + roundings + 60.0) / 4.0;
-        let cache = f64::from((self.bm + self.bn / engine.unwrap_or(1)) * ROW) / 43.0;
-        let alone = 1.1 * products + 0.8 * copies * per_copy + 120.0;
+        // What comes by the engine takes less of the way from the second cache than copies of threads; a cluster's blocks wait for each other.
+        let lines = [f64::from(self.bm), f64::from(self.bn / cluster)].map(|n| n * f64::from(ROW));
+        let way = |by_engine: bool| if by_engine { 60.0 } else { 43.0 };
+        let cache = lines[0] / way(copied == 0) + lines[1] / way(engine.is_some());
+        let (together, ahead) = if copied == 0 { (0.03, 90.0) } else { (0.065, 120.0) };
+        let lockstep = if cluster > 1 { 200.0 * ((1024.0 - products) / 256.0).clamp(0.0, 1.0) } else { 0.0 };
+        let alone = 1.1 * products + 0.8 * copies * per_copy + ahead;
         let memory = (1000.0 + cache) / f64::from(self.stages - 2);
         let rounds = f64::from(self.rounds(f));
         let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
         let wave = |blocks: f64| {
             let slowest = [blocks * products, blocks * issue, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
-            rounds * (slowest + 0.065 * blocks * (issue + cache)) + 1500.0 + blocks * epilogue
+            rounds * (slowest + blocks * (together * (issue + cache) + lockstep)) + 1500.0 + blocks * epilogue
         };
         f.time((tiles, self.split), resident, self.bm * self.bn, wave)
     }
