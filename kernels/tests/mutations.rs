@@ -5,7 +5,8 @@ mod support;
 use support::outcome_of;
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{
-    Bulk, Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, Wgmma, attention, bulk, mma, reduction, rows, simt, wgmma,
+    Bulk, Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, Strict, Wgmma, attention, bulk, mma, reduction, rows, simt,
+    strict, wgmma,
 };
 use wpk_kernels::ptx::{Kernel, Stmt};
 use wpk_plan::problem::{Access, Affine, Attention, Contraction, Operand, Problem, Reduce, ReduceKind, Softmax};
@@ -142,6 +143,16 @@ fn nothing_that_orders_can_be_left_out() {
         let s = Wgmma { bm: 64, bn: 32, wm: 64, stages, split };
         let kernel = wgmma(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
         table.extend(mutate(&s.to_string(), &Problem::Contraction(p.contraction.clone()), &kernel));
+    }
+    // Rows along the depth, columns side by side.
+    let a = Access::new(&View::dense(&[40, 448]), [0, 2].map(Affine::of).to_vec());
+    let b = Access::new(&View::dense(&[448, 32]), [2, 1].map(Affine::of).to_vec());
+    let (space, out) = (vec![40, 32, 448], Operand::dense(DType::F32, &[40, 32]));
+    let contraction = Contraction { space, a, b, out, dtype: DType::F32, ..p.contraction.clone() };
+    for (stages, split) in [(2, 1), (3, 2)] {
+        let s = Strict { bm: 64, bn: 32, stages, split };
+        let strict = strict(&Product { contraction: contraction.clone(), ..p.clone() }, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
+        table.extend(mutate(&s.to_string(), &Problem::Contraction(contraction.clone()), &strict));
     }
     let few = Arch { sms: 2, ..*hopper };
     let large = Product { contraction: Contraction { space: vec![140, 64, 448], ..p.contraction }, layout: WeightLayout::Columns };

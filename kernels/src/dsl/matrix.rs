@@ -1,7 +1,7 @@
 //! What whole warps and warpgroups do: loads of matrices and products on tensor cores.
 
 use super::{Val, Writer};
-use crate::ptx::{Factor, Operand, Reg, Stmt, Ty};
+use crate::ptx::{Factor, GroupRows, Operand, Reg, Stmt, Ty};
 
 impl Writer {
     /// Matrices of 8 rows by 16 bytes in shared memory, one per register: see [`Stmt::LoadMatrix`].
@@ -26,9 +26,20 @@ impl Writer {
 
     /// `sums += a * b` by a warpgroup: see [`Stmt::GroupMma`].
     pub fn group_mma(&mut self, factor: Factor, sums: &[Val], a: Val, b: Val) {
+        let a = GroupRows::Shared(self.register(a));
+        self.group(factor, sums, true, a, b);
+    }
+
+    /// The same with rows in registers; where it does not add, the sums begin with it.
+    pub fn group_mma_of(&mut self, factor: Factor, sums: &[Val], adds: bool, a: [Val; 4], b: Val) {
+        let a = GroupRows::Registers(a.map(|v| self.register(v)));
+        self.group(factor, sums, adds, a, b);
+    }
+
+    fn group(&mut self, factor: Factor, sums: &[Val], adds: bool, a: GroupRows, b: Val) {
         let sums = sums.iter().map(|&v| self.register(v)).collect();
-        let (a, b) = (self.register(a), self.register(b));
-        self.say(Stmt::GroupMma { factor, sums, a, b });
+        let b = self.register(b);
+        self.say(Stmt::GroupMma { factor, sums, adds, a, b });
     }
 
     /// Orders what was written before products that begin behind it.

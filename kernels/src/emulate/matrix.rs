@@ -2,7 +2,7 @@
 
 use super::Cluster;
 use crate::layout::{ROW, Swizzle, described};
-use crate::ptx::{Factor, Half, MemTy, Operand, Reg, Stmt};
+use crate::ptx::{Factor, GroupRows, Half, MemTy, Operand, Reg, Stmt};
 use half::{bf16, f16};
 
 fn widened(half: Half, bits: u16) -> f32 {
@@ -85,15 +85,25 @@ impl Cluster<'_, '_> {
                     }
                 }
             }
-            Stmt::GroupMma { factor, sums, a, b } => {
+            Stmt::GroupMma { factor, sums, adds, a, b } => {
                 // Each of the four warps adds to its own rows.
-                let left = self.lines(*factor, *a, first, (first / 32 % 4 * 16, 16))?;
+                let left = match a {
+                    GroupRows::Shared(a) => self.lines(*factor, *a, first, (first / 32 % 4 * 16, 16))?,
+                    GroupRows::Registers(a) => {
+                        let mut left = vec![[0f32; 16]; 16];
+                        for (lane, (i, r)) in (0..32).flat_map(|lane| a.iter().enumerate().map(move |a| (lane, a))) {
+                            self.unpack(*factor, *r, first + lane, lane % 4 + 4 * (i / 2), &mut left[lane / 4 + 8 * (i % 2)]);
+                        }
+                        left.iter().map(|row| row[..factor.depth() as usize].to_vec()).collect()
+                    }
+                };
                 let right = self.lines(*factor, *b, first, (0, sums.len() * 2))?;
                 for lane in 0..32 {
                     let (g, t) = (lane / 4, lane % 4);
                     for (i, r) in sums.iter().enumerate() {
                         let (row, column) = (&left[g + 8 * (i / 2 % 2)], &right[8 * (i / 4) + 2 * t + i % 2]);
-                        let start = f64::from(f32::from_bits(self.value(Operand::Reg(*r), first + lane) as u32));
+                        let held = f32::from_bits(self.value(Operand::Reg(*r), first + lane) as u32);
+                        let start = if *adds { f64::from(held) } else { 0.0 };
                         let total = row.iter().zip(column).fold(start, |s, (x, y)| s + f64::from(*x) * f64::from(*y));
                         self.set(*r, first + lane, u64::from((total as f32).to_bits()));
                     }

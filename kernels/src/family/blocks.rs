@@ -106,13 +106,18 @@ impl Place<'_> {
         (layout, engine): (WeightLayout, Option<&Engine>),
         consume: impl FnOnce(&mut Writer, Val, Val),
     ) {
-        let whole = d.rounds * split * d.elements == d.total;
-        let factors = Factors { loaders: &self.loaders, rounded: d.rounded, first, depth: d.elements, whole };
-        let asynchronous = self.loaders.iter().any(Loader::is_asynchronous);
-        let pipeline = Pipeline { stages: d.stages, bytes: self.stage, rounds: d.rounds, asynchronous, products: d.products };
+        let (pipeline, factors) = self.streams(d, (first, split));
         match engine {
             Some(engine) => pipeline.with_engine(k, &factors, engine, consume),
             None => pipeline.factors(k, &factors, layout, consume),
         }
+    }
+
+    /// How the block's part of the depth streams.
+    pub fn streams(&self, d: &Depth, (first, split): (Val, u32)) -> (Pipeline, Factors<'_>) {
+        let whole = d.rounds * split * d.elements == d.total;
+        let factors = Factors { loaders: &self.loaders, rounded: d.rounded, first, depth: d.elements, whole };
+        let asynchronous = self.loaders.iter().any(Loader::is_asynchronous);
+        (Pipeline { stages: d.stages, bytes: self.stage, rounds: d.rounds, asynchronous, products: d.products }, factors)
     }
 }

@@ -158,9 +158,7 @@ impl Pipeline {
             k.arrive_cluster();
         }
         k.repeat(self.rounds, |k, round| {
-            if self.asynchronous {
-                k.wait_copies(ahead - 1);
-            }
+            self.arrived(k, ahead - 1);
             f.loaders.iter().filter(|_| f.rounded[0]).for_each(|l| l.round(k, reading));
             if !f.loaders.is_empty() {
                 k.fence_proxy();

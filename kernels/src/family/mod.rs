@@ -31,6 +31,7 @@ mod scalar;
 mod scatter;
 mod simt;
 mod space;
+mod strict;
 mod tile;
 mod wgmma;
 mod windows;
@@ -49,6 +50,7 @@ pub use rows::{RowProblem, Rows, rows};
 pub use scatter::{Scatter, ScatterProblem, scatter};
 pub use simt::{Simt, simt};
 pub use space::{Candidate, Space, spaces};
+pub use strict::{Strict, strict};
 pub use wgmma::{Wgmma, wgmma};
 pub use windows::{Windows, windows};
 
@@ -140,12 +142,18 @@ fn contraction(c: &Contraction, layout: WeightLayout, arch: &Arch) -> Result<Gen
     }
     let on_cores = best::<Simt>(c, arch);
     let (single, grouped, large) = (best::<Mma>(&product, arch), best::<Wgmma>(&product, arch), best::<Bulk>(&product, arch));
+    let exact = best::<Strict>(&product, arch);
     let others = [single.as_ref().map(|m| m.cost), on_cores.as_ref().map(|s| s.cost)];
     let least = others.into_iter().flatten().fold(f64::INFINITY, f64::min);
     match (grouped, large) {
         (g, Ok(l)) if l.cost < least && g.as_ref().is_ok_and(|g| l.cost < g.cost) => return l.make(|s| bulk(&product, s, arch)),
         (Ok(g), _) if g.cost < least => return g.make(|s| wgmma(&product, s, arch)),
         _ => {}
+    }
+    if let Ok(e) = exact
+        && e.cost < least
+    {
+        return e.make(|s| strict(&product, s, arch));
     }
     let shared = match (single, on_cores) {
         (Ok(m), Ok(s)) if s.cost < m.cost => s.make(|s| simt(c, layout, s, arch)),

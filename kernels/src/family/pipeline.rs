@@ -35,16 +35,19 @@ pub struct Factors<'a> {
     pub whole: bool,
 }
 
+impl Factors<'_> {
+    /// Starts a thread's copies of a factor's tile of a round to so many bytes behind the first stage.
+    pub fn copy(&self, k: &mut Writer, side: usize, round: Val, to: Val) {
+        let deeper = k.scaled(round, i64::from(self.depth));
+        let at = k.add(self.first, deeper);
+        self.loaders[side].copy(k, at, to, self.whole);
+    }
+}
+
 impl Pipeline {
     /// The tiles of both factors of a contraction. A packed second factor is a weight.
     pub fn factors(&self, k: &mut Writer, f: &Factors<'_>, layout: WeightLayout, consume: impl FnOnce(&mut Writer, Val, Val)) {
-        let copy = |side: usize| {
-            move |k: &mut Writer, round: Val, to: Val| {
-                let deeper = k.scaled(round, i64::from(f.depth));
-                let at = k.add(f.first, deeper);
-                f.loaders[side].copy(k, at, to, f.whole);
-            }
-        };
+        let copy = |side: usize| move |k: &mut Writer, round: Val, to: Val| f.copy(k, side, round, to);
         let (rows, columns) = (copy(0), copy(1));
         let round = |k: &mut Writer, stage: Val| {
             f.loaders.iter().zip(f.rounded).filter(|l| l.1).for_each(|(l, _)| l.round(k, stage));
@@ -92,9 +95,7 @@ impl Pipeline {
         let (reading, writing) = (k.variable(reading), k.variable(writing));
         k.repeat(self.rounds, |k, round| {
             // What is written now was read in the round before.
-            if self.asynchronous {
-                k.wait_copies(ahead - 1);
-            }
+            self.arrived(k, ahead - 1);
             prepare(k, reading);
             if self.products {
                 k.fence_proxy();
@@ -127,6 +128,13 @@ impl Pipeline {
             k.wait_products(0);
         }
         // Only empty groups of copies are under way now.
+    }
+
+    /// Waits until at most so many of the latest groups of copies are under way.
+    pub(super) fn arrived(&self, k: &mut Writer, pending: u32) {
+        if self.asynchronous {
+            k.wait_copies(pending);
+        }
     }
 
     pub(super) fn commit(&self, k: &mut Writer) {

@@ -89,20 +89,25 @@ fn parts(k: &mut Writer, side: Side, steps: &[Vec<Val>]) -> Words {
     for (step, pair) in pairs {
         let mut rest = pair.map(|i: usize| k.op(Ty::F32, Op::Bits(Ty::U32), &[steps[step][i]]));
         for (i, part) in words.iter_mut().enumerate() {
-            let word = k.op(Ty::U32, Op::Pack(Half::Bf16), &[rest[1], rest[0]]);
-            part.push(word);
-            if i < 2 {
-                // What a part leaves is exact. Of what is infinite, or becomes so, it is no number.
-                let (sixteen, high) = (k.int(16, Ty::U32), k.int(0xffff_0000, Ty::U32));
-                let halves = [k.op(Ty::U32, Op::Shl, &[word, sixteen]), k.op(Ty::U32, Op::And, &[word, high])];
-                for (x, bits) in rest.iter_mut().zip(halves) {
-                    let value = k.op(Ty::F32, Op::Bits(Ty::U32), &[bits]);
-                    *x = k.sub(*x, value);
-                }
-            }
+            part.push(part_of(k, &mut rest, i < 2));
         }
     }
     words
+}
+
+/// The next part of two numbers as a word, and, where more are wanted, what it leaves of them, which is exact. Of what is infinite, or becomes
+/// so, it is no number.
+pub fn part_of(k: &mut Writer, rest: &mut [Val; 2], more: bool) -> Val {
+    let word = k.op(Ty::U32, Op::Pack(Half::Bf16), &[rest[1], rest[0]]);
+    if more {
+        let (sixteen, high) = (k.int(16, Ty::U32), k.int(0xffff_0000, Ty::U32));
+        let halves = [k.op(Ty::U32, Op::Shl, &[word, sixteen]), k.op(Ty::U32, Op::And, &[word, high])];
+        for (x, bits) in rest.iter_mut().zip(halves) {
+            let value = k.op(Ty::F32, Op::Bits(Ty::U32), &[bits]);
+            *x = k.sub(*x, value);
+        }
+    }
+    word
 }
 
 /// `sums += rows * columns` for blocks of 16 rows and block `at` of `count` blocks of 16 columns; four sums for 16 rows and 8 columns,

@@ -2,8 +2,8 @@
 
 use super::{
     Bulk, Direct, Flash, Folded, Generated, IndexProblem, Indexed, Levels, LineProblem, Lines, Mma, Pointwise, Product, Ranks, Reduction,
-    RowProblem, Rows, Scatter, ScatterProblem, Simt, Unsupported, Wgmma, Windows, attention, bulk, direct, for_cpus, indexed, levels,
-    lines, mma, pointwise, ranks, reduction, rows, scatter, simt, starts_early, wgmma, windows,
+    RowProblem, Rows, Scatter, ScatterProblem, Simt, Strict, Unsupported, Wgmma, Windows, attention, bulk, direct, for_cpus, indexed,
+    levels, lines, mma, pointwise, ranks, reduction, rows, scatter, simt, starts_early, strict, wgmma, windows,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -106,7 +106,8 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
             let mut all = vec![
                 space::<Mma>(product.clone(), arch, move |p, s| mma(p, s, arch)),
                 space::<Wgmma>(product.clone(), arch, move |p, s| wgmma(p, s, arch)),
-                space::<Bulk>(product, arch, move |p, s| bulk(p, s, arch)),
+                space::<Bulk>(product.clone(), arch, move |p, s| bulk(p, s, arch)),
+                space::<Strict>(product, arch, move |p, s| strict(p, s, arch)),
                 space::<Simt>(c.clone(), arch, move |c, s| simt(c, layout, s, arch)),
             ];
             if layout == WeightLayout::Dense {

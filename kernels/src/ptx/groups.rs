@@ -1,6 +1,6 @@
 //! Products of warpgroups run beside the warps that begin them: until they were waited for, their sums belong to them alone.
 
-use super::{Kernel, Operand, Reg, Stmt};
+use super::{GroupRows, Kernel, Operand, Reg, Stmt};
 use std::collections::BTreeSet;
 
 impl Kernel {
@@ -37,6 +37,9 @@ pub(super) fn faults(kernel: &Kernel) -> Vec<String> {
 struct Flight {
     /// What products under way add to.
     sums: BTreeSet<Reg>,
+    /// Registers that they read, and those that were written since the last fence.
+    held: BTreeSet<Reg>,
+    fresh: BTreeSet<Reg>,
     fenced: bool,
     /// Whether there are products behind the last group.
     open: bool,
@@ -47,8 +50,17 @@ impl Flight {
     fn walk(&mut self, body: &[Stmt]) {
         for s in body {
             match s {
-                Stmt::FenceProducts => self.fenced = true,
-                Stmt::GroupMma { sums, .. } => {
+                Stmt::FenceProducts => {
+                    self.fenced = true;
+                    self.fresh.clear();
+                }
+                Stmt::GroupMma { sums, a, .. } => {
+                    if let GroupRows::Registers(a) = a {
+                        if a.iter().any(|r| self.fresh.contains(r)) {
+                            self.faults.push("a product of a warpgroup reads registers that were written behind its fence".to_owned());
+                        }
+                        self.held.extend(a);
+                    }
                     if !self.fenced {
                         self.faults.push("a product of a warpgroup without a fence before it".to_owned());
                     }
@@ -56,7 +68,10 @@ impl Flight {
                     self.sums.extend(sums);
                 }
                 Stmt::CommitProducts => self.open = false,
-                Stmt::WaitProducts(0) if !self.open => self.sums.clear(),
+                Stmt::WaitProducts(0) if !self.open => {
+                    self.sums.clear();
+                    self.held.clear();
+                }
                 // What is written before a barrier is read by products behind it.
                 Stmt::Barrier | Stmt::BarrierAny { .. } => self.fenced = false,
                 // Again for what one round leaves to the next.
@@ -70,11 +85,15 @@ impl Flight {
     fn touch(&mut self, s: &Stmt) {
         let (to, read): (Vec<Reg>, Vec<Operand>) = match s {
             Stmt::Op { to, args, .. } => (vec![*to], args.clone()),
-            Stmt::Load { to, .. } => (to.clone(), vec![]),
+            Stmt::Load { to, .. } | Stmt::LoadMatrix { to, .. } => (to.clone(), vec![]),
             Stmt::Store { from, .. } => (vec![], from.clone()),
             Stmt::Mma { sum, .. } => (sum.to_vec(), vec![]),
             _ => return,
         };
+        for r in to.iter().filter(|r| self.held.contains(r)) {
+            self.faults.push(format!("{r:?} is written while products read it"));
+        }
+        self.fresh.extend(&to);
         let read = read.into_iter().filter_map(|o| if let Operand::Reg(r) = o { Some(r) } else { None });
         for r in to.into_iter().chain(read).filter(|r| self.sums.contains(r)) {
             self.faults.push(format!("{r:?} is used while products add to it"));

@@ -4,6 +4,8 @@ mod ast;
 pub(crate) mod dependents;
 mod groups;
 mod print;
+mod types;
 mod verify;
 
-pub use ast::{Cmp, Factor, Half, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
+pub use ast::{GroupRows, Kernel, Op, Stmt};
+pub use types::{Cmp, Factor, Half, MemTy, Operand, Reg, Space, Special, Ty};

@@ -1,6 +1,6 @@
 //! The tree as PTX text. Every string of PTX is made here.
 
-use super::{Cmp, Factor, Half, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
+use super::{Cmp, Factor, GroupRows, Half, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
 use crate::arch::Arch;
 use crate::layout::PERIOD;
 use std::collections::BTreeMap;
@@ -204,21 +204,7 @@ impl Printer {
                     let depth = factor.depth();
                     format!("mma.sync.aligned.m16n8k{depth}.row.col.{sums}.{ty}.{ty}.{sums} {sum}, {a}, {b}, {sum};")
                 }
-                Stmt::GroupMma { factor, sums, a, b } => {
-                    let list: Vec<String> = sums.iter().map(|r| self.reg(*r)).collect();
-                    let (a, b, columns) = (self.reg(*a), self.reg(*b), sums.len() * 2);
-                    // Only halves may lie the other way round; these do not.
-                    let (depth, ty, ways) = match factor {
-                        Factor::Half(h) => (16, half(*h), ", 0, 0"),
-                        Factor::Tf32 => (8, "tf32", ""),
-                        // Of warpgroups only those of floats are generated.
-                        Factor::Bytes => (32, "s8", ""),
-                    };
-                    let list = list.join(", ");
-                    format!(
-                        "{{ .reg .pred adds; setp.eq.u32 adds, 0, 0; wgmma.mma_async.sync.aligned.m64n{columns}k{depth}.f32.{ty}.{ty} {{{list}}}, {a}, {b}, adds, 1, 1{ways}; }}"
-                    )
-                }
+                Stmt::GroupMma { factor, sums, adds, a, b } => self.group(*factor, sums, *adds, *a, *b),
                 Stmt::FenceProducts => "wgmma.fence.sync.aligned;".to_owned(),
                 Stmt::CommitProducts => "wgmma.commit_group.sync.aligned;".to_owned(),
                 Stmt::WaitProducts(n) => format!("wgmma.wait_group.sync.aligned {n};"),
@@ -254,6 +240,25 @@ impl Printer {
             };
             self.lines.push(format!("{pad}{line}\n"));
         }
+    }
+
+    fn group(&mut self, factor: Factor, sums: &[Reg], adds: bool, a: GroupRows, b: Reg) -> String {
+        let list = |all: &mut Self, regs: &[Reg]| regs.iter().map(|r| all.reg(*r)).collect::<Vec<_>>().join(", ");
+        // Only halves may lie the other way round; these do not. What is in registers lies one way.
+        let (a, way) = match a {
+            GroupRows::Shared(a) => (self.reg(a), ", 0, 0"),
+            GroupRows::Registers(a) => (format!("{{{}}}", list(self, &a)), ", 0"),
+        };
+        let (depth, ty, ways) = match factor {
+            Factor::Half(h) => (16, half(h), way),
+            Factor::Tf32 => (8, "tf32", ""),
+            // Of warpgroups only those of floats are generated.
+            Factor::Bytes => (32, "s8", ""),
+        };
+        let (columns, adds, list, b) = (sums.len() * 2, u32::from(!adds), list(self, sums), self.reg(b));
+        format!(
+            "{{ .reg .pred adds; setp.eq.u32 adds, {adds}, 0; wgmma.mma_async.sync.aligned.m64n{columns}k{depth}.f32.{ty}.{ty} {{{list}}}, {a}, {b}, adds, 1, 1{ways}; }}"
+        )
     }
 
     fn copy_engine(&mut self, stmt: &Stmt) -> String {

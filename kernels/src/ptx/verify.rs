@@ -1,6 +1,6 @@
 //! Checks on the tree: types, definition before use, single assignment, vector widths.
 
-use super::{Kernel, MemTy, Op, Operand, Reg, Space, Stmt, Ty};
+use super::{GroupRows, Kernel, MemTy, Op, Operand, Reg, Space, Stmt, Ty};
 use std::collections::BTreeSet;
 
 impl Kernel {
@@ -111,7 +111,7 @@ impl Check<'_> {
                     a.iter().chain(b).for_each(|r| self.typed(&Operand::Reg(*r), Ty::U32, "a factor"));
                     sum.iter().for_each(|r| self.typed(&Operand::Reg(*r), factor.sums(), "a sum"));
                 }
-                Stmt::GroupMma { factor, sums, a, b } => {
+                Stmt::GroupMma { factor, sums, a, b, .. } => {
                     self.together("a product of a warpgroup");
                     if factor.sums() != Ty::F32 {
                         self.faults.push("a product of bytes by a warpgroup".to_owned());
@@ -119,7 +119,11 @@ impl Check<'_> {
                     if !self.kernel.threads.is_multiple_of(128) || !sums.len().is_multiple_of(4) || !(4..=128).contains(&sums.len()) {
                         self.faults.push(format!("a product of warpgroups for {} sums among {} threads", sums.len(), self.kernel.threads));
                     }
-                    [a, b].iter().for_each(|r| self.typed(&Operand::Reg(**r), Ty::U64, "a descriptor"));
+                    self.typed(&Operand::Reg(*b), Ty::U64, "a descriptor");
+                    match a {
+                        GroupRows::Shared(a) => self.typed(&Operand::Reg(*a), Ty::U64, "a descriptor"),
+                        GroupRows::Registers(a) => a.iter().for_each(|r| self.typed(&Operand::Reg(*r), Ty::U32, "a factor")),
+                    }
                     sums.iter().for_each(|r| self.typed(&Operand::Reg(*r), Ty::F32, "a sum"));
                 }
                 Stmt::ArriveCluster | Stmt::WaitCluster => self.together("a barrier of a cluster"),

@@ -1,0 +1,276 @@
+//! Strict `f32` contractions by products of warpgroups: factors as sums of three bfloat16 parts (see [`Mode::Parts`]). A warp takes its rows
+//! apart in registers; the columns, which all warps multiply, the block takes apart once into shared memory, while the tensor cores
+//! still multiply the tile before. Sums are brought to `f32` registers after every tile.
+
+use super::Unsupported;
+use super::blocks::{Depth, Place, Tiling};
+use super::exact::{Tile, repair};
+use super::factors::sources;
+use super::fragments::{Fragments, Side};
+use super::grid::Grid;
+use super::mma::{Facts, Product};
+use super::partial::Partial;
+use super::pipeline::{Factors, Pipeline};
+use super::products::{Mode, Words, part_of};
+use super::tile::{Along, Layout};
+use crate::arch::Arch;
+use crate::dsl::{Val, Writer};
+use crate::layout::{ROW, Rows, descriptor};
+use crate::ptx::{Kernel, MemTy, Op, Ty};
+use crate::schedule::{Schedule, schedule};
+use wpk_plan::WeightLayout;
+
+schedule! {
+    /// How a contraction in strict `f32` is computed by warpgroups.
+    Strict(Product => Facts) = "strict" {
+        /// Rows of a block's tile.
+        bm: [64, 128],
+        /// Columns of a block's tile.
+        bn: [32, 64, 128],
+        /// Tiles of `f32` in shared memory at once.
+        stages: [2, 3],
+        /// Blocks that share the depth.
+        split: [1, 2, 3, 4, 6, 8, 12, 16],
+    }
+}
+
+/// Elements of depth of a tile: a row of a part.
+const DEPTH: u32 = ROW / 2;
+/// Rows of a warpgroup.
+const ROWS: u32 = 64;
+/// Parts of a factor.
+const PARTS: u32 = 3;
+
+impl Strict {
+    fn threads(&self) -> u32 {
+        128 * (self.bm / ROWS)
+    }
+
+    /// Registers of a thread, as `ptxas` was seen to take them at most.
+    fn registers(&self) -> u32 {
+        124 + self.bn
+    }
+
+    fn layouts(&self, f: &Facts) -> [Layout; 2] {
+        let layout = |i: usize, lines| Layout::for_matrices(f.directions[i], lines, DEPTH, 4);
+        [layout(0, self.bm), layout(1, self.bn)]
+    }
+
+    fn stage(&self, f: &Facts) -> u32 {
+        self.layouts(f).iter().map(Layout::bytes).sum()
+    }
+
+    /// Bytes of the parts of a tile's columns; those of two tiles are held.
+    fn parts(&self) -> u32 {
+        PARTS * self.bn * ROW
+    }
+
+    fn shared(&self, f: &Facts) -> u32 {
+        (self.stages * self.stage(f)).next_multiple_of(8 * ROW) + 2 * self.parts()
+    }
+
+    fn rounds(&self, f: &Facts) -> u32 {
+        f.size.k.div_ceil(DEPTH).div_ceil(self.split)
+    }
+
+    fn fits(&self, f: &Facts) -> bool {
+        let reads = f.arch.groups > 0.0 && f.mode == Some(Mode::Parts);
+        if !reads || !f.small || f.directions[0].0 != Along::Depth || f.directions[1].0 != Along::Lines {
+            return false;
+        }
+        let (threads, rounds) = (self.threads(), self.rounds(f));
+        let shared_out = self.split == 1 || rounds * DEPTH * (self.split - 1) < f.size.k && rounds >= 2;
+        let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
+        shared_out
+            && self.layouts(f).iter().all(|l| l.fits(threads))
+            && (self.stages == 2 || self.stages - 1 < rounds)
+            && (self.shared(f) + 16) as usize <= f.arch.shared
+            && tiles * u64::from(f.size.batch * self.split) < 1 << 24
+    }
+
+    /// As for `wgmma`, where what a warp does by itself does not run beside its products.
+    fn estimate(&self, f: &Facts) -> f64 {
+        let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
+        let resident = f64::from(f.arch.resident(self.threads(), self.registers(), self.shared(f)));
+        let warps = f64::from(self.threads() / 32);
+        let products = 6.0 * f64::from(self.bm * self.bn * DEPTH) / f.arch.groups;
+        let copies = self.layouts(f).iter().map(|l| f64::from(l.lines * l.depth / l.vector)).sum::<f64>() / f64::from(self.threads());
+        let per_copy = if self.layouts(f).iter().any(|l| l.vector == 1) { 30.0 } else { f.per_copy };
+        // By thread: its rows, its sums, and its share of the columns.
+        let own = 8.0 * f64::from(DEPTH / 2) + 1.5 * f64::from(self.bn / 2);
+        let columns = 9.0 * f64::from(self.bn * DEPTH / self.threads());
+        let beside = columns + copies * per_copy + 120.0;
+        let issue = warps * (own + beside) / 4.0;
+        let cache = f64::from((self.bm + self.bn) * DEPTH * 4) / 43.0;
+        let alone = (1.1 * products).max(0.8 * beside) + 1.6 * own + 200.0;
+        let rounds = f64::from(self.rounds(f));
+        let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
+        let wave = |blocks: f64| {
+            let slowest = [blocks * products, blocks * issue, blocks * cache, alone].into_iter().fold(0.0, f64::max);
+            rounds * (slowest + 0.065 * blocks * (issue + cache)) + 2500.0 + blocks * epilogue
+        };
+        f.time((tiles, self.split), resident, self.bm * self.bn, wave)
+    }
+}
+
+/// The columns of a tile on their way to parts: a thread takes eight depths of a column at a time.
+struct Columns {
+    layout: Layout,
+    /// By turn: the shared address of the first depth in stage 0, and of the sixteen bytes of the first part in buffer 0.
+    turns: Vec<(Val, Val)>,
+    part: u32,
+}
+
+impl Columns {
+    fn new(k: &mut Writer, layout: Layout, (start, parts): (Val, Val), (thread, threads): (Val, u32)) -> Self {
+        let bn = layout.lines;
+        let (first_depth, column) = k.div_rem(thread, bn);
+        let turns = (0..DEPTH / 8 * bn / threads).map(|turn| {
+            let chunk = k.plus(first_depth, i64::from(turn * (threads / bn)));
+            let depth = k.scaled(chunk, 8);
+            let byte = k.scaled(column, 4);
+            let from = layout.rows.emit(k, depth, byte);
+            let byte = k.scaled(chunk, 16);
+            let to = Rows::swizzled(ROW).emit(k, column, byte);
+            (k.add(start, from), k.add(parts, to))
+        });
+        Self { layout, turns: turns.collect(), part: bn * ROW }
+    }
+
+    /// Takes a tile apart. Words hold the depths that a lane's words of the rows do: four apart.
+    fn split(&self, k: &mut Writer, stage: Val, buffer: Val) {
+        for &(from, to) in &self.turns {
+            let (from, to) = (k.add(from, stage), k.add(to, buffer));
+            let pitch = self.layout.rows.pitch as i32;
+            let floats: Vec<Val> = (0..8).map(|d| k.load_at(MemTy::F32, Ty::F32, from, d * pitch, 1)[0]).collect();
+            let mut rests: Vec<[Val; 2]> = (0..4).map(|i| [floats[i], floats[i + 4]]).collect();
+            for part in 0..PARTS {
+                let words: Vec<Val> = rests.iter_mut().map(|rest| part_of(k, rest, part + 1 < PARTS)).collect();
+                k.store_at(MemTy::B32, to, (part * self.part) as i32, &words);
+            }
+        }
+    }
+}
+
+/// What a round does with a tile: begins its products, and adds what they gave.
+struct Round<'a> {
+    columns: &'a Columns,
+    multiply: &'a dyn Fn(&mut Writer, Val, Val),
+    gather: &'a dyn Fn(&mut Writer),
+    /// Bytes of a buffer of parts.
+    parts: u32,
+}
+
+/// Streams the tiles: while products of one run, copies of later ones do, and the next one's columns are taken apart.
+fn stream(k: &mut Writer, (p, f): (&Pipeline, &Factors<'_>), layout: WeightLayout, round: &Round<'_>) {
+    let number = |k: &Writer, x: u32| k.int(i64::from(x), Ty::U32);
+    let first: Vec<(Val, Val)> = (0..p.stages.min(p.rounds)).map(|n| (number(k, n), number(k, n * p.bytes))).collect();
+    let constant = layout != WeightLayout::Dense;
+    if constant {
+        k.constant_param(1);
+        first.iter().for_each(|&(n, to)| f.copy(k, 1, n, to));
+        k.wait_dependencies();
+    }
+    for n in 0..p.stages as usize {
+        if let Some(&(n, to)) = first.get(n) {
+            f.copy(k, 0, n, to);
+            if !constant {
+                f.copy(k, 1, n, to);
+            }
+        }
+        p.commit(k);
+    }
+    let (none, other) = (number(k, 0), number(k, round.parts));
+    p.arrived(k, p.stages - 1);
+    k.barrier();
+    round.columns.split(k, none, none);
+    k.fence_proxy();
+    k.barrier();
+    let second = number(k, 1 % p.stages * p.bytes);
+    let [reading, next, buffer] = [none, second, none].map(|x| k.variable(x));
+    k.repeat(p.rounds, |k, n| {
+        (round.multiply)(k, reading, buffer);
+        p.arrived(k, p.stages - 2);
+        // Every warp has read its rows, and has added what products of the round before gave.
+        k.barrier();
+        let [following, last] = [1, p.stages].map(|ahead| k.plus(n, i64::from(ahead)));
+        let more = k.below(last, i64::from(p.rounds));
+        k.when(more, |k| (0..2).for_each(|side| f.copy(k, side, last, reading)));
+        p.commit(k);
+        let spare = k.sub(other, buffer);
+        let more = k.below(following, i64::from(p.rounds));
+        k.when(more, |k| round.columns.split(k, next, spare));
+        k.fence_proxy();
+        (round.gather)(k);
+        k.barrier();
+        k.assign(buffer, spare);
+        p.advance(k, reading);
+        p.advance(k, next);
+    });
+}
+
+/// The kernel of a contraction; its parameters are the factors, the extra operands, then the output.
+///
+/// # Errors
+/// Where the schedule does not fit, or a type or function is not generated yet.
+pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupported> {
+    let c = &p.contraction;
+    let facts = Facts::of(p, arch);
+    if !s.legal(&facts) {
+        return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
+    }
+    let (roles, size, threads) = (c.roles(), facts.size, s.threads());
+    let (sources, layouts) = (sources(c, p.layout), s.layouts(&facts));
+    let (extents, shared) = ([s.bm, s.bn], s.shared(&facts));
+    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster: 1, copied: 2 };
+    let mut k = Writer::for_arch(arch);
+    let place = tiling.place(&mut k, &sources, arch);
+    let Place { thread, tile, part, batch, starts, .. } = place;
+    let (warp, lane) = k.div_rem(thread, 32);
+    let (group, quarter) = k.div_rem(warp, 4);
+    let own = k.scaled(group, i64::from(ROWS));
+    let row = k.scaled(quarter, 16);
+    let row = k.add(own, row);
+    let fragments = Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false);
+    let parts = k.plus(starts[0], i64::from(shared - 2 * s.parts()));
+    let columns = Columns::new(&mut k, layouts[1], (starts[1], parts), (thread, threads));
+    let zero = k.float(0.0, Ty::F32);
+    let [sums, turn]: [Vec<Val>; 2] = [(); 2].map(|()| (0..s.bn / 2).map(|_| k.variable(zero)).collect());
+
+    let depth = Depth { stages: s.stages, elements: DEPTH, rounds: s.rounds(&facts), total: size.k, rounded: [false; 2], products: false };
+    let first = place.first(&mut k, &depth);
+    let multiply = |k: &mut Writer, stage: Val, buffer: Val| {
+        let (bases, steps) = (fragments.in_stage(k, stage), DEPTH / 16);
+        let rows: Vec<Words> = (0..steps).map(|at| Mode::Parts.read(k, (&fragments, &bases), (at, 2 * steps), 0, false)).collect();
+        let start = k.add(parts, buffer);
+        k.fence_products();
+        // Small products first, so that the little that tensor cores cut off at every addition is cut off small sums.
+        let order = (0..PARTS).rev().flat_map(|small| (0..=small).map(move |of_row| (of_row, small - of_row)));
+        let all = order.flat_map(|parts| (0..steps).map(move |at| (parts, at)));
+        for (i, ((of_row, of_column), at)) in all.enumerate() {
+            let column = k.plus(start, i64::from(of_column * columns.part + at * 32));
+            let b = descriptor(k, column);
+            let a = &rows[at as usize][of_row as usize];
+            k.group_mma_of(Mode::Parts.factor(), &turn, i > 0, [a[0], a[1], a[2], a[3]], b);
+        }
+        k.commit_products();
+    };
+    let gather = |k: &mut Writer| {
+        k.wait_products(0);
+        for (&sum, &x) in sums.iter().zip(&turn) {
+            k.update(sum, Op::Add, &[sum, x]);
+        }
+    };
+    let round = Round { columns: &columns, multiply: &multiply, gather: &gather, parts: s.parts() };
+    let (pipeline, factors) = place.streams(&depth, (first, s.split));
+    stream(&mut k, (&pipeline, &factors), p.layout, &round);
+
+    let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
+    let again = Tile { sources: &sources, batch, firsts, across: s.bn / 8, lane, first, depth: depth.rounds * DEPTH, total: size.k };
+    repair(&mut k, &again, &sums, (starts[0], thread, threads));
+    let ahead = if threads > 128 { 4 } else { 8 };
+    let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, ahead, firsts, batch, lane, whole: tiling.whole() };
+    let sums = grid.neighbours(&mut k, &sums);
+    let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
+    own.finish(k, "strict", &sums, (tile, part, thread), place.tiles, |k, sums| grid.store(k, sums))
+}
