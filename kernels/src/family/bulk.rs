@@ -31,6 +31,10 @@ impl Bulk {
     }
 
     fn fits(&self, f: &Facts) -> bool {
+        // Blocks that copy rows themselves were measured to wait for each other longer than they gain.
+        if self.cluster > 1 && !f.matrix {
+            return false;
+        }
         let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
         f.weights && tiles >= u64::from(f.arch.sms) && self.bn.is_multiple_of(8 * self.cluster) && self.inner().fits(f)
     }

@@ -53,7 +53,8 @@ impl Strict {
 
     fn layouts(&self, f: &Facts) -> [Layout; 2] {
         let layout = |i: usize, lines| Layout::for_matrices(f.directions[i], lines, DEPTH, 4);
-        [layout(0, self.bm), layout(1, self.bn)]
+        // Columns are read one depth at a time, neighbours by neighbouring threads.
+        [layout(0, self.bm), Layout { rows: Rows::padded(4 * self.bn, 0), ..layout(1, self.bn) }]
     }
 
     fn stage(&self, f: &Facts) -> u32 {
@@ -107,7 +108,7 @@ impl Strict {
         let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
         let wave = |blocks: f64| {
             let slowest = [blocks * products, blocks * issue, blocks * cache, alone].into_iter().fold(0.0, f64::max);
-            rounds * (slowest + 0.065 * blocks * (issue + cache)) + 2500.0 + blocks * epilogue
+            1.28 * rounds * (slowest + 0.065 * blocks * (issue + cache)) + 2500.0 + blocks * epilogue
         };
         f.time((tiles, self.split), resident, self.bm * self.bn, wave)
     }
