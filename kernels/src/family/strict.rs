@@ -96,19 +96,21 @@ impl Strict {
         let warps = f64::from(self.threads() / 32);
         let products = 6.0 * f64::from(self.bm * self.bn * DEPTH) / f.arch.groups;
         let copies = self.layouts(f).iter().map(|l| f64::from(l.lines * l.depth / l.vector)).sum::<f64>() / f64::from(self.threads());
-        let per_copy = if self.layouts(f).iter().any(|l| l.vector == 1) { 30.0 } else { f.per_copy };
+        let per_copy = if self.layouts(f).iter().any(|l| l.vector == 1) { 30.0 } else { 1.7 * f.per_copy };
         // By thread: its rows, its sums, and its share of the columns.
         let own = 8.0 * f64::from(DEPTH / 2) + 1.5 * f64::from(self.bn / 2);
         let columns = 9.0 * f64::from(self.bn * DEPTH / self.threads());
         let beside = columns + copies * per_copy + 120.0;
         let issue = warps * (own + beside) / 4.0;
         let cache = f64::from((self.bm + self.bn) * DEPTH * 4) / 43.0;
-        let alone = (1.1 * products).max(0.8 * beside) + 1.6 * own + 200.0;
+        // Two barriers and the way from rows to products and back are waited for in every round; what warps issue hardly runs beside
+        // products, of whichever block.
+        let alone = (1.1 * products).max(2.5 * beside) + 950.0 + warps * own / 4.0;
         let rounds = f64::from(self.rounds(f));
         let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
         let wave = |blocks: f64| {
-            let slowest = [blocks * products, blocks * issue, blocks * cache, alone].into_iter().fold(0.0, f64::max);
-            1.28 * rounds * (slowest + 0.065 * blocks * (issue + cache)) + 2500.0 + blocks * epilogue
+            let slowest = [0.9 * blocks * (1.05 * products + issue), blocks * cache, alone].into_iter().fold(0.0, f64::max);
+            rounds * slowest + 2500.0 + blocks * epilogue
         };
         f.time((tiles, self.split), resident, self.bm * self.bn, wave)
     }
