@@ -15,7 +15,7 @@ pub fn small(c: &Contraction) -> bool {
 #[derive(Debug, Clone)]
 pub struct Check {
     offset: i64,
-    per_loop: Vec<i64>,
+    pub per_loop: Vec<i64>,
     extent: usize,
     divisor: i64,
     /// Elements between neighbours where the divisor keeps the index out of the linear part, else 0.

@@ -1,11 +1,12 @@
 //! Contractions without reuse between threads, as depthwise convolutions are: every thread sums its own elements.
 
-use super::affine::{Linear, small, split, weighted};
+use super::affine::{Linear, Term, small, split, weighted};
 use super::{Unsupported, scalar};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Kernel, Op, Ty};
 use crate::schedule::{Schedule, schedule};
+use std::collections::{BTreeMap, BTreeSet};
 use wpk_plan::problem::Contraction;
 
 schedule! {
@@ -15,6 +16,8 @@ schedule! {
         threads: [64, 128, 256],
         /// Neighbouring results of a thread.
         vector: [1, 2, 4, 8],
+        /// Such groups of a thread, along the next loop; what they read of the factors alike is read once.
+        steps: [1, 2, 4, 7],
     }
 }
 
@@ -26,6 +29,9 @@ pub struct Facts {
     small: bool,
     /// Neighbouring results at most.
     together: usize,
+    /// The extent of the loop behind the innermost, and reads of a thread by steps.
+    next: usize,
+    reads: [u64; 4],
     /// Bytes of an element.
     size: usize,
     bytes: f64,
@@ -44,6 +50,8 @@ impl Facts {
             depth: count(c.inner()),
             small: small(c),
             together: [8, 4, 2].into_iter().find(|&n| together(n)).unwrap_or(1),
+            next: next(c).map_or(1, |l| c.space[l]),
+            reads: [1, 2, 4, 7].map(|steps| reads(c, steps)),
             size: c.dtype.bytes(),
             bytes,
             arch: *arch,
@@ -57,17 +65,55 @@ impl Direct {
             && f.points < 1 << 31
             && f.depth < 1 << 31
             && f.together.is_multiple_of(self.vector as usize)
+            && f.next.is_multiple_of(self.steps as usize)
+            && (self.steps == 1 || f.depth <= UNROLLED as u64 && self.steps * self.vector <= 32)
             && self.vector as usize * f.size <= 16
     }
 
-    /// The larger of traffic and of the loads that the threads of a multiprocessor make one after another.
+    /// The larger of traffic and of what the threads of a multiprocessor issue, or wait for one after another. A load costs thirteen
+    /// instructions beside its elements', as measured for depthwise convolutions.
     fn estimate(&self, f: &Facts) -> f64 {
-        let threads = f.points as f64 / f64::from(self.vector);
+        let (vector, steps) = (f64::from(self.vector), f64::from(self.steps));
+        let reads = Self::PARAMS[2].values.iter().zip(f.reads).find(|r| *r.0 == self.steps).map_or(0, |r| r.1) as f64;
+        let threads = f.points as f64 / (vector * steps);
         let per_sm = (threads / f64::from(self.threads) / f64::from(f.arch.sms)).ceil() * f64::from(self.threads);
-        let loads = per_sm * f.depth as f64 * (2.0 + 0.25 * f64::from(self.vector)) / 32.0;
-        let latency = 700.0 + 30.0 * f.depth as f64 + f64::from(self.threads) / 10.0;
-        1000.0 + (loads.max(latency) / 1.7).max(f.bytes / f.arch.bandwidth)
+        let issued = reads * (13.0 + 1.2 * vector) + 0.5 * vector * steps * f.depth as f64;
+        let latency = 700.0 + 15.0 * reads + f64::from(self.threads) / 10.0;
+        1000.0 + ((per_sm / 128.0 * issued).max(latency) / 1.7).max(1.2 * f.bytes / f.arch.bandwidth)
     }
+}
+
+/// The loop behind the innermost one that moves.
+fn next(c: &Contraction) -> Option<usize> {
+    (0..c.outer).rev().filter(|&l| c.space[l] > 1).nth(1)
+}
+
+/// Reads of both factors for so many steps along the next loop, what is alike counted once.
+fn reads(c: &Contraction, steps: i64) -> u64 {
+    let depth = c.inner().iter().product::<usize>();
+    if depth > UNROLLED {
+        return 2 * depth as u64;
+    }
+    let of = |access| {
+        let linear = Linear::access(access, &c.space);
+        let all = (0..depth).flat_map(|tap| (0..steps).map(move |step| (tap, step)));
+        all.map(|(tap, step)| place(c, &linear, tap, step)).collect::<BTreeSet<_>>().len() as u64
+    };
+    of(&c.a) + of(&c.b)
+}
+
+/// Where a tap of a step lies behind the first step's start: offset and checks.
+fn place(c: &Contraction, linear: &Linear, tap: usize, step: i64) -> Vec<i64> {
+    let mut at = vec![0; c.space.len()];
+    let mut rest = tap;
+    for l in (c.outer..c.space.len()).rev() {
+        (rest, at[l]) = (rest / c.space[l], (rest % c.space[l]) as i64);
+    }
+    if let Some(l) = next(c) {
+        at[l] = step;
+    }
+    let sum = |weights: &[i64]| weights.iter().zip(&at).map(|(w, x)| w * x).sum::<i64>();
+    std::iter::once(sum(&linear.per_loop)).chain(linear.checks.iter().map(|k| sum(&k.per_loop))).collect()
 }
 
 /// Taps up to which the sum is written out.
@@ -83,19 +129,27 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
     }
     let outer: Vec<usize> = (0..c.outer).collect();
     let inner: Vec<usize> = (c.outer..c.space.len()).collect();
-    let n = s.vector as usize;
+    let (n, steps) = (s.vector as usize, s.steps as usize);
     let points: usize = c.space[..c.outer].iter().product();
     let depth: usize = c.inner().iter().product();
-    let threads = points / n;
+    let threads = points / (n * steps);
+    let apart = next(c).map_or(0, |l| c.space[l + 1..c.outer].iter().product::<usize>());
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let thread = k.thread(s.threads);
     let mut result = Ok(());
     let mut body = |k: &mut Writer| {
-        let point = k.scaled(thread, n as i64);
+        // The thread's first point: steps follow each other along the next loop.
+        let point = if steps == 1 {
+            k.scaled(thread, n as i64)
+        } else {
+            let (row, column) = k.div_rem(thread, (apart / n) as u32);
+            let (row, column) = (k.scaled(row, (apart * steps) as i64), k.scaled(column, n as i64));
+            k.add(row, column)
+        };
         let ty = scalar::register(c.sum);
         let zero = zero(k, ty);
-        let sums: Vec<Val> = (0..n).map(|_| k.variable(zero)).collect();
+        let sums: Vec<Val> = (0..n * steps).map(|_| k.variable(zero)).collect();
         let factors = [(0, &c.a), (1, &c.b)].map(|(param, access)| {
             let linear = Linear::access(access, &c.space);
             let start = linear.start(k);
@@ -103,14 +157,9 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
             let start = start.plus(k, &moved);
             (param, linear, start)
         });
-        let step = |k: &mut Writer, at: Val| {
-            let mut lanes = vec![];
-            for (param, linear, start) in &factors {
-                let tap = linear.term(k, at, &inner);
-                let term = start.plus(k, &tap);
-                lanes.push(load(k, c, *param, linear, &term, &outer, (point, n)));
-            }
-            for (j, &sum) in sums.iter().enumerate() {
+        let mut known: [BTreeMap<Vec<i64>, Vec<Val>>; 2] = Default::default();
+        let add = |k: &mut Writer, step: usize, lanes: &[Vec<Val>]| {
+            for (j, &sum) in sums[step * n..(step + 1) * n].iter().enumerate() {
                 if matches!(ty, Ty::F32 | Ty::F64) {
                     k.update(sum, Op::Fma, &[lanes[0][j], lanes[1][j], sum]);
                 } else {
@@ -120,14 +169,44 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
             }
         };
         if depth <= UNROLLED {
-            (0..depth).for_each(|i| {
-                let at = k.int(i as i64, Ty::U32);
-                step(k, at);
-            });
+            for tap in 0..depth {
+                for step in 0..steps {
+                    let mut lanes = vec![];
+                    for ((param, linear, start), known) in factors.iter().zip(&mut known) {
+                        let key = place(c, linear, tap, step as i64);
+                        let found = known.get(&key).cloned();
+                        lanes.push(found.unwrap_or_else(|| {
+                            let moved = if steps == 1 {
+                                let at = k.int(tap as i64, Ty::U32);
+                                linear.term(k, at, &inner)
+                            } else {
+                                let number = |&x: &i64| k.int(x, Ty::S32);
+                                Term { offset: number(&key[0]), checks: key[1..].iter().map(number).collect() }
+                            };
+                            let term = start.plus(k, &moved);
+                            let loaded = load(k, c, *param, linear, &term, &outer, (point, n));
+                            known.insert(key, loaded.clone());
+                            loaded
+                        }));
+                    }
+                    add(k, step, &lanes);
+                }
+            }
         } else {
-            k.repeat(depth as u32, step);
+            k.repeat(depth as u32, |k, at| {
+                let mut lanes = vec![];
+                for (param, linear, start) in &factors {
+                    let tap = linear.term(k, at, &inner);
+                    let term = start.plus(k, &tap);
+                    lanes.push(load(k, c, *param, linear, &term, &outer, (point, n)));
+                }
+                add(k, 0, &lanes);
+            });
         }
-        result = store(k, c, &outer, (point, n), &sums);
+        for (step, sums) in sums.chunks(n).enumerate() {
+            let point = k.plus(point, (step * apart) as i64);
+            result = result.clone().and(store(k, c, &outer, (point, n), sums));
+        }
     };
     if threads.is_multiple_of(s.threads as usize) {
         body(&mut k);
@@ -144,22 +223,14 @@ fn zero(k: &Writer, ty: Ty) -> Val {
 }
 
 /// A factor's elements at `n` neighbouring points, zero outside.
-fn load(
-    k: &mut Writer,
-    c: &Contraction,
-    param: u32,
-    linear: &Linear,
-    term: &super::affine::Term,
-    outer: &[usize],
-    (point, n): (Val, usize),
-) -> Vec<Val> {
+fn load(k: &mut Writer, c: &Contraction, param: u32, linear: &Linear, term: &Term, outer: &[usize], (point, n): (Val, usize)) -> Vec<Val> {
     let ty = scalar::register(c.dtype);
     let size = c.dtype.bytes();
     let last: Vec<usize> = outer.iter().rev().find(|&&l| c.space[l] > 1).copied().into_iter().collect();
     let wide = n > 1 && linear.together(outer, n);
     let same = n > 1 && !linear.uses(&last);
     let zero = zero(k, ty);
-    let read = |k: &mut Writer, term: &super::affine::Term, count: usize| {
+    let read = |k: &mut Writer, term: &Term, count: usize| {
         let values: Vec<Val> = (0..count).map(|_| k.variable(zero)).collect();
         let (inside, offset) = linear.resolve(k, term);
         let fetch = |k: &mut Writer| {
@@ -186,7 +257,7 @@ fn load(
             let at = k.plus(point, j as i64);
             let here = linear.term(k, at, outer);
             // The term holds the first point: the difference moves it.
-            let moved = super::affine::Term {
+            let moved = Term {
                 offset: k.sub(here.offset, base.offset),
                 checks: here.checks.iter().zip(&base.checks).map(|(&a, &b)| k.sub(a, b)).collect(),
             };

@@ -117,9 +117,15 @@ impl Timed {
         })
     }
 
-    /// The values of a schedule, in the order of a family's parameters.
+    /// The values of a schedule, in the order of a family's parameters. The last that a record does not know have their first values, which
+    /// stand for how kernels were before they came.
     pub fn values(&self, params: &[Param]) -> Option<Vec<u32>> {
-        params.iter().map(|p| self.schedule.get(p.name).and_then(|&v| u32::try_from(v).ok())).collect()
+        let known = params.iter().rposition(|p| self.schedule.contains_key(p.name))?;
+        let value = |(i, p): (usize, &Param)| match self.schedule.get(p.name) {
+            Some(&v) => u32::try_from(v).ok(),
+            None => p.values.first().copied().filter(|_| i > known),
+        };
+        params.iter().enumerate().map(value).collect()
     }
 
     /// The kernel of a schedule.
