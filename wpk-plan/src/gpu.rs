@@ -29,8 +29,6 @@ pub struct Module {
     pub blocks: u32,
     /// Bytes of shared memory of a block.
     pub shared: u32,
-    /// Blocks of a cluster, which run at once on neighbouring multiprocessors; the text says it too.
-    pub cluster: u32,
     /// The arguments that it takes as descriptions instead of pointers.
     pub maps: Vec<TensorMap>,
     /// Whether it may start before the steps that it depends on have ended, because it waits for them itself.
@@ -40,7 +38,7 @@ pub struct Module {
     /// The call of a library that stands in for it, where that library is there.
     pub call: Option<Call>,
 }
-codec_struct!(Module { entry, text, threads, blocks, shared, cluster, maps, overlaps, cubins, call });
+codec_struct!(Module { entry, text, threads, blocks, shared, maps, overlaps, cubins, call });
 
 /// An argument of two dimensions as copies of whole tiles take it (CUDA driver API, tensor map objects): each line of a tile takes 128 bytes of
 /// shared memory, whose pieces of 16 bytes are exchanged (128-byte swizzle); beyond the extents are zeros.

@@ -17,7 +17,6 @@ impl Kernel {
             threads,
             blocks,
             shared,
-            cluster: self.cluster,
             maps: self.maps.clone(),
             overlaps: self.overlaps(),
             cubins: vec![],

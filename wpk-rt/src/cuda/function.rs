@@ -221,7 +221,6 @@ mod tests {
             threads: 32,
             blocks: 1,
             shared: 0,
-            cluster: 1,
             maps: vec![],
             overlaps: false,
             cubins: vec![],
@@ -232,13 +231,13 @@ mod tests {
     #[test]
     fn modules_become_one_text_with_names_of_their_own() {
         let head = ".version 8.0\n.target sm_90a\n.address_size 64\n";
-        let shared = format!("{head}\n.extern .shared .align 16 .b8 tile[];\n\n");
-        let modules = [module("mma", head, "a"), module("mma", &shared, "b")];
+        let shared = |align: u32| format!("{head}\n.extern .shared .align {align} .b8 tile[];\n\n");
+        let modules = [module("mma", head, "a"), module("mma", &shared(16), "b"), module("mma", &shared(1024), "c")];
         let (text, entries) = together(&modules.iter().collect::<Vec<_>>()).expect("one text");
-        assert_eq!(entries, ["mma_0", "mma_1"]);
-        let expected = format!(
-            "{head}.extern .shared .align 16 .b8 tile[];\n.visible .entry mma_0(\n)\n{{\na}}\n\n\n.visible .entry mma_1(\n)\n{{\nb}}\n"
-        );
+        assert_eq!(entries, ["mma_0", "mma_1", "mma_2"]);
+        let entry = |name: &str, body: &str| format!(".visible .entry {name}(\n)\n{{\n{body}}}\n");
+        let entries = [entry("mma_0", "a"), entry("mma_1", "b"), entry("mma_2", "c")];
+        let expected = format!("{head}.extern .shared .align 1024 .b8 tile[];\n{}", entries.join("\n\n"));
         assert_eq!(text, expected);
         let other = module("mma", ".version 7.0\n.target sm_80\n.address_size 64\n", "c");
         assert_eq!(together(&[&modules[0], &other]), None);
