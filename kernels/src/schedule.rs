@@ -55,9 +55,13 @@ pub trait Schedule: Copy + std::fmt::Debug + std::fmt::Display + 'static {
 
     /// The legal schedule of least estimated cost, the first of equal ones.
     fn heuristic(problem: &Self::Problem, arch: &Arch) -> Option<Self> {
-        let facts = Self::facts(problem, arch);
-        let legal = Self::space().filter(|s| s.legal(&facts));
-        legal.map(|s| (s, s.cost(&facts))).reduce(|best, s| if s.1 < best.1 { s } else { best }).map(|s| s.0)
+        Self::cheapest(&Self::facts(problem, arch))
+    }
+
+    /// The same for known facts.
+    fn cheapest(facts: &Self::Facts) -> Option<Self> {
+        let legal = Self::space().filter(|s| s.legal(facts));
+        legal.map(|s| (s, s.cost(facts))).reduce(|best, s| if s.1 < best.1 { s } else { best }).map(|s| s.0)
     }
 }
 

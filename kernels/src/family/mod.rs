@@ -56,9 +56,8 @@ pub use windows::{Windows, windows};
 
 use crate::arch::Arch;
 use crate::ptx::Kernel;
-use crate::schedule::Schedule;
-use wpk_plan::problem::{Contraction, Problem};
-use wpk_plan::{DType, WeightLayout};
+use wpk_plan::WeightLayout;
+use wpk_plan::problem::Problem;
 
 /// A kernel with the schedule it was made by.
 pub struct Generated {
@@ -84,7 +83,8 @@ fn starts_early(problem: &Problem) -> bool {
     problem.outputs().iter().all(|o| o.dtype.bytes() <= 2)
 }
 
-/// The kernel of a problem by the schedule that estimates prefer, among all families that compute it.
+/// The kernel of a problem by the schedule that estimates prefer, among all families that compute it; where one cannot generate what it
+/// estimated, the next does.
 ///
 /// # Errors
 /// Where no family computes such a problem yet.
@@ -92,112 +92,26 @@ pub fn heuristic(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result
     if for_cpus(layout) {
         return Err(Unsupported(format!("weights in {layout} are for CPUs")));
     }
-    preferred(problem, layout, arch).map(|made| made.early(starts_early(problem)))
+    let families = spaces(problem, layout, arch);
+    if families.is_empty() {
+        return Err(Unsupported(format!("{} has no kernel family yet", problem.family())));
+    }
+    let mut found: Vec<(u32, Candidate, &Space<'_>)> =
+        families.iter().filter_map(|space| Some((space.turn, space.cheapest()?, space))).collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.cost.total_cmp(&b.1.cost)));
+    let mut result = Err(Unsupported(format!("no {} schedule fits", families[0].family)));
+    for (_, candidate, space) in found {
+        result = space.generate(&candidate.values);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 /// Whether only CPU kernels read weights in a layout.
 fn for_cpus(layout: WeightLayout) -> bool {
     matches!(layout, WeightLayout::Pairs16 | WeightLayout::Quads16 | WeightLayout::Halves16)
-}
-
-fn preferred(problem: &Problem, layout: WeightLayout, arch: &Arch) -> Result<Generated, Unsupported> {
-    match problem {
-        Problem::Map(m) => best(m, arch)?.make(|s| pointwise(m, s, arch)),
-        Problem::Contraction(c) => contraction(c, layout, arch),
-        Problem::Reduce(r) => {
-            let folded = Folded::from(r);
-            best(&folded, arch)?.make(|s| reduction(&folded, s, arch))
-        }
-        Problem::Window(w) => {
-            let Some(folded) = Folded::window(w) else { return best(w, arch)?.make(|s| windows(w, s, arch)) };
-            best(&folded, arch)?.make(|s| reduction(&folded, s, arch))
-        }
-        Problem::Softmax(p) => by_rows(&RowProblem::Softmax(p.clone()), arch),
-        Problem::Normalize(p) => by_rows(&RowProblem::Normalize(Box::new(p.clone())), arch),
-        Problem::Attention(p) => best(p, arch)?.make(|s| attention(p, s, arch)),
-        Problem::Gather(p) => by_index(&IndexProblem::Gather(p.clone()), arch),
-        Problem::Resample(p) => by_index(&IndexProblem::Resample(p.clone()), arch),
-        Problem::GatherElements(p) => by_index(&IndexProblem::Elements(p.clone()), arch),
-        Problem::GatherNd(p) => by_index(&IndexProblem::Blocks(p.clone()), arch),
-        Problem::Scan(p) => by_line(&LineProblem::Scan(p.clone()), arch),
-        Problem::ArgReduce(p) => by_line(&LineProblem::ArgReduce(p.clone()), arch),
-        Problem::TopK(p) => best(p, arch)?.make(|s| ranks(p, s, arch)),
-        Problem::ScatterElements(p) => by_scatter(&ScatterProblem::Elements(p.clone()), arch),
-        Problem::ScatterNd(p) => by_scatter(&ScatterProblem::Blocks(p.clone()), arch),
-        other => Err(Unsupported(format!("{} has no kernel family yet", other.family()))),
-    }
-}
-
-/// On tensor cores or without, by estimate; thread by thread where nothing is shared between threads.
-fn contraction(c: &Contraction, layout: WeightLayout, arch: &Arch) -> Result<Generated, Unsupported> {
-    if layout == WeightLayout::Dense && (c.roles().n.is_empty() || c.dtype == DType::F64) {
-        let made = best(c, arch).and_then(|b| b.make(|s| direct(c, s, arch)));
-        if made.is_ok() {
-            return made;
-        }
-    }
-    let product = Product { contraction: c.clone(), layout };
-    if layout.levels().is_some() {
-        return best(&product, arch)?.make(|s| levels(&product, s, arch));
-    }
-    let on_cores = best::<Simt>(c, arch);
-    let (single, grouped, large) = (best::<Mma>(&product, arch), best::<Wgmma>(&product, arch), best::<Bulk>(&product, arch));
-    let exact = best::<Strict>(&product, arch);
-    let others = [single.as_ref().map(|m| m.cost), on_cores.as_ref().map(|s| s.cost)];
-    let least = others.into_iter().flatten().fold(f64::INFINITY, f64::min);
-    match (grouped, large) {
-        (g, Ok(l)) if l.cost < least && g.as_ref().is_ok_and(|g| l.cost < g.cost) => return l.make(|s| bulk(&product, s, arch)),
-        (Ok(g), _) if g.cost < least => return g.make(|s| wgmma(&product, s, arch)),
-        _ => {}
-    }
-    if let Ok(e) = exact
-        && e.cost < least
-    {
-        return e.make(|s| strict(&product, s, arch));
-    }
-    let shared = match (single, on_cores) {
-        (Ok(m), Ok(s)) if s.cost < m.cost => s.make(|s| simt(c, layout, s, arch)),
-        (Ok(m), _) => m.make(|s| mma(&product, s, arch)),
-        (Err(_), s) => s.and_then(|s| s.make(|s| simt(c, layout, s, arch))),
-    };
-    match shared {
-        Err(_) if layout == WeightLayout::Dense => best(c, arch)?.make(|s| direct(c, s, arch)),
-        made => made,
-    }
-}
-
-fn by_rows(p: &RowProblem, arch: &Arch) -> Result<Generated, Unsupported> {
-    best(p, arch)?.make(|s| rows(p, s, arch))
-}
-
-fn by_index(p: &IndexProblem, arch: &Arch) -> Result<Generated, Unsupported> {
-    best(p, arch)?.make(|s| indexed(p, s, arch))
-}
-
-fn by_line(p: &LineProblem, arch: &Arch) -> Result<Generated, Unsupported> {
-    best(p, arch)?.make(|s| lines(p, s, arch))
-}
-
-fn by_scatter(p: &ScatterProblem, arch: &Arch) -> Result<Generated, Unsupported> {
-    best(p, arch)?.make(|s| scatter(p, s, arch))
-}
-
-/// A schedule with its estimate.
-struct Estimated<S> {
-    schedule: S,
-    cost: f64,
-}
-
-fn best<S: Schedule>(problem: &S::Problem, arch: &Arch) -> Result<Estimated<S>, Unsupported> {
-    let schedule = S::heuristic(problem, arch).ok_or_else(|| Unsupported(format!("no {} schedule fits", S::FAMILY)))?;
-    Ok(Estimated { cost: schedule.cost(&S::facts(problem, arch)), schedule })
-}
-
-impl<S: Schedule> Estimated<S> {
-    fn make(self, generate: impl FnOnce(&S) -> Result<Kernel, Unsupported>) -> Result<Generated, Unsupported> {
-        let kernel = generate(&self.schedule)?;
-        Ok(Generated { kernel, family: S::FAMILY, schedule: self.schedule.to_string(), cost: self.cost })
-    }
 }
 
 /// Why no kernel can be generated.

@@ -8,8 +8,9 @@ use super::{
 use crate::arch::Arch;
 use crate::ptx::Kernel;
 use crate::schedule::{Param, Schedule};
-use wpk_plan::WeightLayout;
+use std::rc::Rc;
 use wpk_plan::problem::Problem;
+use wpk_plan::{DType, WeightLayout};
 
 /// A legal schedule.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,9 +34,12 @@ pub struct Space<'a> {
     pub params: &'static [Param],
     /// Whether its kernels may start before those they depend on have ended.
     early: bool,
+    /// Estimates choose among the families of the first turn that has a kernel.
+    pub(super) turn: u32,
     estimate: OfValues<'a, Option<f64>>,
     generate: OfValues<'a, Result<(Kernel, String), Unsupported>>,
     all: Box<dyn Fn() -> Vec<Candidate> + 'a>,
+    cheapest: Box<dyn Fn() -> Option<Candidate> + 'a>,
 }
 
 impl Space<'_> {
@@ -53,6 +57,11 @@ impl Space<'_> {
         (self.generate)(values).map(|(kernel, schedule)| Generated { kernel, family: self.family, schedule, cost }.early(self.early))
     }
 
+    /// The schedule of least estimate.
+    pub fn cheapest(&self) -> Option<Candidate> {
+        (self.cheapest)()
+    }
+
     /// Every legal schedule.
     pub fn all(&self) -> Vec<Candidate> {
         (self.all)()
@@ -68,12 +77,15 @@ where
     S::Problem: 'a,
     S::Facts: 'a,
 {
-    let (facts, also) = (S::facts(&problem, arch), S::facts(&problem, arch));
+    let facts = Rc::new(S::facts(&problem, arch));
+    let (of_all, of_cheapest) = (facts.clone(), facts.clone());
+    let candidate = |s: S, facts: &S::Facts| Candidate { family: S::FAMILY, values: s.values(), cost: s.cost(facts) };
     let known = |values: &[u32]| values.len() == S::PARAMS.len() && values.iter().zip(S::PARAMS).all(|(v, p)| p.values.contains(v));
     Space {
         family: S::FAMILY,
         params: S::PARAMS,
         early: false,
+        turn: 0,
         estimate: Box::new(move |values| {
             let s = known(values).then(|| S::from_values(values)).filter(|s| s.legal(&facts))?;
             Some(s.cost(&facts))
@@ -83,9 +95,10 @@ where
             make(&problem, &s).map(|kernel| (kernel, s.to_string()))
         }),
         all: Box::new(move || {
-            let legal = S::space().filter(|s| s.legal(&also));
-            legal.map(|s| Candidate { family: S::FAMILY, values: s.values(), cost: s.cost(&also) }).collect()
+            let legal = S::space().filter(|s| s.legal(&of_all));
+            legal.map(|s| candidate(s, &of_all)).collect()
         }),
+        cheapest: Box::new(move || S::cheapest(&of_cheapest).map(|s| candidate(s, &of_cheapest))),
     }
 }
 
@@ -111,7 +124,11 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
                 space::<Simt>(c.clone(), arch, move |c, s| simt(c, layout, s, arch)),
             ];
             if layout == WeightLayout::Dense {
-                all.push(space::<Direct>(c.clone(), arch, move |c, s| direct(c, s, arch)));
+                // Where nothing is shared between threads it comes first, else last.
+                let first = c.roles().n.is_empty() || c.dtype == DType::F64;
+                let alone = space::<Direct>(c.clone(), arch, move |c, s| direct(c, s, arch));
+                all.iter_mut().for_each(|s| s.turn = 1);
+                all.push(Space { turn: if first { 0 } else { 2 }, ..alone });
             }
             all
         }

@@ -21,7 +21,7 @@ pub enum Ty {
     F64,
 }
 
-/// A virtual register, assigned once; a variable, which begins by [`Op::Set`], any number of times.
+/// A virtual register, assigned once; a variable, which begins by [`Op::Set`](super::Op::Set), any number of times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reg {
     /// Its type.
@@ -112,7 +112,7 @@ pub enum Half {
 pub enum Factor {
     /// Two halves in a register.
     Half(Half),
-    /// [`Op::ToTf32`].
+    /// [`Op::ToTf32`](super::Op::ToTf32).
     Tf32,
     /// Four bytes with signs in a register.
     Bytes,
