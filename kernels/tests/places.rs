@@ -118,3 +118,18 @@ fn heuristic_schedules_are_assembled_without_spills() {
         }
     }
 }
+
+/// Lines of more elements than shared memory holds numbers at once, many of them equal.
+#[test]
+fn long_lines_are_put_in_order() {
+    let arch = ARCHES.iter().find(|a| a.target == "sm_80").expect("an architecture");
+    for (seed, (dtype, largest)) in [(DType::F16, true), (DType::I8, false)].into_iter().enumerate() {
+        let problem = Problem::TopK(TopK { dtype, outer: 1, n: 2100, inner: 1, k: 2100, largest });
+        let space = &spaces(&problem, WeightLayout::Dense, arch)[0];
+        let candidates = space.all();
+        let chosen = &candidates[Random(seed as u64).below(candidates.len())];
+        let kernel = space.generate(&chosen.values).expect("a kernel").kernel;
+        let planted: &[(usize, f64)] = if dtype.is_float() { &[(0, f64::NAN), (0, -0.0), (0, f64::INFINITY)] } else { &[] };
+        assert_eq!(support::outcome_with(&problem, WeightLayout::Dense, &kernel, seed as u64, planted), Ok(()), "{chosen:?}");
+    }
+}

@@ -1,10 +1,11 @@
-//! The largest or smallest along an axis, in order: a thread for each element counts those that come before it, which is its place. No
-//! thread waits for another, and equal elements keep their order.
+//! The largest or smallest along an axis, in order: for each element is counted which come before it, which is its place; equal elements keep
+//! their order. Elements of at most 32 bits become whole numbers that order as they do, which a block keeps in shared memory and several
+//! threads count for each of its elements; of others a thread counts by itself.
 
 use super::{Unsupported, scalar};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Kernel, Ty};
+use crate::ptx::{Cmp, Kernel, MemTy, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::problem::TopK;
 use wpk_plan::{Binary, DType, ScalarFn, Unary};
@@ -14,6 +15,8 @@ schedule! {
     Ranks(TopK => Facts) = "ranks" {
         /// Threads of a block.
         threads: [32, 64, 128, 256],
+        /// Threads that count for an element.
+        parts: [1, 2, 4, 8, 16],
     }
 }
 
@@ -22,6 +25,7 @@ pub struct Facts {
     elements: usize,
     n: usize,
     small: bool,
+    keyed: bool,
     arch: Arch,
 }
 
@@ -29,22 +33,42 @@ impl Facts {
     fn of(p: &TopK, arch: &Arch) -> Self {
         let elements = p.outer * p.n * p.inner;
         let small = (1..1 << 30).contains(&elements) && p.k > 0 && p.dtype != DType::Text;
-        Self { elements, n: p.n, small, arch: *arch }
+        Self { elements, n: p.n, small, keyed: keyed(p.dtype), arch: *arch }
     }
 }
 
 impl Ranks {
     fn fits(&self, f: &Facts) -> bool {
-        f.small
+        f.small && (f.keyed || self.parts == 1)
+    }
+
+    /// Blocks of a line.
+    fn blocks(&self, n: usize) -> usize {
+        n.div_ceil((self.threads / self.parts) as usize)
     }
 
     fn estimate(&self, f: &Facts) -> f64 {
-        let blocks = f.elements.div_ceil(self.threads as usize) as f64;
-        let busy = (blocks / f64::from(f.arch.sms)).ceil() * f64::from(self.threads) / 32.0;
-        1500.0 + f.n as f64 * (4.0 * busy).max(10.0) / 1.7
+        let (n, warps) = (f.n as f64, f64::from(self.threads) / 32.0);
+        if !f.keyed {
+            let blocks = f.elements.div_ceil(self.threads as usize) as f64;
+            let busy = (blocks / f64::from(f.arch.sms)).ceil() * warps;
+            // As measured: a comparison takes a warp some seventy cycles, and hides behind few others.
+            return 1500.0 + n * (16.0 * busy).max(70.0) / 1.7;
+        }
+        let blocks = (f.elements / f.n.max(1) * self.blocks(f.n)) as f64;
+        let own = n / f64::from(self.parts) * 3.5 + n / f64::from(self.threads) * 20.0;
+        let busy = (blocks / f64::from(f.arch.sms)).ceil() * warps;
+        1800.0 + (own * busy / 4.0).max(2.5 * own) / 1.7
     }
 }
 
+/// Whether elements become whole numbers of 32 bits that leave room above.
+fn keyed(dtype: DType) -> bool {
+    dtype.bytes() <= 2 && dtype != DType::Text || dtype == DType::F32
+}
+
+/// Numbers in shared memory at once.
+const TILE: usize = 2048;
 /// Elements that are compared at once.
 const UNROLLED: usize = 4;
 
@@ -57,6 +81,9 @@ pub fn ranks(p: &TopK, s: &Ranks, arch: &Arch) -> Result<Kernel, Unsupported> {
     if !s.legal(&facts) {
         return Err(Unsupported(format!("{s} does not fit an order of {}", p.dtype)));
     }
+    if facts.keyed {
+        return Ok(counted(p, s, arch));
+    }
     let mut k = Writer::for_arch(arch);
     let thread = k.thread(s.threads);
     let inside = k.below(thread, facts.elements as i64);
@@ -66,24 +93,161 @@ pub fn ranks(p: &TopK, s: &Ranks, arch: &Arch) -> Result<Kernel, Unsupported> {
     Ok(k.finish("ranks", 3, s.threads, (facts.elements as u32).div_ceil(s.threads)))
 }
 
+/// The element at a place of a line that begins at `first`.
+fn read(k: &mut Writer, p: &TopK, first: Val, i: Val) -> Val {
+    let moved = k.scaled(i, p.inner as i64);
+    let at = k.add(first, moved);
+    let address = k.element(0, Val { ty: Ty::S32, ..at }, p.dtype.bytes());
+    scalar::load_neighbours(k, p.dtype, address, 0, 1)[0]
+}
+
+/// A number for an element: less for what comes first, less than the largest there is by two.
+fn key(k: &mut Writer, p: &TopK, x: Val) -> Val {
+    let key = if x.ty == Ty::F32 {
+        // Zeros of both signs are equal, and what is no number is larger than all that are.
+        let zero = k.float(0.0, Ty::F32);
+        let sum = k.op(Ty::F32, Op::Add, &[x, zero]);
+        let bits = k.op(Ty::S32, Op::Bits(Ty::F32), &[sum]);
+        let (sign, rest) = (k.int(31, Ty::U32), k.int(0x7fff_ffff, Ty::S32));
+        let flips = k.op(Ty::S32, Op::Shr, &[bits, sign]);
+        let flips = k.op(Ty::S32, Op::And, &[flips, rest]);
+        let ordered = k.op(Ty::S32, Op::Xor, &[bits, flips]);
+        let (nan, above) = (k.compare(Cmp::Nan, x, x), k.int(0x7f80_0001, Ty::S32));
+        k.select(nan, above, ordered)
+    } else {
+        Val { ty: Ty::S32, ..x }
+    };
+    let all = k.int(-1, Ty::S32);
+    if p.largest { k.op(Ty::S32, Op::Xor, &[key, all]) } else { key }
+}
+
+fn counted(p: &TopK, s: &Ranks, arch: &Arch) -> Kernel {
+    let mut k = Writer::for_arch(arch);
+    let (blocks, own_count) = (s.blocks(p.n) as u32, s.threads / s.parts);
+    let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
+    let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
+    let (line, group) = k.div_rem(block, blocks);
+    let (row, element) = k.div_rem(line, p.inner as u32);
+    let first = k.scaled(row, (p.n * p.inner) as i64);
+    let first = k.add(first, element);
+    let (mine, part) = k.div_rem(thread, s.parts);
+    let moved = k.scaled(group, i64::from(own_count));
+    let own = k.add(moved, mine);
+    let exists = k.below(own, p.n as i64);
+    // Threads without an element count for the last one, and keep it to themselves.
+    let last = k.int(p.n as i64 - 1, Ty::U32);
+    let at = k.select(exists, own, last);
+    let value = read(&mut k, p, first, at);
+    let own_key = key(&mut k, p, value);
+    let (own_chunk, _) = k.div_rem(own, CHUNK);
+    let one = k.plus(own_key, 1);
+    let zero = k.int(0, Ty::S32);
+    let rank = k.variable(zero);
+    let tile = TILE.min(p.n.next_multiple_of((CHUNK * s.parts) as usize));
+    let keys = k.shared(4 * tile as u32);
+    let chunks = (tile as u32) / (CHUNK * s.parts);
+    k.repeat(p.n.div_ceil(tile) as u32, |k, number| {
+        let begin = k.scaled(number, tile as i64);
+        k.repeat((tile as u32).div_ceil(s.threads), |k, turn| {
+            let moved = k.scaled(turn, i64::from(s.threads));
+            let to = k.add(moved, thread);
+            let from = k.add(begin, to);
+            let none = k.int(i64::from(i32::MAX), Ty::S32);
+            let found = k.variable(none);
+            let inside = k.below(from, p.n as i64);
+            k.when(inside, |k| {
+                let x = read(k, p, first, from);
+                let key = key(k, p, x);
+                k.assign(found, key);
+            });
+            let room = k.below(to, tile as i64);
+            k.when(room, |k| {
+                let at = k.scaled(to, 4);
+                let at = k.add(keys, at);
+                k.store(MemTy::B32, at, &[found]);
+            });
+        });
+        k.barrier();
+        k.repeat(chunks, |k, turn| {
+            let chunk = k.scaled(turn, i64::from(s.parts));
+            let chunk = k.add(chunk, part);
+            let at = k.scaled(chunk, i64::from(4 * CHUNK));
+            let at = k.add(keys, at);
+            let four = k.load(MemTy::B32, Ty::S32, at, CHUNK as usize);
+            // Equal ones in chunks before the own come first.
+            let (here, _) = k.div_rem(begin, CHUNK);
+            let here = k.add(here, chunk);
+            let earlier = k.compare(Cmp::Lt, here, own_chunk);
+            let limit = k.select(earlier, one, own_key);
+            for x in four {
+                let (before, one, none) = (k.compare(Cmp::Lt, x, limit), k.int(1, Ty::S32), k.int(0, Ty::S32));
+                let counts = k.select(before, one, none);
+                let next = k.add(rank, counts);
+                k.assign(rank, next);
+            }
+        });
+        k.barrier();
+    });
+    let mut mask = 1;
+    while mask < s.parts {
+        let other = k.op(Ty::S32, Op::ShuffleXor(mask), &[rank]);
+        let next = k.add(rank, other);
+        k.assign(rank, next);
+        mask *= 2;
+    }
+    let writes = k.compare(Cmp::Eq, part, Val { ty: Ty::U32, ..zero });
+    let writes = k.both(Some(writes), Some(exists)).unwrap_or(exists);
+    k.when(writes, |k| {
+        // And those before it in its own.
+        let begin = k.scaled(own_chunk, i64::from(CHUNK));
+        k.repeat(CHUNK - 1, |k, i| {
+            let i = k.add(begin, i);
+            let earlier = k.compare(Cmp::Lt, i, own);
+            k.when(earlier, |k| {
+                let x = read(k, p, first, i);
+                let key = key(k, p, x);
+                let (equal, one, none) = (k.compare(Cmp::Eq, key, own_key), k.int(1, Ty::S32), k.int(0, Ty::S32));
+                let counts = k.select(equal, one, none);
+                let next = k.add(rank, counts);
+                k.assign(rank, next);
+            });
+        });
+        put(k, p, (row, element), rank, (value, own));
+    });
+    k.finish("ranks", 3, s.threads, (p.outer * p.inner) as u32 * blocks)
+}
+
+/// Neighbouring numbers that are compared at once.
+const CHUNK: u32 = 4;
+
+/// Stores an element and its position at its place, where that is wanted.
+fn put(k: &mut Writer, p: &TopK, (line, element): (Val, Val), rank: Val, (value, own): (Val, Val)) {
+    let wanted = k.below(rank, p.k as i64);
+    k.when(wanted, |k| {
+        let line = k.scaled(line, p.k as i64);
+        let to = k.add(Val { ty: Ty::S32, ..line }, rank);
+        let to = k.scaled(to, p.inner as i64);
+        let to = k.add(to, Val { ty: Ty::S32, ..element });
+        let address = k.element(1, to, p.dtype.bytes());
+        scalar::store_neighbours(k, p.dtype, address, 0, &[value]);
+        let address = k.element(2, to, DType::I64.bytes());
+        let position = scalar::convert(k, own, Ty::S64);
+        scalar::store_neighbours(k, DType::I64, address, 0, &[position]);
+    });
+}
+
 fn place(k: &mut Writer, p: &TopK, thread: Val) -> Result<(), Unsupported> {
     let (rest, element) = k.div_rem(thread, p.inner as u32);
     let (line, own) = k.div_rem(rest, p.n as u32);
     let first = k.scaled(line, (p.n * p.inner) as i64);
     let first = k.add(first, element);
-    let read = |k: &mut Writer, i: Val| {
-        let moved = k.scaled(i, p.inner as i64);
-        let at = k.add(first, moved);
-        let address = k.element(0, Val { ty: Ty::S32, ..at }, p.dtype.bytes());
-        scalar::load_neighbours(k, p.dtype, address, 0, 1)[0]
-    };
-    let value = read(k, own);
+    let value = read(k, p, first, own);
     let before = before(p);
     let zero = k.int(0, Ty::S32);
     let rank = k.variable(zero);
     let mut result = Ok(());
     let mut count = |k: &mut Writer, i: Val| {
-        let x = read(k, i);
+        let x = read(k, p, first, i);
         let signed = |v: Val| Val { ty: Ty::S32, ..v };
         match scalar::emit(k, &before, &[x, value, signed(i), signed(own)], &mut |k, _| k.int(0, Ty::U32)) {
             Ok(found) => {
@@ -108,18 +272,7 @@ fn place(k: &mut Writer, p: &TopK, thread: Val) -> Result<(), Unsupported> {
         count(k, i);
     }
     result?;
-    let wanted = k.below(rank, p.k as i64);
-    k.when(wanted, |k| {
-        let line = k.scaled(line, p.k as i64);
-        let to = k.add(Val { ty: Ty::S32, ..line }, rank);
-        let to = k.scaled(to, p.inner as i64);
-        let to = k.add(to, Val { ty: Ty::S32, ..element });
-        let address = k.element(1, to, p.dtype.bytes());
-        scalar::store_neighbours(k, p.dtype, address, 0, &[value]);
-        let address = k.element(2, to, DType::I64.bytes());
-        let position = scalar::convert(k, own, Ty::S64);
-        scalar::store_neighbours(k, DType::I64, address, 0, &[position]);
-    });
+    put(k, p, (line, element), rank, (value, own));
     Ok(())
 }
 
