@@ -11,7 +11,7 @@ use wpk_plan::{DType, View};
 /// A random problem, in both forms.
 fn random(seed: u64) -> (Problem, RowProblem) {
     let r = &mut Random(seed);
-    let dtype = if r.below(4) == 0 { DType::F16 } else { DType::F32 };
+    let dtype = [DType::F16, DType::F32, DType::F32, DType::F64][r.below(4)];
     let shape = [r.within(1, 3), r.within(1, 4), r.within(1, 300)];
     let dense = Operand::dense(dtype, &shape);
     if r.below(2) == 0 {

@@ -1,7 +1,7 @@
 //! Softmax and normalization: a block keeps a row in registers and reduces it by shuffles and one exchange in shared memory.
 
 use super::affine::Linear;
-use super::{Unsupported, math, scalar};
+use super::{Unsupported, double, math, scalar};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Kernel, MemTy, Op, Special, Ty};
@@ -105,14 +105,15 @@ impl Rows {
 /// Where the schedule does not fit, or a type is not generated yet.
 pub fn rows(p: &RowProblem, s: &Rows, arch: &Arch) -> Result<Kernel, Unsupported> {
     let facts = Facts::of(p, arch);
-    if !s.legal(&facts) || scalar::register(p.input().dtype) != Ty::F32 {
+    let ty = scalar::register(p.input().dtype);
+    if !s.legal(&facts) || !matches!(ty, Ty::F32 | Ty::F64) {
         return Err(Unsupported(format!("{s} does not fit rows of {}{:?}", p.input().dtype, p.input().view.shape)));
     }
     let mut k = Writer::for_arch(arch);
     let row = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
     k.fast = facts.size == 2;
-    let b = Block { row, thread, threads: s.threads, vector: s.vector as usize, n: facts.n };
+    let b = Block { ty, row, thread, threads: s.threads, vector: s.vector as usize, n: facts.n };
     let params = match p {
         RowProblem::Softmax(p) => softmax(&mut k, &b, p),
         RowProblem::Normalize(p) => normalize(&mut k, &b, p),
@@ -124,14 +125,14 @@ fn softmax(k: &mut Writer, b: &Block, p: &Softmax) -> u32 {
     let x = b.load(k, 0, &p.input, f64::NEG_INFINITY);
     let largest = b.reduce(k, &x, |k, a, b| k.extreme(true, a, b));
     let shifted: Vec<Val> = x.iter().map(|&x| k.sub(x, largest)).collect();
-    let powers: Vec<Val> = shifted.iter().map(|&x| math::exp(k, x)).collect();
+    let powers: Vec<Val> = shifted.iter().map(|&x| if b.ty == Ty::F64 { double::exp(k, x) } else { math::exp(k, x) }).collect();
     let powers = b.only_inside(k, &powers);
     let sum = b.reduce(k, &powers, Writer::add);
     let results: Vec<Val> = if p.log {
-        let log = math::log(k, sum);
+        let log = if b.ty == Ty::F64 { double::log(k, sum) } else { math::log(k, sum) };
         shifted.iter().map(|&x| k.sub(x, log)).collect()
     } else {
-        powers.iter().map(|&x| math::divide(k, x, sum)).collect()
+        powers.iter().map(|&x| b.divide(k, x, sum)).collect()
     };
     b.store(k, 1, &p.output, &results);
     2
@@ -155,25 +156,25 @@ fn normalize(k: &mut Writer, b: &Block, p: &Normalize) -> u32 {
         param += 1;
         b.load(k, param - 1, o, 0.0)
     });
-    let n = k.float(b.n as f64, Ty::F32);
+    let n = k.float(b.n as f64, b.ty);
     let centered = match p.kind {
         NormKind::Rms => x.clone(),
         NormKind::Layer => {
             let sum = b.reduce(k, &x, Writer::add);
-            let mean = k.op(Ty::F32, Op::Div, &[sum, n]);
+            let mean = k.op(b.ty, Op::Div, &[sum, n]);
             let centered: Vec<Val> = x.iter().map(|&x| k.sub(x, mean)).collect();
             b.only_inside(k, &centered)
         }
     };
-    let squares: Vec<Val> = centered.iter().map(|&x| k.op(Ty::F32, Op::Mul, &[x, x])).collect();
+    let squares: Vec<Val> = centered.iter().map(|&x| k.op(b.ty, Op::Mul, &[x, x])).collect();
     let sum = b.reduce(k, &squares, Writer::add);
-    let variance = k.op(Ty::F32, Op::Div, &[sum, n]);
-    let epsilon = k.float(p.epsilon, Ty::F32);
+    let variance = k.op(b.ty, Op::Div, &[sum, n]);
+    let epsilon = k.float(p.epsilon, b.ty);
     let variance = k.add(variance, epsilon);
-    let deviation = k.op(Ty::F32, Op::Sqrt, &[variance]);
-    let mut results: Vec<Val> = centered.iter().map(|&x| math::divide(k, x, deviation)).collect();
+    let deviation = k.op(b.ty, Op::Sqrt, &[variance]);
+    let mut results: Vec<Val> = centered.iter().map(|&x| b.divide(k, x, deviation)).collect();
     if let Some(scale) = scale {
-        results = results.iter().zip(scale).map(|(&x, s)| k.op(Ty::F32, Op::Mul, &[x, s])).collect();
+        results = results.iter().zip(scale).map(|(&x, s)| k.op(b.ty, Op::Mul, &[x, s])).collect();
     }
     if let Some(bias) = bias {
         results = results.iter().zip(bias).map(|(&x, b)| k.add(x, b)).collect();
@@ -188,6 +189,8 @@ fn normalize(k: &mut Writer, b: &Block, p: &Normalize) -> u32 {
 
 /// A block's row; each thread holds every `threads`-th group of `vector` neighbours.
 struct Block {
+    /// The type that is computed in.
+    ty: Ty,
     row: Val,
     thread: Val,
     threads: u32,
@@ -222,7 +225,7 @@ impl Block {
     }
 
     fn load(&self, k: &mut Writer, param: u32, o: &Operand, outside: f64) -> Vec<Val> {
-        let neutral = k.float(outside, Ty::F32);
+        let neutral = k.float(outside, self.ty);
         let along = o.view.strides.last() != Some(&0);
         let mut values = vec![];
         for (at, inside) in self.groups(k) {
@@ -243,7 +246,7 @@ impl Block {
 
     /// The values, zero where there is no element.
     fn only_inside(&self, k: &mut Writer, values: &[Val]) -> Vec<Val> {
-        let zero = k.float(0.0, Ty::F32);
+        let zero = k.float(0.0, self.ty);
         let groups = self.groups(k);
         let mut kept = vec![];
         for (group, (_, inside)) in values.chunks(self.vector).zip(groups) {
@@ -263,6 +266,10 @@ impl Block {
         }
     }
 
+    fn divide(&self, k: &mut Writer, x: Val, y: Val) -> Val {
+        if self.ty == Ty::F64 { k.op(Ty::F64, Op::Div, &[x, y]) } else { math::divide(k, x, y) }
+    }
+
     /// All elements of the row combined, the same in every thread: lanes by shuffles, then warps in their order.
     fn reduce(&self, k: &mut Writer, values: &[Val], combine: impl Fn(&mut Writer, Val, Val) -> Val) -> Val {
         let mut total = values[0];
@@ -270,26 +277,45 @@ impl Block {
             total = combine(k, total, v);
         }
         for mask in [16, 8, 4, 2, 1] {
-            let other = k.op(Ty::F32, Op::ShuffleXor(mask), &[total]);
+            let other = exchanged(k, total, mask);
             total = combine(k, total, other);
         }
         if self.threads == 32 {
             return total;
         }
         let warps = self.threads / 32;
-        let shared = k.shared(warps * 4);
+        let (mem, size) = if self.ty == Ty::F64 { (MemTy::F64, 8) } else { (MemTy::F32, 4) };
+        let shared = k.shared(warps * size);
         let (warp, lane) = k.div_rem(self.thread, 32);
-        let bytes = k.scaled(warp, 4);
+        let bytes = k.scaled(warp, i64::from(size));
         let to = k.add(shared, bytes);
         let zero = k.int(0, Ty::U32);
         let leads = k.compare(Cmp::Eq, lane, zero);
-        k.when(leads, |k| k.store(MemTy::F32, to, &[total]));
+        k.when(leads, |k| k.store(mem, to, &[total]));
         k.barrier();
-        let mut total = k.load(MemTy::F32, Ty::F32, shared, 1)[0];
+        let mut total = k.load(mem, self.ty, shared, 1)[0];
         for other in 1..warps {
-            let x = k.load_at(MemTy::F32, Ty::F32, shared, other as i32 * 4, 1)[0];
+            let x = k.load_at(mem, self.ty, shared, (other * size) as i32, 1)[0];
             total = combine(k, total, x);
         }
         total
     }
+}
+
+/// The value of the lane whose number differs in these bits; one of 64 bits goes in halves.
+fn exchanged(k: &mut Writer, x: Val, mask: u32) -> Val {
+    if x.ty != Ty::F64 {
+        return k.op(x.ty, Op::ShuffleXor(mask), &[x]);
+    }
+    let half = k.int(32, Ty::U32);
+    let bits = k.op(Ty::U64, Op::Bits(Ty::F64), &[x]);
+    let high = k.op(Ty::U64, Op::Shr, &[bits, half]);
+    let [low, high] = [bits, high].map(|bits| {
+        let word = k.op(Ty::U32, Op::Convert(Ty::U64), &[bits]);
+        let word = k.op(Ty::U32, Op::ShuffleXor(mask), &[word]);
+        k.op(Ty::U64, Op::Convert(Ty::U32), &[word])
+    });
+    let high = k.op(Ty::U64, Op::Shl, &[high, half]);
+    let bits = k.op(Ty::U64, Op::Or, &[low, high]);
+    k.op(Ty::F64, Op::Bits(Ty::U64), &[bits])
 }
