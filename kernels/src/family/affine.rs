@@ -102,10 +102,15 @@ impl Linear {
     pub fn step(&self, loops: &[usize]) -> Option<i64> {
         let mut moving = loops.iter().rev().filter(|&&l| self.space[l] > 1);
         let Some(&last) = moving.next() else { return Some(1) };
-        let mut next = self.per_loop[last] * self.space[last] as i64;
-        moving
-            .all(|&l| std::mem::replace(&mut next, self.per_loop[l] * self.space[l] as i64) == self.per_loop[l])
-            .then_some(self.per_loop[last])
+        let whole = |l: usize| self.per_loop[l].checked_mul(self.space[l] as i64);
+        let mut next = whole(last)?;
+        for &l in moving {
+            if self.per_loop[l] != next {
+                return None;
+            }
+            next = whole(l)?;
+        }
+        Some(self.per_loop[last])
     }
 
     /// Whether `n` neighbours along the last of `loops` lie together, begin at a multiple of `n`, and are valid together.

@@ -112,7 +112,7 @@ fn place(c: &Contraction, linear: &Linear, tap: usize, step: i64) -> Vec<i64> {
     if let Some(l) = next(c) {
         at[l] = step;
     }
-    let sum = |weights: &[i64]| weights.iter().zip(&at).map(|(w, x)| w * x).sum::<i64>();
+    let sum = |weights: &[i64]| weights.iter().zip(&at).fold(0i64, |sum, (w, x)| sum.wrapping_add(w.wrapping_mul(*x)));
     std::iter::once(sum(&linear.per_loop)).chain(linear.checks.iter().map(|k| sum(&k.per_loop))).collect()
 }
 

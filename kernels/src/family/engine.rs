@@ -40,7 +40,7 @@ const BARRIER: u32 = 8;
 pub fn columns(p: &Product, part: u32) -> Option<TensorMap> {
     let (roles, size) = (p.contraction.roles(), p.contraction.dtype.bytes());
     let (depth, lines) = (roles.count(&roles.k()), roles.count(&roles.n));
-    let pitch = roles.column_len(size) * size;
+    let pitch = roles.column_len(size).checked_mul(size)?;
     let map = TensorMap { argument: 1, dtype: p.contraction.dtype, offset: 0, depth, lines, pitch, tile: part };
     // Shared memory repeats every eight lines.
     (p.layout == WeightLayout::Columns && roles.count(&roles.batch) == 1 && part.is_multiple_of(8) && map.fault().is_none()).then_some(map)
@@ -52,10 +52,12 @@ pub fn rows(p: &Product, tile: u32) -> Option<TensorMap> {
     let (linear, size) = (Linear::access(&c.a, &c.space), c.dtype.bytes());
     let (depth, lines) = (roles.count(&roles.k()), roles.count(&roles.m));
     let (step, pitch) = (linear.step(&roles.k())?, linear.step(&roles.m)?);
-    let plain = size == 2 && roles.count(&roles.batch) == 1 && linear.checks.is_empty() && linear.base >= 0 && step == 1 && pitch > 0;
-    let (offset, pitch) = (linear.base as usize * size, pitch as usize * size);
-    let map = TensorMap { argument: 0, dtype: c.dtype, offset, depth, lines, pitch, tile };
-    (plain && map.fault().is_none()).then_some(map)
+    if size != 2 || roles.count(&roles.batch) != 1 || !linear.checks.is_empty() || step != 1 {
+        return None;
+    }
+    let bytes = |elements: i64| usize::try_from(elements).ok()?.checked_mul(size);
+    let map = TensorMap { argument: 0, dtype: c.dtype, offset: bytes(linear.base)?, depth, lines, pitch: bytes(pitch)?, tile };
+    map.fault().is_none().then_some(map)
 }
 
 impl Engine {
