@@ -5,14 +5,19 @@ mod support;
 use support::contractions::{convolution, product};
 use support::{Random, assemble, check_of};
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{Bulk, Product, Strict, Wgmma, bulk, strict, wgmma};
+use wpk_kernels::family::{Bulk, Product, Strict, Unsupported, Wgmma, bulk, strict, wgmma};
+use wpk_kernels::ptx::Kernel;
 use wpk_kernels::schedule::Schedule;
 use wpk_plan::problem::Problem;
 use wpk_plan::{DType, WeightLayout};
 
-/// The architecture with so few multiprocessors that small problems are large.
+fn hopper() -> &'static Arch {
+    Arch::named("sm_90a").expect("an architecture")
+}
+
+/// The same with so few multiprocessors that small problems are large.
 fn small() -> Arch {
-    Arch { sms: 2, ..*Arch::named("sm_90a").expect("an architecture") }
+    Arch { sms: 2, ..*hopper() }
 }
 
 /// Random contractions whose factors lie along the depth.
@@ -30,71 +35,55 @@ fn cases<S: Schedule<Problem = Product>>(count: usize, arch: &Arch) -> Vec<(u64,
     (0..).filter_map(case).take(count).collect()
 }
 
-#[test]
-fn random_contractions_agree_with_the_evaluator() {
-    let arch = Arch::named("sm_90a").expect("an architecture");
-    for (seed, p, legal) in cases::<Wgmma>(40, arch) {
+/// A family's generator.
+type Generate<S> = fn(&Product, &S, &Arch) -> Result<Kernel, Unsupported>;
+
+/// Random schedules of random contractions, in the emulator.
+fn agree<S: Schedule<Problem = Product>>(count: usize, arch: &Arch, generate: Generate<S>) {
+    for (seed, p, legal) in cases::<S>(count, arch) {
         let s = legal[Random(seed + 99).below(legal.len())];
-        let kernel = wgmma(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let kernel = generate(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         check_of(&Problem::Contraction(p.contraction), p.layout, &kernel, seed);
     }
+}
+
+/// The estimate's and a random schedule, through `ptxas`.
+fn assembled<S: Schedule<Problem = Product>>(arch: &Arch, generate: Generate<S>) {
+    for (seed, p, legal) in cases::<S>(16, arch) {
+        for s in [S::heuristic(&p, arch).expect("a schedule"), legal[Random(seed + 7).below(legal.len())]] {
+            assemble(&generate(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}")), arch);
+        }
+    }
+}
+
+#[test]
+fn contractions_agree_with_the_evaluator() {
+    agree::<Wgmma>(40, hopper(), wgmma);
+}
+
+#[test]
+fn large_ones_agree_with_the_evaluator() {
+    agree::<Bulk>(60, &small(), bulk);
+}
+
+#[test]
+fn strict_ones_agree_with_the_evaluator() {
+    agree::<Strict>(40, hopper(), strict);
 }
 
 #[test]
 fn schedules_are_assembled_without_spills() {
-    let arch = Arch::named("sm_90a").expect("an architecture");
-    for (seed, p, legal) in cases::<Wgmma>(16, arch) {
-        for s in [Wgmma::heuristic(&p, arch).expect("a schedule"), legal[Random(seed + 7).below(legal.len())]] {
-            assemble(&wgmma(&p, &s, arch).unwrap_or_else(|e| panic!("{e}")), arch);
-        }
-    }
-}
-
-#[test]
-fn large_contractions_agree_with_the_evaluator() {
-    let arch = &small();
-    for (seed, p, legal) in cases::<Bulk>(60, arch) {
-        let s = legal[Random(seed + 99).below(legal.len())];
-        let kernel = bulk(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        check_of(&Problem::Contraction(p.contraction), p.layout, &kernel, seed);
-    }
-}
-
-#[test]
-fn schedules_of_large_ones_are_assembled_without_spills() {
-    let arch = &small();
-    for (seed, p, legal) in cases::<Bulk>(16, arch) {
-        assemble(&bulk(&p, &legal[Random(seed + 7).below(legal.len())], arch).unwrap_or_else(|e| panic!("{e}")), arch);
-    }
-}
-
-#[test]
-fn strict_contractions_agree_with_the_evaluator() {
-    let arch = Arch::named("sm_90a").expect("an architecture");
-    for (seed, p, legal) in cases::<Strict>(40, arch) {
-        let s = legal[Random(seed + 99).below(legal.len())];
-        let kernel = strict(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        check_of(&Problem::Contraction(p.contraction), p.layout, &kernel, seed);
-    }
-}
-
-#[test]
-fn schedules_of_strict_ones_are_assembled_without_spills() {
-    let arch = Arch::named("sm_90a").expect("an architecture");
-    for (seed, p, legal) in cases::<Strict>(16, arch) {
-        for s in [Strict::heuristic(&p, arch).expect("a schedule"), legal[Random(seed + 7).below(legal.len())]] {
-            assemble(&strict(&p, &s, arch).unwrap_or_else(|e| panic!("{e}")), arch);
-        }
-    }
+    assembled::<Wgmma>(hopper(), wgmma);
+    assembled::<Bulk>(&small(), bulk);
+    assembled::<Strict>(hopper(), strict);
 }
 
 /// Sums that are not finite are computed again.
 #[test]
 fn strict_contractions_of_what_is_not_finite() {
-    let arch = Arch::named("sm_90a").expect("an architecture");
-    for (seed, p, legal) in cases::<Strict>(12, arch) {
+    for (seed, p, legal) in cases::<Strict>(12, hopper()) {
         let s = legal[Random(seed + 99).below(legal.len())];
-        let kernel = strict(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let kernel = strict(&p, &s, hopper()).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let planted = [(0, f64::INFINITY), (0, f64::NEG_INFINITY), (0, f64::NAN)];
         let outcome = support::outcome_with(&Problem::Contraction(p.contraction), p.layout, &kernel, seed, &planted);
         assert_eq!(outcome, Ok(()), "seed {seed} {s}");
