@@ -2,17 +2,22 @@
 
 mod support;
 
-use support::{Random, assemble_all, check, generated};
+use support::{Random, assemble, assemble_all, check, generated};
 use wpk_kernels::arch::ARCHES;
-use wpk_kernels::family::{RowProblem, rows};
+use wpk_kernels::family::{RowProblem, heuristic, long_rows, rows};
 use wpk_plan::problem::{NormKind, Normalize, Operand, Problem, Softmax};
-use wpk_plan::{DType, View};
+use wpk_plan::{DType, View, WeightLayout};
 
 /// A random problem, in both forms.
 fn random(seed: u64) -> (Problem, RowProblem) {
     let r = &mut Random(seed);
-    let dtype = [DType::F16, DType::F32, DType::F32, DType::F64][r.below(4)];
     let shape = [r.within(1, 3), r.within(1, 4), r.within(1, 300)];
+    of(seed, shape)
+}
+
+fn of(seed: u64, shape: [usize; 3]) -> (Problem, RowProblem) {
+    let r = &mut Random(seed + 1000);
+    let dtype = [DType::F16, DType::F32, DType::F32, DType::F64][r.below(4)];
     let dense = Operand::dense(dtype, &shape);
     if r.below(2) == 0 {
         let softmax = Softmax { log: r.below(2) == 0, input: dense.clone(), output: dense };
@@ -44,4 +49,17 @@ fn random_rows_agree_with_the_evaluator() {
 #[test]
 fn heuristic_schedules_are_assembled_without_spills() {
     assemble_all(|seed| random(seed).1, rows);
+}
+
+/// Rows that do not fit registers.
+#[test]
+fn long_rows_agree_with_the_evaluator() {
+    for seed in 0..10 {
+        let arch = &ARCHES[seed as usize % 2];
+        let (problem, p) = of(seed, [1, 1, [32_800, 33_001][seed as usize % 2]]);
+        check(&problem, &generated(&p, arch, Some(seed + 3), long_rows), seed);
+        let made = heuristic(&problem, WeightLayout::Dense, arch).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(made.family, "long_rows");
+        assemble(&made.kernel, arch);
+    }
 }

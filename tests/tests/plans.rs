@@ -212,7 +212,7 @@ fn programmatic_edges_join_kernels_that_wait_themselves() {
 
 #[test]
 fn steps_without_a_gpu_kernel_are_named() {
-    let source = parse(text::bytes("input x f32 2x40001\ny = Softmax(x) axis=1\noutput y")).expect("the model is read");
+    let source = parse(text::bytes("input x f32 2x600000001\ny = Softmax(x) axis=1\noutput y")).expect("the model is read");
     let compiled = Model::new("m.onnx").gpu("sm_80").build_from(&source).unwrap_or_else(|d| panic!("{d}"));
     let expected = vec!["Softmax#0: no kernel: no rows schedule fits".to_owned()];
     assert_eq!((compiled.program.gpus, compiled.refused), (vec![], vec![("sm_80", expected)]));

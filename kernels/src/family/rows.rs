@@ -25,7 +25,7 @@ impl RowProblem {
         }
     }
 
-    fn input(&self) -> &Operand {
+    pub(super) fn input(&self) -> &Operand {
         match self {
             Self::Softmax(p) => &p.input,
             Self::Normalize(p) => &p.input,
@@ -45,17 +45,17 @@ schedule! {
 
 /// What a schedule of rows depends on.
 pub struct Facts {
-    rows: usize,
-    n: usize,
-    small: bool,
+    pub(super) rows: usize,
+    pub(super) n: usize,
+    pub(super) small: bool,
     /// Neighbours that every operand has together, at most.
-    together: u32,
-    size: usize,
-    arch: Arch,
+    pub(super) together: u32,
+    pub(super) size: usize,
+    pub(super) arch: Arch,
 }
 
 impl Facts {
-    fn of(p: &RowProblem, arch: &Arch) -> Self {
+    pub(super) fn of(p: &RowProblem, arch: &Arch) -> Self {
         let shape = &p.input().view.shape;
         let n = shape.last().copied().unwrap_or(0);
         let rows = shape[..shape.len().saturating_sub(1)].iter().product();
@@ -73,7 +73,7 @@ impl Facts {
 }
 
 /// Elements of a thread at most: they stay in registers.
-const HELD: usize = 32;
+pub(super) const HELD: usize = 32;
 
 impl Rows {
     fn fits(&self, f: &Facts) -> bool {
@@ -125,11 +125,11 @@ fn softmax(k: &mut Writer, b: &Block, p: &Softmax) -> u32 {
     let x = b.load(k, 0, &p.input, f64::NEG_INFINITY);
     let largest = b.reduce(k, &x, |k, a, b| k.extreme(true, a, b));
     let shifted: Vec<Val> = x.iter().map(|&x| k.sub(x, largest)).collect();
-    let powers: Vec<Val> = shifted.iter().map(|&x| if b.ty == Ty::F64 { double::exp(k, x) } else { math::exp(k, x) }).collect();
+    let powers: Vec<Val> = shifted.iter().map(|&x| b.exp(k, x)).collect();
     let powers = b.only_inside(k, &powers);
     let sum = b.reduce(k, &powers, Writer::add);
     let results: Vec<Val> = if p.log {
-        let log = if b.ty == Ty::F64 { double::log(k, sum) } else { math::log(k, sum) };
+        let log = b.log(k, sum);
         shifted.iter().map(|&x| k.sub(x, log)).collect()
     } else {
         powers.iter().map(|&x| b.divide(k, x, sum)).collect()
@@ -188,14 +188,14 @@ fn normalize(k: &mut Writer, b: &Block, p: &Normalize) -> u32 {
 }
 
 /// A block's row; each thread holds every `threads`-th group of `vector` neighbours.
-struct Block {
+pub(super) struct Block {
     /// The type that is computed in.
-    ty: Ty,
-    row: Val,
-    thread: Val,
-    threads: u32,
-    vector: usize,
-    n: usize,
+    pub ty: Ty,
+    pub row: Val,
+    pub thread: Val,
+    pub threads: u32,
+    pub vector: usize,
+    pub n: usize,
 }
 
 impl Block {
@@ -213,7 +213,7 @@ impl Block {
     }
 
     /// The address of a group in an operand.
-    fn place(&self, k: &mut Writer, param: u32, o: &Operand, at: Val) -> Val {
+    pub fn place(&self, k: &mut Writer, param: u32, o: &Operand, at: Val) -> Val {
         let rank = o.view.shape.len();
         let linear = Linear::view(&o.view, &o.view.shape);
         let start = linear.start(k);
@@ -225,23 +225,24 @@ impl Block {
     }
 
     fn load(&self, k: &mut Writer, param: u32, o: &Operand, outside: f64) -> Vec<Val> {
+        self.groups(k).into_iter().flat_map(|(at, inside)| self.group(k, (param, o), at, inside, outside)).collect()
+    }
+
+    /// The group that begins at an element, or what stands for it where it does not exist.
+    pub fn group(&self, k: &mut Writer, (param, o): (u32, &Operand), at: Val, inside: Option<Val>, outside: f64) -> Vec<Val> {
         let neutral = k.float(outside, self.ty);
         let along = o.view.strides.last() != Some(&0);
-        let mut values = vec![];
-        for (at, inside) in self.groups(k) {
-            let address = self.place(k, param, o, at);
-            let group: Vec<Val> = (0..self.vector).map(|_| k.variable(neutral)).collect();
-            let read = |k: &mut Writer| {
-                let loaded = scalar::load_neighbours(k, o.dtype, address, 0, if along { self.vector } else { 1 });
-                group.iter().enumerate().for_each(|(i, &v)| k.assign(v, loaded[i % loaded.len()]));
-            };
-            match inside {
-                Some(p) => k.when(p, read),
-                None => read(k),
-            }
-            values.extend(group);
+        let address = self.place(k, param, o, at);
+        let group: Vec<Val> = (0..self.vector).map(|_| k.variable(neutral)).collect();
+        let read = |k: &mut Writer| {
+            let loaded = scalar::load_neighbours(k, o.dtype, address, 0, if along { self.vector } else { 1 });
+            group.iter().enumerate().for_each(|(i, &v)| k.assign(v, loaded[i % loaded.len()]));
+        };
+        match inside {
+            Some(p) => k.when(p, read),
+            None => read(k),
         }
-        values
+        group
     }
 
     /// The values, zero where there is no element.
@@ -266,12 +267,20 @@ impl Block {
         }
     }
 
-    fn divide(&self, k: &mut Writer, x: Val, y: Val) -> Val {
+    pub fn exp(&self, k: &mut Writer, x: Val) -> Val {
+        if self.ty == Ty::F64 { double::exp(k, x) } else { math::exp(k, x) }
+    }
+
+    pub fn log(&self, k: &mut Writer, x: Val) -> Val {
+        if self.ty == Ty::F64 { double::log(k, x) } else { math::log(k, x) }
+    }
+
+    pub fn divide(&self, k: &mut Writer, x: Val, y: Val) -> Val {
         if self.ty == Ty::F64 { k.op(Ty::F64, Op::Div, &[x, y]) } else { math::divide(k, x, y) }
     }
 
     /// All elements of the row combined, the same in every thread: lanes by shuffles, then warps in their order.
-    fn reduce(&self, k: &mut Writer, values: &[Val], combine: impl Fn(&mut Writer, Val, Val) -> Val) -> Val {
+    pub fn reduce(&self, k: &mut Writer, values: &[Val], combine: impl Fn(&mut Writer, Val, Val) -> Val) -> Val {
         let mut total = values[0];
         for &v in &values[1..] {
             total = combine(k, total, v);

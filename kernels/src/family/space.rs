@@ -1,9 +1,9 @@
 //! What a search chooses from: every legal schedule of every family that computes a problem, and the kernel of any of them.
 
 use super::{
-    Bulk, Direct, Flash, Folded, Generated, IndexProblem, Indexed, Levels, LineProblem, Lines, Mma, Pointwise, Product, Ranks, Reduction,
-    RowProblem, Rows, Scatter, ScatterProblem, Simt, Strict, Unsupported, Wgmma, Windows, attention, bulk, direct, for_cpus, indexed,
-    levels, lines, mma, pointwise, ranks, reduction, rows, scatter, simt, starts_early, strict, wgmma, windows,
+    Bulk, Direct, Flash, Folded, Generated, IndexProblem, Indexed, Levels, LineProblem, Lines, LongRows, Mma, Pointwise, Product, Ranks,
+    Reduction, RowProblem, Rows, Scatter, ScatterProblem, Simt, Strict, Unsupported, Wgmma, Windows, attention, bulk, direct, for_cpus,
+    indexed, levels, lines, long_rows, mma, pointwise, ranks, reduction, rows, scatter, simt, starts_early, strict, wgmma, windows,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -139,10 +139,8 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
                 None => space::<Windows>(w.clone(), arch, move |w, s| windows(w, s, arch)),
             }]
         }
-        Problem::Softmax(p) => vec![space::<Rows>(RowProblem::Softmax(p.clone()), arch, move |p, s| rows(p, s, arch))],
-        Problem::Normalize(p) => {
-            vec![space::<Rows>(RowProblem::Normalize(Box::new(p.clone())), arch, move |p, s| rows(p, s, arch))]
-        }
+        Problem::Softmax(p) => by_rows(|| RowProblem::Softmax(p.clone()), arch),
+        Problem::Normalize(p) => by_rows(|| RowProblem::Normalize(Box::new(p.clone())), arch),
         Problem::Attention(p) => vec![space::<Flash>(p.clone(), arch, move |p, s| attention(p, s, arch))],
         Problem::Gather(p) => vec![space::<Indexed>(IndexProblem::Gather(p.clone()), arch, move |p, s| indexed(p, s, arch))],
         Problem::Scan(p) => vec![space::<Lines>(LineProblem::Scan(p.clone()), arch, move |p, s| lines(p, s, arch))],
@@ -155,4 +153,11 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
         Problem::ScatterNd(p) => vec![space::<Scatter>(ScatterProblem::Blocks(p.clone()), arch, move |p, s| scatter(p, s, arch))],
         _ => vec![],
     }
+}
+
+fn by_rows<'a>(problem: impl Fn() -> RowProblem, arch: &'a Arch) -> Vec<Space<'a>> {
+    vec![
+        space::<Rows>(problem(), arch, move |p, s| rows(p, s, arch)),
+        space::<LongRows>(problem(), arch, move |p, s| long_rows(p, s, arch)),
+    ]
 }
