@@ -17,7 +17,6 @@ mod warp;
 use crate::ptx::{Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt};
 use global::{Global, SPAN};
 use shared::Shared;
-use tiles::Tile;
 use warp::{State, Turns, Warp};
 use wpk_plan::TensorMap;
 
@@ -232,15 +231,10 @@ impl Cluster<'_, '_> {
             Stmt::WaitCluster => warp.state = State::Cluster(warp.waits + 1),
             Stmt::CopyTile { map, at, to, barrier, everywhere } => {
                 for t in warp.lanes(mask) {
-                    let map = self.value(Operand::Reg(*map), t);
-                    let tile = Tile {
-                        map: 0,
-                        at: at.map(|o| i64::from(self.value(o, t) as i32)),
-                        to: self.value(Operand::Reg(*to), t),
-                        thread: t,
-                    };
-                    let barrier = self.value(Operand::Reg(*barrier), t);
-                    self.copy_tile(map, tile, barrier, *everywhere, warp.waits).map_err(|e| format!("thread {t}: {e}"))?;
+                    let at = at.map(|o| i64::from(self.value(o, t) as i32));
+                    let [map, to, barrier] = [map, to, barrier].map(|r| self.value(Operand::Reg(*r), t));
+                    let tile = self.tile(map, at, to, t);
+                    tile.and_then(|tile| self.copy_tile(tile, barrier, *everywhere, warp.waits)).map_err(|e| format!("thread {t}: {e}"))?;
                 }
             }
             Stmt::CommitProducts => self.blocks[self.now].shared.products.commit(warp.first / 32),

@@ -27,13 +27,13 @@ struct Barrier {
 #[derive(Clone, Copy)]
 pub struct Tile {
     /// The number of its map.
-    pub map: usize,
+    map: usize,
     /// Its first element of depth, and its first line.
-    pub at: [i64; 2],
+    at: [i64; 2],
     /// Where it goes.
-    pub to: u64,
+    to: u64,
     /// Who asked for it.
-    pub thread: usize,
+    thread: usize,
 }
 
 impl Barrier {
@@ -126,10 +126,14 @@ fn read(tile: &Tile, map: &TensorMap, global: &mut Global<'_>) -> Result<Vec<u8>
 }
 
 impl Cluster<'_, '_> {
-    /// Starts a copy by a thread of the block whose turn it is.
-    pub(super) fn copy_tile(&mut self, map: u64, tile: Tile, barrier: u64, everywhere: bool, waits: u32) -> Result<(), String> {
+    /// The tile of a map, by the address that a thread of the block whose turn it is gives.
+    pub(super) fn tile(&self, map: u64, at: [i64; 2], to: u64, thread: usize) -> Result<Tile, String> {
         let known = self.maps.iter().position(|m| u64::from(m.argument + 1) * SPAN == map);
-        let tile = Tile { map: known.ok_or("a tile of what is no map")?, ..tile };
+        Ok(Tile { map: known.ok_or("a tile of what is no map")?, at, to, thread })
+    }
+
+    /// Starts its copy.
+    pub(super) fn copy_tile(&mut self, tile: Tile, barrier: u64, everywhere: bool, waits: u32) -> Result<(), String> {
         let own = self.now;
         for block in (0..self.blocks.len()).filter(|&b| everywhere || b == own) {
             let shared = &mut self.blocks[block].shared;

@@ -9,6 +9,8 @@ use crate::schedule::{Schedule, schedule};
 use std::collections::{BTreeMap, BTreeSet};
 use wpk_plan::problem::Contraction;
 
+const STEPS: [u32; 4] = [1, 2, 4, 7];
+
 schedule! {
     /// How a contraction is computed thread by thread.
     Direct(Contraction => Facts) = "direct" {
@@ -17,7 +19,7 @@ schedule! {
         /// Neighbouring results of a thread.
         vector: [1, 2, 4, 8],
         /// Such groups of a thread, along the next loop; what they read of the factors alike is read once.
-        steps: [1, 2, 4, 7],
+        steps: STEPS,
     }
 }
 
@@ -29,9 +31,9 @@ pub struct Facts {
     small: bool,
     /// Neighbouring results at most.
     together: usize,
-    /// The extent of the loop behind the innermost, and reads of a thread by steps.
+    /// The extent of the loop behind the innermost, and reads of a thread for each of [`STEPS`].
     next: usize,
-    reads: [u64; 4],
+    reads: [u64; STEPS.len()],
     /// Bytes of an element.
     size: usize,
     bytes: f64,
@@ -51,7 +53,7 @@ impl Facts {
             small: small(c),
             together: [8, 4, 2].into_iter().find(|&n| together(n)).unwrap_or(1),
             next: next(c).map_or(1, |l| c.space[l]),
-            reads: [1, 2, 4, 7].map(|steps| reads(c, steps)),
+            reads: STEPS.map(|steps| reads(c, i64::from(steps))),
             size: c.dtype.bytes(),
             bytes,
             arch: *arch,
@@ -74,7 +76,7 @@ impl Direct {
     /// instructions beside its elements', as measured for depthwise convolutions.
     fn estimate(&self, f: &Facts) -> f64 {
         let (vector, steps) = (f64::from(self.vector), f64::from(self.steps));
-        let reads = Self::PARAMS[2].values.iter().zip(f.reads).find(|r| *r.0 == self.steps).map_or(0, |r| r.1) as f64;
+        let reads = STEPS.iter().zip(f.reads).find(|r| *r.0 == self.steps).map_or(0, |r| r.1) as f64;
         let threads = f.points as f64 / (vector * steps);
         let per_sm = (threads / f64::from(self.threads) / f64::from(f.arch.sms)).ceil() * f64::from(self.threads);
         let issued = reads * (13.0 + 1.2 * vector) + 0.5 * vector * steps * f.depth as f64;

@@ -1,12 +1,12 @@
 //! Softmax and normalization of rows that do not fit the registers of a block: it reads them once for every sum, and once more for the results.
 
 use super::Unsupported;
-use super::rows::{Block, Facts, HELD, RowProblem};
+use super::rows::{Block, Facts, HELD, RowProblem, generate};
 use super::scalar;
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Kernel, Op, Special, Ty};
-use crate::schedule::{Schedule, schedule};
+use crate::ptx::{Kernel, Op};
+use crate::schedule::schedule;
 use wpk_plan::problem::{NormKind, Normalize, Operand, Softmax};
 
 schedule! {
@@ -38,21 +38,7 @@ impl LongRows {
 /// # Errors
 /// Where the schedule does not fit, or a type is not generated yet.
 pub fn long_rows(p: &RowProblem, s: &LongRows, arch: &Arch) -> Result<Kernel, Unsupported> {
-    let facts = Facts::of(p, arch);
-    let ty = scalar::register(p.input().dtype);
-    if !s.legal(&facts) || !matches!(ty, Ty::F32 | Ty::F64) {
-        return Err(Unsupported(format!("{s} does not fit rows of {}{:?}", p.input().dtype, p.input().view.shape)));
-    }
-    let mut k = Writer::for_arch(arch);
-    let row = k.op(Ty::U32, Op::Special(Special::Block), &[]);
-    let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
-    k.fast = facts.size == 2;
-    let b = Block { ty, row, thread, threads: s.threads, vector: s.vector as usize, n: facts.n };
-    let params = match p {
-        RowProblem::Softmax(p) => softmax(&mut k, &b, p),
-        RowProblem::Normalize(p) => normalize(&mut k, &b, p),
-    };
-    Ok(k.finish("long_rows", params, s.threads, facts.rows as u32))
+    generate(p, s, (s.threads, s.vector), arch, (softmax, normalize))
 }
 
 impl Block {

@@ -25,7 +25,7 @@ impl RowProblem {
         }
     }
 
-    pub(super) fn input(&self) -> &Operand {
+    fn input(&self) -> &Operand {
         match self {
             Self::Softmax(p) => &p.input,
             Self::Normalize(p) => &p.input,
@@ -104,6 +104,20 @@ impl Rows {
 /// # Errors
 /// Where the schedule does not fit, or a type is not generated yet.
 pub fn rows(p: &RowProblem, s: &Rows, arch: &Arch) -> Result<Kernel, Unsupported> {
+    generate(p, s, (s.threads, s.vector), arch, (softmax, normalize))
+}
+
+/// A function of a block's rows; how many operands it takes.
+type Function<P> = fn(&mut Writer, &Block, &P) -> u32;
+
+/// The kernel of a family of rows, whose blocks have so many threads with so many neighbours each.
+pub(super) fn generate<S: Schedule<Problem = RowProblem, Facts = Facts>>(
+    p: &RowProblem,
+    s: &S,
+    (threads, vector): (u32, u32),
+    arch: &Arch,
+    (softmax, normalize): (Function<Softmax>, Function<Normalize>),
+) -> Result<Kernel, Unsupported> {
     let facts = Facts::of(p, arch);
     let ty = scalar::register(p.input().dtype);
     if !s.legal(&facts) || !matches!(ty, Ty::F32 | Ty::F64) {
@@ -113,12 +127,12 @@ pub fn rows(p: &RowProblem, s: &Rows, arch: &Arch) -> Result<Kernel, Unsupported
     let row = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
     k.fast = facts.size == 2;
-    let b = Block { ty, row, thread, threads: s.threads, vector: s.vector as usize, n: facts.n };
+    let b = Block { ty, row, thread, threads, vector: vector as usize, n: facts.n };
     let params = match p {
         RowProblem::Softmax(p) => softmax(&mut k, &b, p),
         RowProblem::Normalize(p) => normalize(&mut k, &b, p),
     };
-    Ok(k.finish("rows", params, s.threads, facts.rows as u32))
+    Ok(k.finish(S::FAMILY, params, threads, facts.rows as u32))
 }
 
 fn softmax(k: &mut Writer, b: &Block, p: &Softmax) -> u32 {
