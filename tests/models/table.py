@@ -5,7 +5,8 @@ usage: [KINDS="ts17 dynamo18"] [BATCH=3 RANGE=1..4] table.py CARGO_WPK DIR [NAME
 
 Needs torch, torchvision, timm, transformers, onnx, onnxscript; downloads nothing: weights are random. DIR takes the exports, which are
 removed again. An export that PyTorch itself refuses is a line with `export` and the reason. Exports: the old exporter at opset 17 with a fixed and
-a symbolic batch, the new one at opset 20 (with the batch symbolic) and 18; `ts17-tokens` has symbolic tokens too, where it is asked for. With RANGE the
+a symbolic batch, the new one at opset 20 (with the batch symbolic) and 18; `ts17-tokens` has symbolic tokens too, where it is asked for, and `ts17-cache` and `dynamo20-cache` are
+decoders with a cache of symbolic length (models NAME_cache). With RANGE the
 symbolic dimensions are ranges, and requests of BATCH run in the plan of the next larger size; `exact` tells which run only at the plans' sizes. `gpu` tells why there is no plan for a GPU, where there is none.
 """
 import json, os, subprocess, sys, time, warnings
@@ -15,6 +16,8 @@ import numpy as np, torch
 torch.backends.mha.set_fastpath_enabled(False)
 EXPORTS = {"ts17": (17, False, False), "ts17-batch": (17, False, True), "dynamo20-batch": (20, True, True), "dynamo18": (18, True, False)}
 TOKENS = {"ts17-tokens": (17, False, True)}
+CACHE = {"ts17-cache": (17, False, False), "dynamo20-cache": (20, True, False)}  # with RANGE: the cache is as long as a range says
+PAST = 9
 BATCH, RANGE = int(os.environ.get("BATCH", 2)), os.environ.get("RANGE")
 
 
@@ -86,14 +89,16 @@ def cached(config, model, heads, **options):
                 super().__init__()
                 self.net = net
 
-            def forward(self, ids, *past):
+            def forward(self, ids, mask, *past):
                 cache = DynamicCache()
                 for i in range(layers):
                     cache.update(past[2 * i], past[2 * i + 1], i)
-                out = self.net(input_ids=ids, past_key_values=cache, use_cache=True)
+                out = self.net(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
                 return out.logits
-        past = [torch.randn(BATCH, heads, 9, width) for _ in range(2 * layers)]
-        return Out(), [torch.randint(0, 300, (BATCH, 1)), *past]
+        past = [torch.randn(BATCH, heads, PAST, width) for _ in range(2 * layers)]
+        mask = torch.ones(BATCH, PAST + 1, dtype=torch.int64)
+        mask[1, :2] = 0
+        return Out(), [torch.randint(0, 300, (BATCH, 1)), mask, *past]
     return make
 
 
@@ -154,16 +159,22 @@ MODELS = {
 }
 
 
-def export(net, inputs, path, opset, dynamo, batch, tokens):
-    names = [f"in{i}" for i in range(len(inputs))]
+def export(net, inputs, path, opset, dynamo, batch, kind):
+    names, tokens = [f"in{i}" for i in range(len(inputs))], kind in TOKENS
     options = dict(opset_version=opset, input_names=names, output_names=["out"], dynamo=dynamo)
-    if batch and dynamo:
+    if kind in CACHE and dynamo:
+        past = torch.export.Dim("past", min=2, max=64)
+        options["dynamic_shapes"] = (None, {1: past + 1}, tuple({2: past} for _ in inputs[2:]))
+    elif kind in CACHE:
+        options["dynamic_axes"] = {"in1": {1: "past + 1"}, **{n: {2: "past"} for n in names[2:]}}
+    elif batch and dynamo:
         size = torch.export.Dim("batch", min=2, max=64)
         shapes = tuple({0: size} for _ in inputs)
         # Several inputs of a forward that takes any number of them count as one argument.
         options["dynamic_shapes"] = (shapes,) if any(p.kind == p.VAR_POSITIONAL for p in __import__("inspect").signature(net.forward).parameters.values()) and len(inputs) and net.forward.__code__.co_argcount == 1 else shapes
-        if net.forward.__code__.co_argcount == 2 and net.forward.__code__.co_flags & 4:
-            options["dynamic_shapes"] = (shapes[0], tuple(shapes[1:]))
+        named = net.forward.__code__.co_argcount - 1
+        if named and net.forward.__code__.co_flags & 4:
+            options["dynamic_shapes"] = (*shapes[:named], tuple(shapes[named:]))
     elif batch:
         options["dynamic_axes"] = {n: {0: "batch", 1: "tokens"} if tokens and x.dim() > 1 else {0: "batch"} for n, x in zip(names, inputs)}
     torch.onnx.export(net, tuple(inputs), path, verbose=False, **options)
@@ -188,8 +199,9 @@ def main():
             wide = [x.double() if x.is_floating_point() else x for x in inputs]
             expected = net.double()(*wide).numpy()
             net = net.float()
-        for kind, (opset, dynamo, batch) in {**EXPORTS, **TOKENS}.items():
-            if kind not in os.environ.get("KINDS", " ".join(EXPORTS)).split() or kind in TOKENS and inputs[0].is_floating_point():
+        for kind, (opset, dynamo, batch) in {**EXPORTS, **TOKENS, **CACHE}.items():
+            none = kind in TOKENS and inputs[0].is_floating_point() or kind in CACHE and not name.endswith("_cache")
+            if none or kind not in os.environ.get("KINDS", " ".join(EXPORTS)).split():
                 continue
             stem = os.path.join(folder, f"{name}-{kind}")
             try:
@@ -198,7 +210,7 @@ def main():
                     os.dup2(quiet.fileno(), 1), os.dup2(quiet.fileno(), 2)
                     try:
                         with torch.no_grad():
-                            export(net, inputs, stem + ".onnx", opset, dynamo, batch, kind in TOKENS)
+                            export(net, inputs, stem + ".onnx", opset, dynamo, batch, kind)
                     finally:
                         os.dup2(saved[0], 1), os.dup2(saved[1], 2)
             except Exception as error:
@@ -210,8 +222,8 @@ def main():
             start = time.time()
             command = [tool, "wpk", "verify", "--outputs", "--tolerance", "1e-4", stem + ".onnx"]
             length = inputs[0].shape[1] if inputs[0].dim() > 1 else 1
-            sizes = [("batch", BATCH, RANGE), ("s0", BATCH, RANGE), ("tokens", length, RANGE and f"1..{1 << length.bit_length()}")]
-            for dim, size, room in sizes if kind in TOKENS else sizes[:2]:
+            sizes = [("batch", BATCH, RANGE), ("s0", BATCH, RANGE), ("tokens", length, RANGE and f"1..{1 << length.bit_length()}"), ("past", PAST, RANGE and "0..16")]
+            for dim, size, room in sizes[3:] if kind in CACHE else sizes[:3] if kind in TOKENS else sizes[:2]:
                 command += ["--dim", f"{dim}={room or size}"] + (["--at", f"{dim}={size}"] if room else [])
             done = subprocess.run(command, capture_output=True, text=True)
             exact = [l for l in done.stdout.splitlines() if "runs only at" in l]

@@ -51,4 +51,5 @@
 
 pub mod beside;
 pub mod emulated;
+pub mod ranges;
 pub mod text;

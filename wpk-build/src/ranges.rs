@@ -1,8 +1,8 @@
 //! Dimensions given as ranges: a request runs in the plan of the next larger size, with a count of what exists.
 //!
 //! That is exact where two things hold, and both are checked. No operation mixes elements with those that do not exist: that is
-//! `graph/bounds.rs`. And nothing is computed from the extent itself, as a mean by division would be: a model imported at two sizes must differ in
-//! extents alone, and in constants of which one is the beginning of the other.
+//! `graph/bounds.rs`. And nothing is computed from the most there can be instead of the request's size, which `graph/sizes.rs` follows: a model imported at two
+//! sizes must differ in extents that are bounded alone, and in constants of which one is the beginning of the other.
 
 use crate::diag::{Diag, Diags};
 use crate::graph::{Def, Graph, Literal, Op};
@@ -95,7 +95,9 @@ fn different(a: &Graph, b: &Graph) -> Option<String> {
         });
         let shapes = (x.inputs.first().map(|&i| a.shape(i)).unwrap_or_default(), y.inputs.first().map(|&i| b.shape(i)).unwrap_or_default());
         let masks = a.bounds.masks.contains(&x.outputs[0]) && b.bounds.masks.contains(&y.outputs[0]);
-        if !literals || !masks && !alike(&x.op, &y.op, shapes) {
+        let open = |d: usize| a.bounds.bounded.get(&x.outputs[0]).is_some_and(|all| all.contains(&d));
+        let grown = a.shape(x.outputs[0]).iter().zip(b.shape(y.outputs[0])).enumerate().all(|(d, (n, m))| n == m || masks || open(d));
+        if !literals || !grown || !masks && !alike(&x.op, &y.op, shapes) {
             return Some(format!("{} computes with the size itself", x.origin));
         }
     }

@@ -12,7 +12,7 @@ impl Plan {
         };
         let mut faults = vec![];
         for port in self.inputs.iter().chain(&self.outputs) {
-            if port.bounds.iter().any(|b| b.axis >= port.shape.len() || !known(b.count)) {
+            if port.bounds.iter().any(|b| b.axis >= port.shape.len() || b.terms.iter().any(|t| !known(t.0))) {
                 faults.push(format!("{} has a bound that nothing counts", port.name));
             }
         }
@@ -46,7 +46,7 @@ impl Port {
     pub fn existing(&self, count: impl Fn(Count) -> usize) -> Vec<usize> {
         let mut shape = self.shape.clone();
         for b in &self.bounds {
-            shape[b.axis] = shape[b.axis].min(count(b.count).saturating_mul(b.scale));
+            shape[b.axis] = shape[b.axis].min(b.end(&count));
         }
         shape
     }

@@ -5,7 +5,7 @@ use crate::minifloat::Format;
 use crate::{CpuSchedules, DType, GpuPlans, Module, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 13;
+pub const VERSION: u32 = 14;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,12 +40,20 @@ codec_struct!(Dim { name, least });
 pub struct Bound {
     /// The dimension.
     pub axis: usize,
-    /// What tells how many elements exist.
-    pub count: Count,
-    /// Elements for each that is counted.
-    pub scale: usize,
+    /// What tells how many elements exist: a sum of these counts by factors,
+    pub terms: Vec<(Count, i64)>,
+    /// and this.
+    pub plus: i64,
 }
-codec_struct!(Bound { axis, count, scale });
+codec_struct!(Bound { axis, terms, plus });
+
+impl Bound {
+    /// How many elements exist, by the counts.
+    pub fn end(&self, count: impl Fn(Count) -> usize) -> usize {
+        let parts = self.terms.iter().map(|&(c, by)| (count(c) as i128).saturating_mul(by.into()));
+        usize::try_from(parts.fold(self.plus.into(), i128::saturating_add).max(0)).unwrap_or(usize::MAX)
+    }
+}
 
 /// What tells how many elements of a dimension exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use crate::{Element, Error, Model, Shape, Tensor};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use wpk_plan::{Count, Plan, Port, Role};
+use wpk_plan::{Bound, Count, Plan, Port, Program, Role};
 
 /// A dense row-major tensor of `T` whose extents are known when the program runs.
 #[derive(Clone, PartialEq)]
@@ -185,7 +185,7 @@ impl Model {
         if ports.len() != inputs.len() {
             return Err(mismatch("inputs", ports.len(), inputs.len()));
         }
-        let mut sizes: Vec<Option<usize>> = vec![None; most.len()];
+        let mut bounded: Vec<(&Port, &Bound, usize)> = vec![];
         for (port, (shape, bytes)) in ports.iter().zip(inputs) {
             let what = || format!("input {:?}", port.name);
             if shape.len() != port.shape.len() || shape.iter().product::<usize>() * port.dtype.bytes() != bytes.len() {
@@ -193,22 +193,29 @@ impl Model {
             }
             for (axis, (&n, &most)) in shape.iter().zip(&port.shape).enumerate() {
                 match port.bounds.iter().find(|b| b.axis == axis) {
-                    Some(wpk_plan::Bound { count: Count::Dim(d), .. }) => {
-                        let known = sizes[*d as usize].get_or_insert(n);
-                        let dim = &program.dims[*d as usize];
-                        if *known != n {
-                            return Err(mismatch(&format!("{}, dimension {:?}", what(), dim.name), *known, n));
-                        }
-                        if n < dim.least.unwrap_or(0) || n > most {
-                            let range = format!("{} to {most}", dim.least.unwrap_or(0));
-                            return Err(mismatch(&format!("{}, dimension {:?}", what(), dim.name), range, n));
-                        }
-                    }
-                    _ if n != most && !self.varies(port, axis) => {
+                    Some(bound) => bounded.push((port, bound, n)),
+                    None if n != most && !self.varies(port, axis) => {
                         return Err(mismatch(&format!("{}, axis {axis}", what()), most, n));
                     }
-                    _ => {}
+                    None => {}
                 }
+            }
+        }
+        let mut sizes: Vec<Option<usize>> = vec![None; most.len()];
+        // An extent tells the size of a dimension where it knows the others in it.
+        while let Some((d, size, (port, bound, n))) = bounded.iter().find_map(|&x| solved(x.1, x.2, &sizes).map(|(d, size)| (d, size, x))) {
+            let (least, most) = (program.dims[d].least.unwrap_or(0), most[d]);
+            let Some(size) = size.filter(|s| (least..=most).contains(s)) else {
+                let what = format!("input {:?}, dimension {:?}", port.name, named(program, bound));
+                let at = |size: usize| bound.end(|c| if c == Count::Dim(d as u32) { size } else { known(c, &sizes).unwrap_or(0) });
+                return Err(mismatch(&what, format!("{} to {}", at(least), at(most)), n));
+            };
+            sizes[d] = Some(size);
+        }
+        for (port, bound, n) in bounded {
+            let expected = bound.end(|c| known(c, &sizes).unwrap_or(0));
+            if expected != n {
+                return Err(mismatch(&format!("input {:?}, dimension {:?}", port.name, named(program, bound)), expected, n));
             }
         }
         self.listed(&mut sizes, inputs);
@@ -234,6 +241,34 @@ impl Model {
             *size = program.buckets.iter().find(|(_, plan)| matches(plan)).map(|(own, _)| own[d]);
         }
     }
+}
+
+fn known(count: Count, sizes: &[Option<usize>]) -> Option<usize> {
+    if let Count::Dim(d) = count { sizes.get(d as usize).copied().flatten() } else { None }
+}
+
+/// The only dimension of an extent whose size is not known yet, and that size where there is one.
+fn solved(bound: &Bound, extent: usize, sizes: &[Option<usize>]) -> Option<(usize, Option<usize>)> {
+    let mut open = bound.terms.iter().filter(|t| known(t.0, sizes).is_none());
+    let (&(Count::Dim(d), by), None) = (open.next()?, open.next()) else { return None };
+    let others = bound.terms.iter().filter_map(|&(c, by)| Some(known(c, sizes)? as i128 * i128::from(by)));
+    let rest = extent as i128 - i128::from(bound.plus) - others.sum::<i128>();
+    let whole = (by != 0 && rest % i128::from(by) == 0).then(|| rest / i128::from(by));
+    Some((d as usize, whole.and_then(|n| usize::try_from(n).ok())))
+}
+
+/// What a dimension is called that has such an extent.
+fn named(program: &Program, bound: &Bound) -> String {
+    let term = |&(count, by): &(Count, i64)| {
+        let name = match count {
+            Count::Dim(d) => program.dims.get(d as usize).map_or("?", |d| d.name.as_str()),
+            Count::Output(_) => "?",
+        };
+        if by == 1 { name.to_owned() } else { format!("{by}*{name}") }
+    };
+    let mut parts: Vec<String> = bound.terms.iter().map(term).collect();
+    parts.extend((bound.plus != 0).then(|| bound.plus.to_string()));
+    parts.join(" + ")
 }
 
 fn mismatch(what: &str, expected: impl ToString, found: impl ToString) -> Error {

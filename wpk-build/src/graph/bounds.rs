@@ -4,48 +4,44 @@
 //! Every core operation has a rule here: what does not mix elements along the dimension is independent of them, sums and extremes over it see
 //! a neutral element in their place, and everything else is refused, because its result would depend on them.
 
-use super::{Builder, Literal, Op, Outcome, ValueId, broadcast};
+use super::{Builder, Linear, Literal, Op, Outcome, ValueId, broadcast, moved};
 use std::cmp::Ordering;
 use std::ops::Range;
 use wpk_plan::problem::ReduceKind;
 use wpk_plan::{Binary, DType};
 
-/// A bounded dimension of a value: `scale` times as many elements exist as the count, a scalar of type `i64`, says, of every `period`, which
-/// is the whole extent but where a reshape has merged the dimension with those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A bounded dimension of a value: the first `end` elements exist of every `period`, which is the whole extent but where a reshape has merged
+/// the dimension with those before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
     /// The dimension.
     pub axis: usize,
-    /// How many there are.
-    pub count: ValueId,
-    /// Elements for each that is counted.
-    pub scale: usize,
+    /// How many elements exist.
+    pub end: Linear,
     /// Elements after which they begin anew.
     pub period: usize,
-    /// What the count is at least.
-    pub least: usize,
 }
 
 impl Bound {
     /// Of the first elements of a dimension.
-    pub fn first(axis: usize, count: ValueId, extent: usize, least: usize) -> Self {
-        Self { axis, count, scale: 1, period: extent, least }
+    pub fn first(axis: usize, end: Linear, extent: usize) -> Self {
+        Self { axis, end, period: extent }
     }
 
-    fn at(self, axis: usize) -> Self {
-        Self { axis, ..self }
-    }
-
-    /// How many of the first elements of an extent exist for sure.
-    fn sure(self, extent: usize) -> usize {
-        if self.period == extent { self.least * self.scale } else { 0 }
+    fn at(&self, axis: usize) -> Self {
+        Self { axis, ..self.clone() }
     }
 }
 
 /// Adds an operation some of whose inputs are bounded.
 pub(super) fn add(b: &mut Builder, op: Op, inputs: &[ValueId]) -> Outcome<Vec<ValueId>> {
+    if let Op::Concat(axis) = op
+        && inputs.iter().any(|&i| b.bounds_of(i).iter().any(|x| x.axis == axis))
+    {
+        return Ok(vec![moved::joined(b, axis, inputs)?]);
+    }
     let shapes = inputs.iter().map(|&i| b.shape(i)).collect();
-    let bounds = inputs.iter().map(|&i| b.bounds_of(i)).collect();
+    let bounds: Vec<Vec<Bound>> = inputs.iter().map(|&i| b.bounds_of(i)).collect();
     let mut rule = Rule { b, inputs: inputs.to_vec(), shapes, bounds, out: vec![] };
     let op = match op {
         Op::Reduce { kind: ReduceKind::Mean, ref axes } if rule.of(0).iter().any(|x| axes[x.axis]) => return rule.mean(axes),
@@ -57,8 +53,16 @@ pub(super) fn add(b: &mut Builder, op: Op, inputs: &[ValueId]) -> Outcome<Vec<Va
     };
     let out = merged(std::mem::take(&mut rule.out))?;
     let results = rule.b.plain(op, &rule.inputs)?;
-    results.iter().for_each(|&r| b.bound(r, &out));
-    Ok(results)
+    Ok(results.into_iter().map(|r| b.bound(r, &out)).collect())
+}
+
+/// The bounds of the result of an operation that takes its inputs as they are.
+pub(super) fn kept(b: &mut Builder, op: &Op, inputs: &[ValueId]) -> Option<Vec<Bound>> {
+    let shapes = inputs.iter().map(|&i| b.shape(i)).collect();
+    let bounds = inputs.iter().map(|&i| b.bounds_of(i)).collect();
+    let mut rule = Rule { b, inputs: inputs.to_vec(), shapes, bounds, out: vec![] };
+    rule.apply(op).ok().filter(|()| rule.inputs == inputs)?;
+    merged(rule.out).ok()
 }
 
 /// An operation on its way into the graph: its inputs, which get masks, and what is bounded of them and of its results.
@@ -76,24 +80,29 @@ impl Rule<'_> {
     }
 
     /// The extent of the first input along a bounded dimension of it.
-    fn extent(&self, x: Bound) -> usize {
+    fn extent(&self, x: &Bound) -> usize {
         self.shapes[0][x.axis]
     }
 
+    /// How many of the first elements of the first input exist for sure.
+    fn sure(&self, x: &Bound) -> usize {
+        if x.period == self.extent(x) { self.b.span(&x.end).0.max(0) as usize } else { 0 }
+    }
+
     /// Bounds of the first input are those of the result, in another place; those that get none have no rule.
-    fn keep(&mut self, what: &str, place: impl Fn(Bound) -> Option<Bound>) -> Outcome<()> {
+    fn keep(&mut self, what: &str, place: impl Fn(&Bound) -> Option<Bound>) -> Outcome<()> {
         for x in self.of(0) {
-            self.out.push(place(x).ok_or_else(|| mixed(what, x))?);
+            self.out.push(place(&x).ok_or_else(|| mixed(what, &x))?);
         }
         Ok(())
     }
 
     /// No input from `first` on is bounded.
     fn unbounded(&self, first: usize, what: &str) -> Outcome<()> {
-        self.bounds.iter().skip(first).flatten().next().map_or(Ok(()), |&x| Err(mixed(what, x)))
+        self.bounds.iter().skip(first).flatten().next().map_or(Ok(()), |x| Err(mixed(what, x)))
     }
 
-    fn mask(&mut self, input: usize, x: Bound, fill: f64) -> Outcome<()> {
+    fn mask(&mut self, input: usize, x: &Bound, fill: f64) -> Outcome<()> {
         self.inputs[input] = mask(self.b, self.inputs[input], x, fill)?;
         Ok(())
     }
@@ -109,32 +118,34 @@ impl Rule<'_> {
                 }
                 Ok(())
             }
-            Op::BitCast(_) => self.keep("", Some),
+            Op::BitCast(_) => self.keep("", |x| Some(x.clone())),
             Op::Expand(to) => self.keep("", |x| Some(x.at(x.axis + to.len() - shape.len()))),
             Op::Reshape(to) => self.keep(&format!("the reshape from {shape:?} to {to:?}"), |x| reshaped(x, &shape, to)),
             Op::Transpose(perm) => self.keep("", |x| perm.iter().position(|&p| p == x.axis).map(|axis| x.at(axis))),
             Op::Slice { start, step, count } => self.slice(start, step, count),
+            // Along its own dimension `moved::joined` does it.
             Op::Concat(axis) => {
-                let all: Vec<Bound> = self.bounds.iter().flatten().copied().collect();
-                self.out.extend(&all);
-                all.into_iter().find(|x| x.axis == *axis).map_or(Ok(()), |x| Err(mixed("a concatenation", x)))
+                let all: Vec<Bound> = self.bounds.iter().flatten().cloned().collect();
+                let moved = all.iter().find(|x| x.axis == *axis).map(|x| mixed("a concatenation", x));
+                self.out.extend(all);
+                moved.map_or(Ok(()), Err)
             }
-            Op::Pad { before, after, .. } => self.keep("padding", |x| (before[x.axis] == 0 && after[x.axis] == 0).then_some(x)),
+            Op::Pad { before, after, .. } => self.keep("padding", |x| (before[x.axis] == 0 && after[x.axis] == 0).then(|| x.clone())),
             Op::Conv(_) => {
                 self.unbounded(1, "a convolution")?;
-                self.keep("a convolution", |x| (x.axis == 0).then_some(x))
+                self.keep("a convolution", |x| (x.axis == 0).then(|| x.clone()))
             }
             // Positions count through all dimensions behind the first.
             Op::Window { dims, out, indices, .. } => self.keep("a window", |x| {
                 let beside = dims[x.axis].size == 1 && out[x.axis] == shape[x.axis] && !(*indices && x.axis > 0);
-                beside.then_some(x)
+                beside.then(|| x.clone())
             }),
             Op::Contract { a, b, out, .. } => self.contract([a, b], out),
             Op::Reduce { kind, axes } => {
                 let fill = neutral(*kind, self.b.dtype(self.inputs[0]));
                 for x in self.of(0) {
                     match axes[x.axis] {
-                        true => self.mask(0, x, fill)?,
+                        true => self.mask(0, &x, fill)?,
                         false => self.out.push(x),
                     }
                 }
@@ -142,27 +153,27 @@ impl Rule<'_> {
             }
             Op::Softmax { .. } => {
                 for x in self.of(0).into_iter().filter(|x| x.axis + 1 == shape.len()) {
-                    self.mask(0, x, f64::NEG_INFINITY)?;
+                    self.mask(0, &x, f64::NEG_INFINITY)?;
                 }
-                self.keep("", Some)
+                self.keep("", |x| Some(x.clone()))
             }
             Op::Normalize { .. } => {
                 // A residual lies as the input.
                 let own = self.of(0);
-                if let Some(&x) = self.bounds.iter().skip(1).flatten().find(|x| !own.contains(x)) {
+                if let Some(x) = self.bounds.iter().skip(1).flatten().find(|x| !own.contains(x)) {
                     return Err(mixed("a normalization", x));
                 }
-                self.keep("a normalization", |x| (x.axis + 1 < shape.len()).then_some(x))
+                self.keep("a normalization", |x| (x.axis + 1 < shape.len()).then(|| x.clone()))
             }
             Op::Resample { axis } | Op::TopK { axis, .. } | Op::ArgReduce { axis, .. } => {
                 self.unbounded(1, op.name())?;
-                self.keep(op.name(), |x| (x.axis != *axis).then_some(x))
+                self.keep(op.name(), |x| (x.axis != *axis).then(|| x.clone()))
             }
             Op::Scan { axis, product, reverse, .. } => {
                 for x in self.of(0).into_iter().filter(|x| x.axis == *axis && *reverse) {
-                    self.mask(0, x, f64::from(u8::from(*product)))?;
+                    self.mask(0, &x, f64::from(u8::from(*product)))?;
                 }
-                self.keep("a running sum", |x| (x.axis != *axis || x.period == shape[*axis]).then_some(x))
+                self.keep("a running sum", |x| (x.axis != *axis || x.period == shape[*axis]).then(|| x.clone()))
             }
             Op::Gather { axis } => self.gather(*axis),
             Op::GatherElements { axis } => self.gather_blocks(*axis..axis + 1, shape.len(), false),
@@ -178,12 +189,12 @@ impl Rule<'_> {
     /// A range of elements that exist for sure has no bound.
     fn slice(&mut self, start: &[usize], step: &[i64], count: &[usize]) -> Outcome<()> {
         for x in self.of(0) {
-            let (from, by, n, extent) = (start[x.axis], step[x.axis], count[x.axis], self.extent(x));
+            let (from, by, n, extent) = (start[x.axis], step[x.axis], count[x.axis], self.extent(&x));
             let last = from as i64 + by * (n as i64 - 1).max(0);
             if from == 0 && by == 1 && n == extent {
                 self.out.push(x);
-            } else if from.max(last as usize) >= x.sure(extent) {
-                return Err(mixed("a range of it", x));
+            } else if from.max(last as usize) >= self.sure(&x) {
+                return Err(mixed("a range of it", &x));
             }
         }
         Ok(())
@@ -204,7 +215,7 @@ impl Rule<'_> {
         for (label, x) in summed {
             for (i, own) in labels.into_iter().enumerate() {
                 if let Some(axis) = own.iter().position(|&l| l == label) {
-                    self.mask(i, x.at(axis), 0.0)?;
+                    self.mask(i, &x.at(axis), 0.0)?;
                 }
             }
         }
@@ -213,18 +224,23 @@ impl Rule<'_> {
 
     /// Positions that do not exist become the first; of a bounded dimension only elements that exist for sure are taken.
     fn gather(&mut self, axis: usize) -> Outcome<()> {
-        let known = self.b.graph.literal(self.inputs[1]).map(Literal::to_ints);
+        let positions = self.b.graph.literal(self.inputs[1]).cloned();
+        let known = positions.as_ref().map(Literal::to_ints);
         for x in self.of(0) {
-            let there = |i: &i64| (0..x.sure(self.extent(x)) as i64).contains(i);
+            let there = |i: &i64| (0..self.sure(&x) as i64).contains(i);
+            let single = |l: &Literal| Literal { shape: [l.shape.as_slice(), &[1]].concat(), ..l.clone() };
             match x.axis.cmp(&axis) {
                 Ordering::Less => self.out.push(x),
                 Ordering::Greater => self.out.push(x.at(x.axis + self.shapes[1].len() - 1)),
                 Ordering::Equal if known.as_ref().is_some_and(|k| k.iter().all(there)) => {}
-                Ordering::Equal => return Err(mixed("a gather from it", x)),
+                Ordering::Equal => {
+                    let place = positions.as_ref().and_then(|l| counting(&single(l), 0, self.extent(&x)));
+                    self.out.push(place.map(|d| x.at(axis + d)).ok_or_else(|| mixed("a gather from it", &x))?);
+                }
             }
         }
         for x in self.of(1) {
-            self.mask(1, x, 0.0)?;
+            self.mask(1, &x, 0.0)?;
             self.out.push(x.at(x.axis + axis));
         }
         Ok(())
@@ -236,15 +252,15 @@ impl Rule<'_> {
             let place = match (named.contains(&x.axis), x.axis >= behind) {
                 (true, _) => {
                     let positions = self.b.graph.literal(self.inputs[1]).filter(|_| tuples);
-                    positions.and_then(|l| counting(l, x.axis - named.start, self.extent(x)))
+                    positions.and_then(|l| counting(l, x.axis - named.start, self.extent(&x)))
                 }
                 (_, true) => Some(x.axis - behind + self.shapes[1].len() - 1),
                 _ => Some(x.axis),
             };
-            self.out.push(place.map(|axis| x.at(axis)).ok_or_else(|| mixed("a gather from it", x))?);
+            self.out.push(place.map(|axis| x.at(axis)).ok_or_else(|| mixed("a gather from it", &x))?);
         }
         for x in self.of(1) {
-            self.mask(1, x, 0.0)?;
+            self.mask(1, &x, 0.0)?;
             self.out.push(x);
         }
         Ok(())
@@ -257,13 +273,16 @@ impl Rule<'_> {
         let sum = self.b.one(Op::Reduce { kind: ReduceKind::Sum, axes: axes.to_vec() }, &self.inputs)?;
         let others = (0..shape.len()).filter(|&d| axes[d] && summed.iter().all(|x| x.axis != d));
         let fixed: usize = others.map(|d| shape[d]).product();
-        let scale = fixed * summed.iter().map(|x| x.scale * (shape[x.axis] / x.period)).product::<usize>();
-        let operands: Vec<ValueId> = [sum].into_iter().chain(summed.iter().map(|x| x.count)).collect();
+        let scale = fixed * summed.iter().map(|x| shape[x.axis] / x.period).product::<usize>();
+        let counts = summed.iter().flat_map(|x| x.end.terms()).map(|t| t.0);
+        let operands: Vec<ValueId> = [sum].into_iter().chain(counts).collect();
         let dtype = self.b.dtype(sum);
         let mean = self.b.map(&operands, |f, i| {
-            let mut n = f.integer(scale as i64, DType::I64);
-            for &count in &i[1..] {
-                n = f.binary(Binary::Mul, n, count);
+            let (mut n, mut at) = (f.integer(scale as i64, DType::I64), 1);
+            for x in &summed {
+                let end = x.end.within(f, &i[at..]);
+                n = f.binary(Binary::Mul, n, end);
+                at += x.end.terms().count();
             }
             let n = f.cast(n, dtype);
             f.binary(Binary::Div, i[0], n)
@@ -279,7 +298,7 @@ impl Rule<'_> {
                 match (i, x.axis) {
                     (_, 0 | 1) | (0, 2) => self.out.push(x),
                     (1 | 2, 2) => {}
-                    _ => return Err(mixed("attention", x)),
+                    _ => return Err(mixed("attention", &x)),
                 }
             }
         }
@@ -287,15 +306,15 @@ impl Rule<'_> {
         let Some(x) = keys else {
             let last = self.shapes.get(3).map_or(0, |s| s.len().saturating_sub(1));
             let stray = self.of(3).into_iter().find(|x| x.axis == last);
-            return stray.map_or(Ok(Op::Attention { scale, mask: masked }), |x| Err(mixed("attention", x)));
+            return stray.map_or(Ok(Op::Attention { scale, mask: masked }), |x| Err(mixed("attention", &x)));
         };
-        self.mask(1, x, 0.0)?;
-        self.mask(2, x, 0.0)?;
+        self.mask(1, &x, 0.0)?;
+        self.mask(2, &x, 0.0)?;
         let (dtype, n) = (self.b.dtype(self.inputs[0]), self.shapes[1][2]);
         let given = if masked { self.inputs[3] } else { self.b.scalar(0.0, dtype) };
         let shape = broadcast(&[self.b.graph.shape(given), &[1, 1, 1, n]])?;
         let given = self.b.one(Op::Expand(shape), &[given])?;
-        let added = mask(self.b, given, Bound { axis: 3, ..x }, f64::NEG_INFINITY)?;
+        let added = mask(self.b, given, &x.at(3), f64::NEG_INFINITY)?;
         self.inputs.truncate(3);
         self.inputs.push(added);
         Ok(Op::Attention { scale, mask: true })
@@ -303,7 +322,7 @@ impl Rule<'_> {
 }
 
 /// Why there is no rule.
-fn mixed(what: &str, x: Bound) -> String {
+pub(super) fn mixed(what: &str, x: &Bound) -> String {
     format!("dimension {} has as many elements as are known at run time only, and {what} depends on how many", x.axis)
 }
 
@@ -318,11 +337,11 @@ fn counting(positions: &Literal, entry: usize, extent: usize) -> Option<usize> {
     })
 }
 
-/// Every bound once. A merged dimension has several, of different steps; two of the same steps do not belong together.
-fn merged(all: Vec<Bound>) -> Outcome<Vec<Bound>> {
+/// Every bound once. A merged dimension has several, of different steps; two of the same steps do not belong together, unless they are the same number.
+pub(super) fn merged(all: Vec<Bound>) -> Outcome<Vec<Bound>> {
     let mut out: Vec<Bound> = vec![];
     for x in all {
-        match out.iter().find(|y| (y.axis, y.period, y.scale) == (x.axis, x.period, x.scale)) {
+        match out.iter().find(|y| (y.axis, y.period) == (x.axis, x.period)) {
             None => out.push(x),
             Some(y) if *y == x => {}
             Some(_) => return Err(format!("dimension {} has two numbers of elements that are known at run time only", x.axis)),
@@ -332,30 +351,30 @@ fn merged(all: Vec<Bound>) -> Outcome<Vec<Bound>> {
     Ok(out)
 }
 
-/// Where a dimension is after a reshape. In row-major order an element exists where its number in blocks of `period` is below the count's
-/// multiple; the dimension of the result is the one whose steps and extent both fit these blocks.
-fn reshaped(x: Bound, from: &[usize], to: &[usize]) -> Option<Bound> {
+/// Where a dimension is after a reshape. In row-major order an element exists where its number in blocks of `period` is below the end;
+/// the dimension of the result is the one whose steps and extent both fit these blocks.
+fn reshaped(x: &Bound, from: &[usize], to: &[usize]) -> Option<Bound> {
     let inner: usize = from[x.axis + 1..].iter().product();
-    let (period, scale) = (x.period * inner, x.scale * inner);
-    let fits = |axis: &usize| {
+    let (period, end) = (x.period * inner, x.end.times(inner as i64)?);
+    let fitting = (0..to.len()).filter_map(|axis| {
         let step: usize = to[axis + 1..].iter().product();
-        step > 0 && period.is_multiple_of(step) && scale.is_multiple_of(step) && (to[*axis] * step).is_multiple_of(period)
-    };
-    let axis = (0..to.len()).find(fits)?;
-    let step: usize = to[axis + 1..].iter().product();
-    Some(Bound { axis, scale: scale / step, period: period / step, ..x })
+        let fits = step > 0 && period.is_multiple_of(step) && (to[axis] * step).is_multiple_of(period);
+        fits.then(|| Some(Bound { axis, end: end.divided(step as i64)?, period: period / step })).flatten()
+    });
+    fitting.into_iter().next()
 }
 
 /// A value whose padding is a number.
-pub(crate) fn mask(b: &mut Builder, v: ValueId, x: Bound, fill: f64) -> Outcome<ValueId> {
+pub(crate) fn mask(b: &mut Builder, v: ValueId, x: &Bound, fill: f64) -> Outcome<ValueId> {
     let (dtype, extent) = (b.dtype(v), b.shape(v)[x.axis]);
-    let masked = b.map(&[v, x.count], |f, i| {
-        let (mut at, scale) = (f.index(x.axis), f.integer(x.scale as i64, DType::I64));
+    let inputs: Vec<ValueId> = [v].into_iter().chain(x.end.terms().map(|t| t.0)).collect();
+    let masked = b.map(&inputs, |f, i| {
+        let mut at = f.index(x.axis);
         if x.period < extent {
             let period = f.integer(x.period as i64, DType::I64);
             at = f.binary(Binary::Rem, at, period);
         }
-        let end = f.binary(Binary::Mul, i[1], scale);
+        let end = x.end.within(f, &i[1..]);
         let exists = f.binary(Binary::Lt, at, end);
         let fill = if dtype.is_float() { f.constant(fill, dtype) } else { f.integer(fill.clamp(-9.3e18, 9.3e18) as i64, dtype) };
         f.select(exists, i[0], fill)

@@ -1,10 +1,10 @@
 //! Building graphs: every node is typed, simplified, folded and shared as it is added.
 
 use super::bounds::{self, Bound};
-use super::{Def, Graph, Literal, Node, Op, Value, ValueId, eval, fold, shape};
+use super::{Def, Graph, Linear, Literal, Node, Op, Value, ValueId, eval, fold, shape, sizes};
 use crate::diag::Origin;
 use crate::quantized::{self, Quantized};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use wpk_plan::problem::ReduceKind;
 use wpk_plan::{Binary, DType, ScalarFn, Unary};
@@ -21,6 +21,10 @@ pub struct Builder {
     pub origin: Origin,
     known: HashMap<String, Vec<ValueId>>,
     bounds: HashMap<ValueId, Vec<Bound>>,
+    /// Constants at the most that counts can be, whose elements follow from them.
+    pub(super) sized: HashMap<ValueId, Vec<Linear>>,
+    /// The least and the most of every count.
+    pub(super) counts: HashMap<ValueId, (i64, i64)>,
     /// Values whose functions may hold extents of bounded dimensions.
     pub masks: Vec<ValueId>,
 }
@@ -41,9 +45,16 @@ impl Builder {
         id
     }
 
-    /// A scalar that the runtime gives, once [`Builder::declare`] has named it.
-    pub fn size(&mut self) -> ValueId {
-        self.value(DType::I64, vec![], Def::Input(usize::MAX))
+    /// A scalar from `least` to `most` that the runtime gives, once [`Builder::declare`] has named it.
+    pub fn size(&mut self, least: usize, most: usize) -> ValueId {
+        let id = self.value(DType::I64, vec![], Def::Input(usize::MAX));
+        self.count(id, least, most)
+    }
+
+    /// Says between what an integer lies that counts elements.
+    pub fn count(&mut self, id: ValueId, least: usize, most: usize) -> ValueId {
+        self.counts.insert(id, (least as i64, most as i64));
+        id
     }
 
     /// Makes a value of [`Builder::size`] the last input.
@@ -79,11 +90,32 @@ impl Builder {
         self.constant(literal)
     }
 
-    /// Says which dimensions of a value are bounded.
-    pub fn bound(&mut self, v: ValueId, bounds: &[Bound]) {
-        if !bounds.is_empty() && self.graph.literal(v).is_none() {
-            self.bounds.insert(v, bounds.to_vec());
+    /// The value with more dimensions that are bounded: of a constant, which others may share, a constant of its own.
+    pub fn bound(&mut self, v: ValueId, bounds: &[Bound]) -> ValueId {
+        let mut all = self.bounds_of(v);
+        all.extend(bounds.iter().filter(|x| !all.contains(x)).cloned().collect::<Vec<_>>());
+        if all.len() == self.bounds_of(v).len() {
+            return v;
         }
+        let id = match self.graph.literal(v).cloned() {
+            Some(literal) => self.apart(literal, &format!("bounded {v:?} {all:?}")),
+            None => v,
+        };
+        self.bounds.insert(id, all);
+        if let Some(forms) = self.sized.get(&v).cloned() {
+            self.sized.insert(id, forms);
+        }
+        id
+    }
+
+    /// A constant that is shared under a key alone.
+    pub(super) fn apart(&mut self, literal: Literal, key: &str) -> ValueId {
+        if let Some(known) = self.known.get(key) {
+            return known[0];
+        }
+        let id = self.value(literal.dtype, literal.shape.clone(), Def::Const(literal));
+        self.known.insert(key.to_owned(), vec![id]);
+        id
     }
 
     /// The bounded dimensions of a value.
@@ -91,8 +123,16 @@ impl Builder {
         self.bounds.get(&v).cloned().unwrap_or_default()
     }
 
+    /// All values with bounded dimensions.
+    pub fn bounded(&self) -> BTreeMap<ValueId, Vec<usize>> {
+        self.bounds.iter().map(|(&v, all)| (v, all.iter().map(|x| x.axis).collect())).collect()
+    }
+
     /// Adds a node and returns its results.
     pub fn add(&mut self, op: Op, inputs: &[ValueId]) -> Outcome<Vec<ValueId>> {
+        if !self.sized.is_empty() && inputs.iter().any(|i| self.sized.contains_key(i)) {
+            return sizes::add(self, op, inputs);
+        }
         if !self.bounds.is_empty() && inputs.iter().any(|i| self.bounds.contains_key(i)) {
             return bounds::add(self, op, inputs);
         }

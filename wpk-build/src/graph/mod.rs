@@ -7,21 +7,26 @@ mod bounds;
 mod builder;
 mod eval;
 mod fold;
+pub mod linear;
 mod literal;
+pub mod moved;
 mod op;
 mod print;
 mod shape;
+mod sizes;
 mod verify;
 
 pub use bounds::Bound;
 pub use builder::{Builder, Outcome, invert};
 pub use eval::{Evaluator, evaluate};
 pub use fold::view;
+pub use linear::Linear;
 pub use literal::Literal;
 pub use op::{Conv, Op};
 pub use shape::{broadcast, sum_of};
 
 use crate::diag::Origin;
+use std::collections::BTreeMap;
 use wpk_plan::DType;
 
 /// Names a value of a graph.
@@ -78,6 +83,8 @@ pub struct PortBounds {
     pub results: usize,
     /// Values whose functions may hold extents of bounded dimensions.
     pub masks: Vec<ValueId>,
+    /// Values with bounded dimensions.
+    pub bounded: BTreeMap<ValueId, Vec<usize>>,
 }
 
 impl PortBounds {

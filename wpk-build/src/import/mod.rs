@@ -1,17 +1,19 @@
 //! From an ONNX model to a graph of core operations, with everything that is wrong collected.
 
+mod extents;
 mod scopes;
 mod subgraph;
 
 use crate::custom::Custom;
 use crate::diag::{Diag, Diags, Origin};
-use crate::graph::{Bound, Builder, Def, Graph, Literal, Op, PortBounds, ValueId};
+use crate::graph::{Bound, Builder, Def, Graph, Literal, Op, ValueId};
 use crate::onnx::{Attributes, Source, dtype, literal, proto};
 use crate::ops::{self, Context};
+use extents::extent;
 use scopes::{Name, Scopes};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use wpk_plan::{Binary, Count, DType};
+use wpk_plan::{Binary, DType};
 
 /// What the user fixes at build time.
 #[derive(Debug, Clone, Default)]
@@ -130,7 +132,10 @@ impl Importer<'_, '_> {
                         .diags
                         .push(Diag::new(format!("output {:?} is a sequence", info.name)).help("give its tensors as outputs of their own"));
                 }
-                Name::Known(id) => self.b.graph.outputs.push((info.name.clone(), id)),
+                Name::Known(id) => match self.b.actual(id) {
+                    Ok(id) => self.b.graph.outputs.push((info.name.clone(), id)),
+                    Err(what) => self.state.diags.push(Diag::new(format!("output {:?}: {what}", info.name))),
+                },
                 Name::Broken => {}
                 Name::Unknown => self.state.diags.push(
                     Diag::new(format!("output {:?} is not defined by any node", info.name))
@@ -208,58 +213,7 @@ impl Importer<'_, '_> {
     /// A tensor that the caller gives.
     fn given(&mut self, name: &str, dtype: DType, shape: &[usize], bounds: &[Bound]) -> ValueId {
         let id = self.b.input(name, dtype, shape);
-        self.b.bound(id, bounds);
-        id
-    }
-
-    /// The bounded dimensions of an input of the model.
-    fn bounds(&mut self, info: &proto::ValueInfo, options: &Options) -> Vec<Bound> {
-        let shape = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
-        if options.shapes.contains_key(&info.name) {
-            return vec![];
-        }
-        let dims = shape.into_iter().flat_map(|s| &s.dim).enumerate();
-        let bounded = dims.filter_map(|(axis, d)| Some((axis, options.bounded.get_key_value(d.dim_param.as_ref()?)?)));
-        let mut bounds = vec![];
-        for (axis, (name, &(_, least))) in bounded {
-            let count = *self.state.sizes.entry(name.clone()).or_insert_with(|| self.b.size());
-            bounds.push(Bound::first(axis, count, options.dims.get(name).copied().unwrap_or(0), least));
-        }
-        bounds
-    }
-
-    /// Says what is known at run time only of inputs and outputs: sizes that are needed become inputs, and counts outputs.
-    fn borders(&mut self, options: &Options) {
-        let sizes: Vec<(ValueId, (&String, u32))> =
-            options.bounded.iter().filter_map(|(name, b)| Some((*self.state.sizes.get(name)?, (name, b.0)))).collect();
-        let count = |x: &Bound, outputs: &[(String, ValueId)]| match sizes.iter().find(|s| s.0 == x.count) {
-            Some(s) => Some(Count::Dim(s.1.1)),
-            None => outputs.iter().position(|o| o.1 == x.count).map(|i| Count::Output(i as u32)),
-        };
-        let results = self.b.graph.outputs.len();
-        for (name, id) in self.b.graph.outputs.clone() {
-            for x in self.b.bounds_of(id) {
-                if x.period < self.b.shape(id)[x.axis] {
-                    let what = format!("output {name:?}: what exists of its dimension {} are not the first elements", x.axis);
-                    self.state.diags.push(Diag::new(what).help("make what it is reshaped from the output"));
-                }
-                if count(&x, &self.b.graph.outputs).is_none() {
-                    self.b.graph.outputs.push((format!("{name} (count)"), x.count));
-                }
-            }
-        }
-        let live = self.b.graph.live();
-        let ports = |list: &[(String, ValueId)]| {
-            let bound = |x: Bound| count(&x, &self.b.graph.outputs).map(|count| wpk_plan::Bound { axis: x.axis, count, scale: x.scale });
-            list.iter().map(|(_, id)| self.b.bounds_of(*id).into_iter().filter_map(bound).collect()).collect()
-        };
-        let (inputs, outputs) = (ports(&self.b.graph.inputs), ports(&self.b.graph.outputs));
-        let mut given = vec![];
-        for (id, (name, dim)) in sizes.iter().filter(|s| live[s.0.0 as usize]) {
-            given.push((self.b.graph.inputs.len(), *dim));
-            self.b.declare(*id, &format!("{name} (size)"));
-        }
-        self.b.graph.bounds = PortBounds { inputs, outputs, sizes: given, results, masks: std::mem::take(&mut self.b.masks) };
+        self.b.bound(id, bounds)
     }
 
     /// An image of bytes as the model takes it.
@@ -338,7 +292,7 @@ impl Importer<'_, '_> {
                 }
             });
         }
-        let counted = |x: &Bound| !self.state.sizes.values().any(|s| *s == x.count);
+        let counted = |x: &Bound| x.end.terms().any(|(count, _)| !self.state.sizes.values().any(|s| *s == count));
         if !ops::counted::reads_no_extents(&name) && inputs.iter().flatten().any(|&i| self.b.bounds_of(i).iter().any(counted)) {
             let diag = Diag::new(format!(
                 "{}: its input has as many elements as the model's data say, which this operator does not take",
@@ -405,21 +359,6 @@ fn function_of<'a>(model: &'a proto::Model, node: &proto::Node) -> Option<&'a pr
 /// Whether a node's operator is supported, or a function that the model defines.
 pub fn is_known(model: &proto::Model, node: &proto::Node) -> bool {
     ops::find(&operator(node)).is_some() || function_of(model, node).is_some()
-}
-
-/// The extent of a dimension of an input.
-fn extent(options: &Options, input: &str, d: usize, dim: &proto::Dim) -> Result<usize, Diag> {
-    let fail = |what: String| Diag::new(format!("input {input:?}: dimension {d} {what}"));
-    match (&dim.dim_value, &dim.dim_param) {
-        (_, Some(name)) if !name.is_empty() => {
-            let known = options.dims.get(name).copied();
-            known.ok_or_else(|| {
-                fail(format!("is the symbol {name:?}")).help(format!("give its value: `dims = {{ {name}: [1] }}` or `.dim({name:?}, [1])`"))
-            })
-        }
-        (Some(n), _) => usize::try_from(*n).map_err(|_| fail(format!("is {n}"))),
-        _ => Err(fail("is not stated".to_owned()).help(format!("give the extents with `.shape({input:?}, &[...])`"))),
-    }
 }
 
 /// The element type and extents that a model states for its inputs, for reports.

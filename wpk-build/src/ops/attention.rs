@@ -171,7 +171,7 @@ fn additive(cx: &mut Context<'_>, mask: ValueId, keys: usize, t: DType) -> Resul
 fn keyless(cx: &mut Context<'_>, y: ValueId, bias: Option<ValueId>) -> Result<ValueId, Refusal> {
     let Some(bias) = bias else { return Ok(y) };
     let most = cx.b.reduce(ReduceKind::Max, bias, &[3])?;
-    if cx.b.graph.literal(most).is_some_and(|l| l.to_floats().iter().all(|&m| m > f64::NEG_INFINITY)) {
+    if cx.b.fixed(most).is_some_and(|l| l.to_floats().iter().all(|&m| m > f64::NEG_INFINITY)) {
         return Ok(y);
     }
     Ok(cx.b.map(&[most, y], |f, i| {

@@ -19,7 +19,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
     if n > cx.shape(x)[axis] {
         return Err(format!("a condition of {n} elements does not fit {:?}", cx.shape(x)).into());
     }
-    if let Some(condition) = cx.b.graph.literal(condition) {
+    if let Some(condition) = cx.b.fixed(condition) {
         let kept: Vec<i64> = (0i64..).zip(condition.to_ints()).filter(|c| c.1 != 0).map(|c| c.0).collect();
         let index = cx.b.constant(Literal::ints(DType::I64, &[kept.len()], &kept));
         return Ok(vec![cx.b.one(Op::Gather { axis }, &[x, index])?]);

@@ -1,6 +1,6 @@
 //! What an operator's importer works with.
 
-use crate::graph::{Builder, Def, Literal, ValueId};
+use crate::graph::{Builder, Def, Linear, Literal, ValueId};
 use crate::import::{Importer, State};
 use crate::onnx::{Attributes, Source};
 use wpk_plan::DType;
@@ -116,10 +116,38 @@ impl Context<'_> {
     /// The constant in input `i`, which must be known at build time where it is given.
     pub fn constant(&self, i: usize, what: &str) -> Result<Option<Literal>, Refusal> {
         let Some(v) = self.optional(i) else { return Ok(None) };
-        self.b.graph.literal(v).cloned().map(Some).ok_or_else(|| Refusal {
-            message: format!("{what} (input {i}) is computed at run time"),
-            help: Some(format!("shapes are fixed at build time: make {what} a constant, or bind the input it depends on")),
-        })
+        match self.b.fixed(v) {
+            Some(literal) => Ok(Some(literal.clone())),
+            None if self.b.graph.literal(v).is_some() => {
+                Err(format!("{what} (input {i}) is computed from a size that is known at run time only").into())
+            }
+            None => Err(at_run_time(i, what)),
+        }
+    }
+
+    /// Integers in input `i`, as they follow from sizes that are known at run time only.
+    pub fn sizes(&self, i: usize, what: &str) -> Result<Option<Vec<Linear>>, Refusal> {
+        let Some(v) = self.optional(i) else { return Ok(None) };
+        self.b.forms(v).map(Some).ok_or_else(|| at_run_time(i, what))
+    }
+
+    /// The most that extents can be.
+    pub fn extents(&self, sizes: &[Linear], what: &str) -> Result<Vec<usize>, Refusal> {
+        unsigned(&sizes.iter().map(|n| self.b.most(n)).collect::<Vec<_>>(), what)
+    }
+
+    /// Refuses a result whose dimensions from `first` on are known not to have the extents that follow from sizes.
+    pub fn agree(&self, v: ValueId, first: usize, sizes: &[Linear]) -> Result<(), Refusal> {
+        for (i, wanted) in sizes.iter().enumerate().filter(|n| n.1.known().is_none()) {
+            if self.b.extent(v, first + i)? != *wanted {
+                return Err(format!(
+                    "extent {} is computed from a size that is known at run time only, and does not follow from the input's",
+                    first + i
+                )
+                .into());
+            }
+        }
+        Ok(())
     }
 
     /// Integers that newer versions take as input `i` and older ones as an attribute.
@@ -183,9 +211,11 @@ impl Context<'_> {
     }
 }
 
-/// Extents as integers.
-pub fn signed(shape: &[usize]) -> Vec<i64> {
-    shape.iter().map(|&n| n as i64).collect()
+fn at_run_time(i: usize, what: &str) -> Refusal {
+    Refusal {
+        message: format!("{what} (input {i}) is computed at run time"),
+        help: Some(format!("shapes are fixed at build time: make {what} a constant, or bind the input it depends on")),
+    }
 }
 
 /// Integers as extents.

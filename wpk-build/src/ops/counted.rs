@@ -1,6 +1,6 @@
 //! What operators share whose results have as many elements as their data say.
 
-use crate::graph::{Bound, Builder, Literal, Op, Outcome, ValueId};
+use crate::graph::{Bound, Builder, Linear, Literal, Op, Outcome, ValueId};
 use wpk_plan::{Binary, DType};
 
 /// Elements of which some may be counted.
@@ -50,8 +50,8 @@ pub fn within(n: usize) -> Outcome<()> {
 /// A value whose dimension `axis` has only as many elements as are counted.
 pub fn of(b: &mut Builder, v: ValueId, axis: usize, count: ValueId) -> ValueId {
     let extent = b.shape(v)[axis];
-    b.bound(v, &[Bound::first(axis, count, extent, 0)]);
-    v
+    let count = b.count(count, 0, extent);
+    b.bound(v, &[Bound::first(axis, Linear::of(count), extent)])
 }
 
 /// Operators whose importers compute nothing from extents, so that an input may have as many elements as data say.
@@ -104,9 +104,11 @@ const FREE_OF_EXTENTS: &[&str] = &[
     "ReduceSum",
     "Relu",
     "Round",
+    "Shape",
     "Sigmoid",
     "Sign",
     "Sin",
+    "Size",
     "Slice",
     "Softmax",
     "Sqrt",

@@ -35,7 +35,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
 
 /// Unsigned bytes that are computed at run time, and the level that stands for zero, as signed ones, 128 less: products take one kind.
 pub(super) fn signed(cx: &mut Context<'_>, x: ValueId, zero: Option<ValueId>) -> Result<(ValueId, Option<ValueId>), Refusal> {
-    if cx.dtype(x) != DType::U8 || cx.b.graph.literal(x).is_some() {
+    if cx.dtype(x) != DType::U8 || cx.b.fixed(x).is_some() {
         return Ok((x, zero));
     }
     let less = |cx: &mut Context<'_>, v: ValueId, to: DType| {

@@ -10,7 +10,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
     if cx.shape(condition).iter().product::<usize>() != 1 {
         return Err(format!("a condition of {:?} is not one truth value", cx.shape(condition)).into());
     }
-    if let Some(known) = cx.b.graph.literal(condition).and_then(crate::graph::Literal::scalar) {
+    if let Some(known) = cx.b.fixed(condition).and_then(crate::graph::Literal::scalar) {
         return cx.body(if known != 0.0 { "then_branch" } else { "else_branch" }, &[]);
     }
     let (yes, no) = (cx.body("then_branch", &[])?, cx.body("else_branch", &[])?);

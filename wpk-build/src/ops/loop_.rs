@@ -12,7 +12,7 @@ const ROUNDS: i64 = 4096;
 
 fn import(cx: &mut Context<'_>) -> Imported {
     let trips = cx.constant(0, "the trip count")?.and_then(|l| l.to_ints().first().copied());
-    let known = |cx: &Context<'_>, v: ValueId| cx.b.graph.literal(v).and_then(Literal::scalar).map(|x| x != 0.0);
+    let known = |cx: &Context<'_>, v: ValueId| cx.b.fixed(v).and_then(Literal::scalar).map(|x| x != 0.0);
     let mut going = cx.optional(1);
     let mut states: Vec<ValueId> =
         (2..cx.inputs.len()).map(|i| cx.optional(i).ok_or_else(|| Refusal::from("a state is missing"))).collect::<Result<_, _>>()?;

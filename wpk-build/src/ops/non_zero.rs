@@ -9,7 +9,7 @@ pub(super) const OP: OpDef = OpDef { name: "NonZero", import };
 fn import(cx: &mut Context<'_>) -> Imported {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
-    if let Some(x) = cx.b.graph.literal(x) {
+    if let Some(x) = cx.b.fixed(x) {
         let values = x.to_floats();
         let found: Vec<usize> = (0..values.len()).filter(|&i| values[i] != 0.0).collect();
         let coordinate = |d: usize, i: usize| (i / shape[d + 1..].iter().product::<usize>() % shape[d]) as i64;

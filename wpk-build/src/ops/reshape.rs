@@ -7,7 +7,8 @@ pub(super) const OP: OpDef = OpDef { name: "Reshape", import };
 fn import(cx: &mut Context<'_>) -> Imported {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
-    let wanted = cx.ints(1, "shape")?.ok_or("there is no shape")?;
+    let given = cx.sizes(1, "shape")?.ok_or("there is no shape")?;
+    let wanted: Vec<i64> = given.iter().map(|n| cx.b.most(n)).collect();
     let zero = cx.attrs.flag("allowzero", false);
     let mut out = vec![];
     let mut open = None;
@@ -26,5 +27,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
         let rest = out.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(0);
         out[d] = len.checked_div(rest).filter(|n| n * rest == len).ok_or_else(|| format!("{shape:?} cannot be reshaped to {wanted:?}"))?;
     }
-    Ok(vec![cx.b.reshape(x, &out)?])
+    let out = cx.b.reshape(x, &out)?;
+    cx.agree(out, 0, &given)?;
+    Ok(vec![out])
 }

@@ -12,7 +12,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
     let x = cx.input(0)?;
     let (shape, sorted) = (cx.shape(x), cx.attrs.flag("sorted", true));
     let axis = cx.attrs.int("axis").map(|a| cx.axis(a, shape.len())).transpose()?;
-    if let Some(literal) = cx.b.graph.literal(x).cloned() {
+    if let Some(literal) = cx.b.fixed(x).cloned() {
         return constant(cx, x, &literal, axis, sorted);
     }
     let n: usize = shape.iter().product();
