@@ -3,13 +3,13 @@
 
 use super::contraction::{CHUNK, OUTSIDE, row_table, runs};
 use super::epilogue::Epilogue;
-use super::microkernel::{PANELS, ROWS, STRIDE};
+use super::microkernel::STRIDE;
 use super::{Args, Bound, Cx, part};
 use std::ops::Range;
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 
-/// Rows at once, by panels.
-const AT_ONCE: [usize; PANELS] = [8, 8, 8, 6];
+/// Rows at once by panels, where sums stay in vector registers.
+pub(super) const VECTORS: &[usize] = &[8, 8, 8, 6];
 
 /// A form of the factors, and what is compiled for it.
 #[derive(Clone, Copy)]
@@ -20,6 +20,8 @@ pub(super) struct Form {
     pub(super) to: usize,
     /// Elements that are multiplied at a time: rows are filled up to a multiple.
     pub(super) group: usize,
+    /// Rows of a tile, by its panels.
+    pub(super) rows: &'static [usize],
     /// Bytes of a panel of the second factor.
     pub(super) panel: fn(&Roles) -> usize,
     /// The bytes of an element that stands for zero.
@@ -66,14 +68,19 @@ impl Copied {
 
     /// Rows that are copied at once, for all their columns: as many as stay in the second cache.
     fn chunk(&self) -> usize {
-        let rows = AT_ONCE[self.panels() - 1];
+        let rows = self.form.rows[self.panels() - 1];
         (COPIES / self.row()).clamp(rows, CHUNK) / rows * rows
     }
 
     /// Most panels of a tile.
     fn panels(&self) -> usize {
         let panels = self.n.div_ceil(PANEL);
-        panels.div_ceil(panels.div_ceil(PANELS))
+        panels.div_ceil(panels.div_ceil(self.form.rows.len()))
+    }
+
+    /// Bytes of a tile of sums.
+    fn tile(&self) -> usize {
+        self.form.rows.iter().max().unwrap_or(&0) * STRIDE * 4
     }
 
     /// Bytes of the copied rows of a task.
@@ -87,12 +94,12 @@ const COPIES: usize = 384 << 10;
 
 impl Bound for Copied {
     fn scratch(&self) -> (usize, usize) {
-        (0, self.copies() + ROWS * STRIDE * 4 + self.epilogue.scratch())
+        (0, self.copies() + self.tile() + self.epilogue.scratch())
     }
 
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
-        let groups = self.n.div_ceil(PANEL).div_ceil(PANELS);
-        let rows = AT_ONCE[self.panels() - 1];
+        let groups = self.n.div_ceil(PANEL).div_ceil(self.form.rows.len());
+        let rows = self.form.rows[self.panels() - 1];
         let mut chunks = self.m.div_ceil(self.chunk());
         let mut parts = 1;
         let enough = if cx.pool.threads() == 1 { 1 } else { 4 * cx.pool.threads() };
@@ -121,7 +128,7 @@ impl Copied {
     unsafe fn rows(&self, args: &[*mut u8], batch: usize, range: Range<usize>, some: Range<usize>, groups: usize, own: *mut u8) {
         let Form { from, to, zero, .. } = self.form;
         let tile = own.wrapping_add(self.copies());
-        let scratch = tile.wrapping_add(ROWS * STRIDE * 4);
+        let scratch = tile.wrapping_add(self.tile());
         let element = |offset: i64| offset as isize * from as isize;
         let a = args[0].wrapping_offset(element(self.batch[batch])).cast_const();
         let (all, panel, depth) = (self.n.div_ceil(PANEL), self.panel, self.k / self.taps.max(1));
@@ -141,7 +148,7 @@ impl Copied {
             let b = args[1].wrapping_add((batch * all + panels.start) * panel).cast_const();
             let (width, column) = (panels.len(), panels.start * PANEL);
             let columns = (self.n - column).min(width * PANEL);
-            let count = range.len().div_ceil(AT_ONCE[width - 1]);
+            let count = range.len().div_ceil(self.form.rows[width - 1]);
             for rows in (0..count).map(|t| part(range.len(), count, t)) {
                 let (copied, height) = (own.wrapping_add(rows.start * self.row()), rows.len());
                 unsafe {

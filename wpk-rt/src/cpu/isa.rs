@@ -14,11 +14,17 @@ pub(crate) enum Isa {
     Portable,
 }
 
-/// The best instruction set of this machine; `WPK_ISA=portable|avx2` forces a lower one.
+/// `WPK_ISA=portable|avx2|avx512` forces a lower instruction set.
+pub(crate) fn forced() -> &'static str {
+    static FORCED: OnceLock<String> = OnceLock::new();
+    FORCED.get_or_init(|| std::env::var("WPK_ISA").unwrap_or_default())
+}
+
+/// The best instruction set of this machine, or the one that is forced.
 pub(crate) fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
     *ISA.get_or_init(|| {
-        let forced = std::env::var("WPK_ISA").unwrap_or_default();
+        let forced = forced();
         if forced == "portable" {
             return Isa::Portable;
         }

@@ -6,6 +6,8 @@
 #![allow(clippy::too_many_arguments, reason = "kernels take what registers hold")]
 
 mod activation;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 mod attention;
 mod channelwise;
 mod code;

@@ -1,7 +1,7 @@
 //! Products in bfloat16 with sums in `f32`, by instructions that multiply pairs where the machine has them: half the weights to read, twice
 //! the products at a time. The first factor is rounded as it is copied.
 
-use super::copied::Form;
+use super::copied::{Form, VECTORS};
 use super::isa::dispatch;
 use super::microkernel::STRIDE;
 use wpk_plan::number::bf16;
@@ -9,10 +9,15 @@ use wpk_plan::problem::PANEL;
 
 /// Pairs of bfloat16, with what this machine has for them.
 pub(super) fn form() -> Form {
-    let form = Form { from: 4, to: 2, group: 2, panel: |r| 2 * PANEL * r.count(&r.k()), zero: 0, copy: round, multiply };
+    let form = Form { from: 4, to: 2, group: 2, rows: VECTORS, panel: |r| 2 * PANEL * r.count(&r.k()), zero: 0, copy: round, multiply };
     #[cfg(target_arch = "x86_64")]
     if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
-        return Form { copy: native::round, multiply: native::multiply, ..form };
+        let form = Form { copy: native::round, multiply: native::multiply, ..form };
+        #[cfg(target_os = "linux")]
+        if super::amx::has(super::amx::BF16) {
+            return Form { group: 32, rows: super::amx::ROWS, multiply: super::amx::pairs, ..form };
+        }
+        return form;
     }
     form
 }

@@ -1,7 +1,7 @@
 //! Products of bytes with sums in `i32`, by instructions that multiply and add four at a time where the machine has them. The first factor
 //! is read as unsigned, 128 more; what that adds to a sum is taken off before it begins.
 
-use super::copied::Form;
+use super::copied::{Form, VECTORS};
 use super::isa::dispatch;
 use super::microkernel::STRIDE;
 use wpk_plan::problem::{PANEL, Roles};
@@ -11,9 +11,13 @@ const QUAD: usize = 4 * PANEL;
 
 /// Quads of bytes, with what this machine has for them.
 pub(super) fn form() -> Form {
-    let form = Form { from: 1, to: 1, group: 4, panel: Roles::quads_panel, zero: 128, copy: shift, multiply };
+    let form = Form { from: 1, to: 1, group: 4, rows: VECTORS, panel: Roles::quads_panel, zero: 128, copy: shift, multiply };
     #[cfg(target_arch = "x86_64")]
     if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512vnni") {
+        #[cfg(target_os = "linux")]
+        if super::amx::has(super::amx::INT8) {
+            return Form { group: 64, rows: super::amx::ROWS, multiply: super::amx::quads, ..form };
+        }
         return Form { multiply: native::multiply, ..form };
     }
     form
