@@ -200,7 +200,8 @@ def main():
             expected = net.double()(*wide).numpy()
             net = net.float()
         for kind, (opset, dynamo, batch) in {**EXPORTS, **TOKENS, **CACHE}.items():
-            none = kind in TOKENS and inputs[0].is_floating_point() or kind in CACHE and not name.endswith("_cache")
+            cache = name.endswith("_cache")
+            none = kind in TOKENS and (cache or inputs[0].is_floating_point()) or kind in CACHE and not cache
             if none or kind not in os.environ.get("KINDS", " ".join(EXPORTS)).split():
                 continue
             stem = os.path.join(folder, f"{name}-{kind}")

@@ -51,6 +51,32 @@ fn the_size_itself_is_a_number() {
 }
 
 #[test]
+fn extents_of_a_request_given_back() {
+    check(
+        "input x f32 nx2x3x3
+         const from i64 1 = 0
+         const to i64 1 = 2
+         const image i64 2 = 6 6
+         const flat i64 2 = 0 -1
+         shape = Shape(x)
+         kept = Slice(shape, from, to)
+         sizes = Concat(kept, image) axis=0
+         y = Resize(x,,,sizes)
+         const four i64 4 = 1 1 2 1
+         t = Tile(x, four)
+         rows = Gather(shape, from)
+         const one i64 3 = 1 1 1
+         times = Concat(rows, one) axis=0
+         const w f32 1x2x3x3 random
+         many = Tile(w, times)
+         z = Add(x, many)
+         output y
+         output t
+         output z",
+    );
+}
+
+#[test]
 fn two_indices_written_as_one() {
     // Row i, column j of a flattened matrix: i times the size, and j.
     check(

@@ -16,8 +16,18 @@ fn import(cx: &mut Context<'_>) -> Imported {
         None => (0..shape.len()).collect(),
     };
     let numbers = |i: usize, what: &str| Ok::<_, Refusal>(cx.constant(i, what)?.map(|l| l.to_floats()).filter(|v| !v.is_empty()));
+    // An extent that is known at run time only stays as it is.
+    let sizes = || -> Result<Option<Vec<f64>>, Refusal> {
+        let Some(given) = cx.sizes(3, "sizes")?.filter(|s| s.len() == axes.len()) else { return numbers(3, "sizes") };
+        for (size, &d) in given.iter().zip(&axes).filter(|s| s.0.known().is_none()) {
+            if *size != cx.b.extent(x, d)? {
+                return Err(format!("dimension {d} gets an extent that is computed from a size that is known at run time only").into());
+            }
+        }
+        Ok(Some(cx.extents(&given, "sizes")?.into_iter().map(|n| n as f64).collect()))
+    };
     let (roi, scales, sizes) =
-        if old { (None, numbers(1, "scales")?, None) } else { (numbers(1, "roi")?, numbers(2, "scales")?, numbers(3, "sizes")?) };
+        if old { (None, numbers(1, "scales")?, None) } else { (numbers(1, "roi")?, numbers(2, "scales")?, sizes()?) };
     let given = scales.as_ref().or(sizes.as_ref()).ok_or("there are neither scales nor sizes")?;
     if given.len() != axes.len() || given.iter().any(|&s| !s.is_finite() || !(0.0..=1e9).contains(&s)) {
         return Err(format!("scales or sizes {given:?} do not fit {} axes", axes.len()).into());
