@@ -3,8 +3,8 @@
 
 usage: quantized.py CARGO_WPK DIR NAME ...      (needs onnx, onnxruntime, numpy, sympy)
 
-DIR holds NAME.onnx and NAME.input.npy. ONNX Runtime's own tool quantizes (QDQ, a scale a channel); `steps` is the largest difference of a result in
-steps of its quantization: ours from ONNX Runtime without its optimizations, and ONNX Runtime from itself with them, whose rounding differs too.
+DIR holds NAME.onnx and NAME.input.npy. ONNX Runtime's own tool quantizes (QDQ, a scale a channel); `layer` is the largest difference of any
+quantized tensor within the model in steps of its quantization, where we compute it from what ONNX Runtime has before it (`layers` counts them); `steps` that of the result: ours from ONNX Runtime without its optimizations, and ONNX Runtime from itself with them, whose rounding differs too.
 `ms`: medians at one and two threads, engines in turn, the better of two rounds.
 """
 import json, os, re, subprocess, sys, time
@@ -55,6 +55,52 @@ def last_step(path):
     return float(onnx.numpy_helper.to_array(scale).reshape(-1)[0])
 
 
+def layers(tool, path, x):
+    """Every quantized tensor computed by us from the quantized tensors before it: how many there are, and the largest difference from ONNX Runtime's."""
+    model = onnx.load(path)
+    graph, given = model.graph, model.graph.input[0].name
+    made = {o: n for n in graph.node for o in n.output}
+    constants = {i.name: i for i in graph.initializer}
+    quantized = [n.output[0] for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] in made]
+    whole = onnx.ModelProto.FromString(model.SerializeToString())
+    whole.graph.output.extend(onnx.ValueInfoProto(name=n) for n in [*quantized, *(n.output[0] for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == given)])
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    run = ort.InferenceSession(whole.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = dict(zip([o.name for o in run.get_outputs()], run.run(None, {given: x})))
+    info = lambda n, called: onnx.helper.make_tensor_value_info(called, onnx.helper.np_dtype_to_tensor_dtype(found[n].dtype), found[n].shape)
+    worst, part = 0.0, path.removesuffix(".onnx") + ".part"
+    for output in quantized:
+        nodes, inputs, open_ = [], [], [output]
+        while open_:
+            name = open_.pop()
+            if name in constants or name in inputs or any(name in n.output for n in nodes):
+                continue
+            if name in found and name != output:
+                inputs.append(name)
+                continue
+            nodes.append(made[name])
+            open_.extend(i for i in made[name].input if i)
+        nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in graph.node if n in nodes]
+        # A tensor's name becomes one of a file.
+        short = {name: f"in{i}" for i, name in enumerate(inputs)}
+        for n in nodes:
+            n.input[:] = [short.get(i, i) for i in n.input]
+        weights = [constants[i] for i in dict.fromkeys(i for n in nodes for i in n.input) if i in constants]
+        made_part = onnx.helper.make_graph(nodes, "part", [info(i, short[i]) for i in inputs], [info(output, output)], weights)
+        onnx.save(onnx.helper.make_model(made_part, opset_imports=model.opset_import, ir_version=model.ir_version), part + ".onnx")
+        for i in inputs:
+            np.save(f"{part}.{short[i]}.npy", found[i])
+        np.save(part + ".out64.npy", found[output].astype(np.float64))
+        done = subprocess.run([tool, "wpk", "verify", "--outputs", "--json", "--tolerance", "1e9", part + ".onnx"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        worst = max(worst, json.loads(done.stdout)["outputs"][0]["largest"])
+        for file in os.listdir(os.path.dirname(part)):
+            if file.startswith(os.path.basename(part)):
+                os.remove(os.path.join(os.path.dirname(part), file))
+    return dict(layers=len(quantized), layer=worst)
+
+
 def main():
     tool, folder, *names = sys.argv[1:]
     for name in names:
@@ -73,7 +119,7 @@ def main():
             found = json.loads(done.stdout)["outputs"][0]
             step = last_step(stem + ".onnx")
             optimized = session(stem + ".onnx", 1).run(None, {key: x})[0]
-            row = dict(model=name, activations=kind, error=found["error"], steps=dict(wpk=found["largest"] / step, onnxruntime=float(np.abs(optimized - expected).max()) / step))
+            row = dict(model=name, activations=kind, **layers(tool, stem + ".onnx", x), error=found["error"], steps=dict(wpk=found["largest"] / step, onnxruntime=float(np.abs(optimized - expected).max()) / step))
             for threads in (1, 2):
                 rounds = [(ours(tool, stem + ".onnx", threads), theirs(stem + ".onnx", threads, {key: x}), ours(tool, plain, threads)) for _ in range(2)]
                 row[f"ms{threads}"] = dict(zip(("wpk int8", "onnxruntime int8", "wpk fp32"), (min(r) for r in zip(*rounds))))

@@ -24,7 +24,7 @@ pub fn test() -> Outcome {
     }
     run(&mut tests)?;
     cargo(&["test", "-p", "wpk", "-p", "wpk-rt", "--all-features", "--quiet"])?;
-    for isa in ["portable", "avx2"] {
+    for isa in ["portable", "avx2", "avx512"] {
         step(&format!("kernels on {isa}"));
         run(Command::new("cargo")
             .args(["test", "-p", "wpk-tests", "--test", "kernels", "--test", "quantized", "--quiet"])

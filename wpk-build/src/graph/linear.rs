@@ -122,7 +122,10 @@ pub fn parse(text: &str) -> Option<(BTreeMap<String, i64>, i64)> {
             }
         }
         match name {
-            Some(name) => *terms.entry(name).or_insert(0) += by,
+            Some(name) => {
+                let sum: &mut i64 = terms.entry(name).or_default();
+                *sum = sum.checked_add(by)?;
+            }
             None => plus = plus.checked_add(by)?,
         }
     }
@@ -144,5 +147,6 @@ mod tests {
         assert_eq!(read("8"), None);
         assert_eq!(read("floor(n/2)"), None);
         assert_eq!(read("n*m"), None);
+        assert_eq!(read("9223372036854775807*n + n"), None);
     }
 }

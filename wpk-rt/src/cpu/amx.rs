@@ -9,6 +9,8 @@ use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
+/// Bytes of depth from which on tiles are faster than vectors.
+pub(super) const DEPTH: usize = 192;
 /// Rows of a tile of sums, by panels.
 pub(super) const ROWS: &[usize] = &[32, 32];
 /// Products of bfloat16, by its bit of leaf 7 in `edx`.

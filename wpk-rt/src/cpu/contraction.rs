@@ -39,9 +39,10 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool, schedule:
     {
         return Ok(bound);
     }
+    let depth = c.inner().iter().product();
     let form = match layout {
-        WeightLayout::Pairs16 => Some(pairs::form()),
-        WeightLayout::Quads16 => Some(quads::form()),
+        WeightLayout::Pairs16 => Some(pairs::form(depth)),
+        WeightLayout::Quads16 => Some(quads::form(depth)),
         _ => None,
     };
     if let Some(bound) = form.filter(|_| filled).and_then(|form| copied::bind(c, form)) {

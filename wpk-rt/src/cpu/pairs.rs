@@ -7,14 +7,14 @@ use super::microkernel::STRIDE;
 use wpk_plan::number::bf16;
 use wpk_plan::problem::PANEL;
 
-/// Pairs of bfloat16, with what this machine has for them.
-pub(super) fn form() -> Form {
+/// Pairs of bfloat16, with what this machine has for them at a depth.
+pub(super) fn form(depth: usize) -> Form {
     let form = Form { from: 4, to: 2, group: 2, rows: VECTORS, panel: |r| 2 * PANEL * r.count(&r.k()), zero: 0, copy: round, multiply };
     #[cfg(target_arch = "x86_64")]
     if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
         let form = Form { copy: native::round, multiply: native::multiply, ..form };
         #[cfg(target_os = "linux")]
-        if super::amx::has(super::amx::BF16) {
+        if 2 * depth >= super::amx::DEPTH && super::amx::has(super::amx::BF16) {
             return Form { group: 32, rows: super::amx::ROWS, multiply: super::amx::pairs, ..form };
         }
         return form;

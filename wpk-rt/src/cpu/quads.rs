@@ -9,13 +9,13 @@ use wpk_plan::problem::{PANEL, Roles};
 /// Bytes of the sums before a panel, which are as many as those of a quad of every column.
 const QUAD: usize = 4 * PANEL;
 
-/// Quads of bytes, with what this machine has for them.
-pub(super) fn form() -> Form {
+/// Quads of bytes, with what this machine has for them at a depth.
+pub(super) fn form(depth: usize) -> Form {
     let form = Form { from: 1, to: 1, group: 4, rows: VECTORS, panel: Roles::quads_panel, zero: 128, copy: shift, multiply };
     #[cfg(target_arch = "x86_64")]
     if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512vnni") {
         #[cfg(target_os = "linux")]
-        if super::amx::has(super::amx::INT8) {
+        if depth >= super::amx::DEPTH && super::amx::has(super::amx::INT8) {
             return Form { group: 64, rows: super::amx::ROWS, multiply: super::amx::quads, ..form };
         }
         return Form { multiply: native::multiply, ..form };
