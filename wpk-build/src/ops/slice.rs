@@ -37,6 +37,7 @@ fn import(cx: &mut Context<'_>) -> Imported {
 
 /// What is taken of `all` elements, where that follows from counts.
 fn range(b: &Builder, start: &Linear, end: &Linear, step: i64, all: &Linear) -> Option<Range> {
+    const FAR: i64 = 1 << 60;
     let from_start = |n: &Linear| match b.span(n) {
         (0.., _) => Some(n.clone()),
         (_, ..=-1) => all.add(n, 1),
@@ -45,11 +46,12 @@ fn range(b: &Builder, start: &Linear, end: &Linear, step: i64, all: &Linear) -> 
     let one = Linear::constant(1);
     let (low, high) = if step > 0 { (Linear::default(), all.clone()) } else { (Linear::constant(-1), all.add(&one, -1)?) };
     let clamped = |n: &Linear, low: &Linear| -> Option<Linear> {
-        // What lies far beyond any extent cannot be added to one.
-        let n = from_start(n)
-            .filter(|n| n.known().is_none_or(|n| n < 1 << 60))
-            .unwrap_or_else(|| if b.span(n).0 > 0 { high.clone() } else { low.clone() });
-        b.larger(&b.smaller(&n, &high)?, low)
+        match n.known() {
+            // What lies far beyond any extent is no difference from one.
+            Some(FAR..) => Some(high.clone()),
+            Some(n) if n <= -FAR => Some(low.clone()),
+            _ => b.larger(&b.smaller(&from_start(n)?, &high)?, low),
+        }
     };
     let (from, to) = (clamped(start, &b.larger(&low, &Linear::default())?)?, clamped(end, &low)?);
     let span = if step > 0 { to.add(&from, -1)? } else { from.add(&to, -1)? };
