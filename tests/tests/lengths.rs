@@ -195,3 +195,15 @@ fn a_decoder_with_a_cache_of_any_length() {
         assert!(call(n, m).is_err_and(|e| e.contains(told)), "{:?}", call(n, m));
     }
 }
+
+/// Shapes are checked before rules for what does not exist look at dimensions.
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    for (model, told) in [
+        ("input x f32 2xnx3\ninput z f32 4\ny = Concat(x, z) axis=1\noutput y", "Concat: "),
+        ("input x f32 2xnx3xn\ninput z f32 4\ny = Einsum(x, z) equation=\"ab,b->a\"\noutput y", "Einsum: "),
+    ] {
+        let error = compile(model, |m| m.range("n", 1..=7)).err();
+        assert!(error.as_ref().is_some_and(|e| e.contains(told)), "{error:?}");
+    }
+}

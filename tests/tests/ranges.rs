@@ -185,6 +185,10 @@ fn what_depends_on_the_size_runs_at_the_plans_sizes_only() {
     assert!(found.contains("\"n\" runs only at [1, 2, 4, 7]") && found.contains("a range of it depends on how many"), "{found}");
     let found = reason("input x f32 4x9\ninput z f32 n\nshape = Shape(z)\ny, i = TopK(x, shape)\noutput y");
     assert!(found.contains("TopK") && found.contains("is computed from a size that is known at run time only"), "{found}");
+    let found = reason(
+        "input x f32 n\nconst zero i64 - = 0\nconst one i64 - = 1\nconst many i64 1 = 1048570\nshape = Shape(x)\nsum = Add(shape, many)\nend = Squeeze(sum)\nr = Range(zero, end, one)\noutput r",
+    );
+    assert!(found.contains("Range") && found.contains("up to 1048577 values follow from sizes"), "{found}");
     // Below three a start of three less counts from the end.
     let found = reason(
         "input x f32 nx4\nshape = Shape(x)\nconst three i64 - = 3\nconst a i64 1 = 0\nconst e i64 1 = 99\nb = Sub(shape, three)\ns = Gather(b, a)\nlast = Slice(x, s, e, a)\noutput last",

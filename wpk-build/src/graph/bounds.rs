@@ -4,7 +4,7 @@
 //! Every core operation has a rule here: what does not mix elements along the dimension is independent of them, sums and extremes over it see
 //! a neutral element in their place, and everything else is refused, because its result would depend on them.
 
-use super::{Builder, Linear, Literal, Op, Outcome, ValueId, broadcast, moved};
+use super::{Builder, Linear, Literal, Op, Outcome, ValueId, broadcast, moved, shape};
 use std::cmp::Ordering;
 use std::ops::Range;
 use wpk_plan::problem::ReduceKind;
@@ -35,6 +35,9 @@ impl Bound {
 
 /// Adds an operation some of whose inputs are bounded.
 pub(super) fn add(b: &mut Builder, op: Op, inputs: &[ValueId]) -> Outcome<Vec<ValueId>> {
+    // Rules rely on shapes that fit.
+    let types: Vec<_> = inputs.iter().map(|&i| (b.dtype(i), b.shape(i))).collect();
+    shape::infer(&op, &types)?;
     if let Op::Concat(axis) = op
         && inputs.iter().any(|&i| b.bounds_of(i).iter().any(|x| x.axis == axis))
     {

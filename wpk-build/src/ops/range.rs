@@ -5,6 +5,9 @@ use super::{Context, Imported, OpDef};
 use crate::graph::{Bound, Linear, Literal, Op, ValueId};
 use wpk_plan::{Binary, ScalarFn};
 
+/// Values that may follow from sizes of a request.
+const MOST: usize = 1 << 20;
+
 pub(super) const OP: OpDef = OpDef { name: "Range", import };
 
 fn import(cx: &mut Context<'_>) -> Imported {
@@ -54,6 +57,11 @@ fn counted(cx: &mut Context<'_>) -> Result<Option<ValueId>, Refusal> {
         return Err("how many values there are is no multiple of a size that is known at run time".into());
     };
     let most = cx.extents(std::slice::from_ref(&count), "count")?[0];
+    if most > MOST {
+        return Err(
+            format!("up to {most} values follow from sizes that are known at run time, more than {MOST}; declare smaller ranges").into()
+        );
+    }
     let forms = (0..most as i64).map(|i| start.add(&Linear::constant(i.checked_mul(by)?), 1)).collect::<Option<Vec<_>>>();
     let values = cx.b.sized(dtype, &[most], forms.ok_or("the range is too long")?);
     let bounds: &[Bound] = if count.known().is_some() { &[] } else { &[Bound::first(0, count, most)] };
