@@ -68,6 +68,10 @@ fn product() -> Contraction {
     }
 }
 
+fn in_tf32(p: &Product) -> Product {
+    Product { contraction: Contraction { dtype: DType::F32, tf32: true, ..p.contraction.clone() }, ..p.clone() }
+}
+
 /// A line of the table: the kernel, what was removed, how it was found.
 fn mutate(name: &str, problem: &Problem, kernel: &Kernel) -> Vec<String> {
     mutate_of(name, problem, WeightLayout::Dense, kernel)
@@ -141,8 +145,10 @@ fn nothing_that_orders_can_be_left_out() {
     let p = Product { contraction: Contraction { a, b, ..long }, layout: WeightLayout::Dense };
     for (stages, split) in [(3, 1), (3, 2), (4, 1)] {
         let s = Wgmma { bm: 64, bn: 32, wm: 64, stages, split };
-        let kernel = wgmma(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
-        table.extend(mutate(&s.to_string(), &Problem::Contraction(p.contraction.clone()), &kernel));
+        for p in [&p, &in_tf32(&p)] {
+            let kernel = wgmma(p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
+            table.extend(mutate(&s.to_string(), &Problem::Contraction(p.contraction.clone()), &kernel));
+        }
     }
     // Rows along the depth, columns side by side.
     let a = Access::new(&View::dense(&[40, 448]), [0, 2].map(Affine::of).to_vec());
@@ -161,8 +167,10 @@ fn nothing_that_orders_can_be_left_out() {
     let p = Product { contraction: Contraction { a: access(140, 0), b: access(64, 1), out, ..large.contraction }, ..large };
     for (stages, cluster) in [(3, 1), (3, 2), (4, 2)] {
         let s = Bulk { bm: 64, bn: 64, wm: 64, stages, cluster };
-        let kernel = bulk(&p, &s, &few).unwrap_or_else(|e| panic!("{e}"));
-        table.extend(mutate_of(&s.to_string(), &Problem::Contraction(p.contraction.clone()), p.layout, &kernel));
+        for p in [&p, &in_tf32(&p)] {
+            let kernel = bulk(p, &s, &few).unwrap_or_else(|e| panic!("{e}"));
+            table.extend(mutate_of(&s.to_string(), &Problem::Contraction(p.contraction.clone()), p.layout, &kernel));
+        }
     }
     println!("{}", table.join("\n"));
     assert!(table.len() > 60, "{} mutants", table.len());

@@ -14,11 +14,7 @@ impl Writer {
 
     /// `sum += a * b` on tensor cores, the sums being variables: see [`Stmt::Mma`].
     pub fn mma(&mut self, factor: Factor, sum: &[Val], a: &[Val], b: &[Val]) {
-        fn registers<const N: usize>(k: &mut Writer, values: &[Val]) -> Option<[Reg; N]> {
-            let list: Vec<Reg> = values.iter().map(|&v| k.register(v)).collect();
-            list.try_into().ok()
-        }
-        let (sum, a, b) = (registers(self, sum), registers(self, a), registers(self, b));
+        let (sum, a, b) = (self.registers(sum), self.registers(a), self.registers(b));
         if let (Some(sum), Some(a), Some(b)) = (sum, a, b) {
             self.say(Stmt::Mma { factor, sum, a, b });
         }
@@ -30,10 +26,16 @@ impl Writer {
         self.group(factor, sums, true, a, b);
     }
 
-    /// The same with rows in registers; where it does not add, the sums begin with it.
-    pub fn group_mma_of(&mut self, factor: Factor, sums: &[Val], adds: bool, a: [Val; 4], b: Val) {
-        let a = GroupRows::Registers(a.map(|v| self.register(v)));
-        self.group(factor, sums, adds, a, b);
+    /// The same with rows in registers, four words; where it does not add, the sums begin with it.
+    pub fn group_mma_of(&mut self, factor: Factor, sums: &[Val], adds: bool, a: &[Val], b: Val) {
+        if let Some(a) = self.registers(a) {
+            self.group(factor, sums, adds, GroupRows::Registers(a), b);
+        }
+    }
+
+    fn registers<const N: usize>(&mut self, values: &[Val]) -> Option<[Reg; N]> {
+        let list: Vec<Reg> = values.iter().map(|&v| self.register(v)).collect();
+        list.try_into().ok()
     }
 
     fn group(&mut self, factor: Factor, sums: &[Val], adds: bool, a: GroupRows, b: Val) {

@@ -5,7 +5,7 @@
 use super::affine::Linear;
 use super::fragments::{Fragments, Side};
 use super::online_softmax::{Place, State, meet};
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, Readers};
 use super::products::{Mode, multiply};
 use super::tile::{Along, Corner, Layout, Loader, Source};
 use super::{Unsupported, scalar};
@@ -230,7 +230,7 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
         let bases = values.in_stage(k, reading);
         add_values(k, mode, &values, &bases, &weights, &state.results, (s.keys, f.width));
     };
-    Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous, products: false }.run(&mut k, &copies, consume);
+    Pipeline { stages: s.stages, bytes: stage_bytes, rounds, asynchronous, readers: Readers::Warps }.run(&mut k, &copies, consume);
     state.finish(&mut k);
     let outputs = state.neighbours(&mut k, lane, f.width);
     let place = Place { p, f, head, row: [first_row, own_row], lane };

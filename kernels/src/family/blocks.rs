@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use super::factors::Size;
-use super::pipeline::{Factors, Pipeline};
+use super::pipeline::{Factors, Pipeline, Readers};
 use super::tile::{Corner, Layout, Loader, Source};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
@@ -55,9 +55,9 @@ pub struct Depth {
     /// Stages of a block, and elements in all.
     pub rounds: u32,
     pub total: u32,
-    /// See [`Factors::rounded`] and [`Pipeline::products`].
-    pub rounded: [bool; 2],
-    pub products: bool,
+    /// See [`Factors::rounded`].
+    pub rounded: bool,
+    pub readers: Readers,
 }
 
 impl Tiling<'_> {
@@ -118,6 +118,6 @@ impl Place<'_> {
         let whole = d.rounds * split * d.elements == d.total;
         let factors = Factors { loaders: &self.loaders, rounded: d.rounded, first, depth: d.elements, whole };
         let asynchronous = self.loaders.iter().any(Loader::is_asynchronous);
-        (Pipeline { stages: d.stages, bytes: self.stage, rounds: d.rounds, asynchronous, products: d.products }, factors)
+        (Pipeline { stages: d.stages, bytes: self.stage, rounds: d.rounds, asynchronous, readers: d.readers }, factors)
     }
 }

@@ -4,7 +4,7 @@
 use super::affine::Linear;
 use super::blocks::Place;
 use super::mma::Product;
-use super::pipeline::{Factors, Pipeline};
+use super::pipeline::{Factors, Pipeline, Readers};
 use crate::dsl::{Val, Writer};
 use crate::layout::ROW;
 use crate::ptx::{Cmp, Op, Ty};
@@ -46,13 +46,13 @@ pub fn columns(p: &Product, part: u32) -> Option<TensorMap> {
     (p.layout == WeightLayout::Columns && roles.count(&roles.batch) == 1 && part.is_multiple_of(8) && map.fault().is_none()).then_some(map)
 }
 
-/// How the engine sees the first factor in so many rows at once; `None` where it is no matrix of half types.
+/// How the engine sees the first factor in so many rows at once; `None` where it is no matrix of a type that warpgroups multiply.
 pub fn rows(p: &Product, tile: u32) -> Option<TensorMap> {
     let (c, roles) = (&p.contraction, p.contraction.roles());
     let (linear, size) = (Linear::access(&c.a, &c.space), c.dtype.bytes());
     let (depth, lines) = (roles.count(&roles.k()), roles.count(&roles.m));
     let (step, pitch) = (linear.step(&roles.k())?, linear.step(&roles.m)?);
-    if size != 2 || roles.count(&roles.batch) != 1 || !linear.checks.is_empty() || step != 1 {
+    if !(size == 2 || c.tf32) || roles.count(&roles.batch) != 1 || !linear.checks.is_empty() || step != 1 {
         return None;
     }
     let bytes = |elements: i64| usize::try_from(elements).ok()?.checked_mul(size);
@@ -161,12 +161,11 @@ impl Pipeline {
         }
         k.repeat(self.rounds, |k, round| {
             self.arrived(k, ahead - 1);
-            f.loaders.iter().filter(|_| f.rounded[0]).for_each(|l| l.round(k, reading));
-            if !f.loaders.is_empty() {
+            if !f.loaders.is_empty() && self.readers == Readers::Products {
                 k.fence_proxy();
             }
-            // The cluster's barrier is one of the block too, but copies by threads are told by this one.
-            if engine.cluster == 1 || !f.loaders.is_empty() {
+            // The cluster's barrier is one of the block too, but copies and reads by threads are told by this one.
+            if engine.cluster == 1 || !f.loaders.is_empty() || self.readers == Readers::Both {
                 k.barrier();
             }
             let barrier = k.add(engine.barriers, came);
@@ -187,7 +186,7 @@ impl Pipeline {
                 });
             });
             self.commit(k);
-            k.wait_products(1);
+            self.round_before(k);
             if engine.cluster > 1 {
                 k.arrive_cluster();
             }

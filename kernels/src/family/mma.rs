@@ -11,6 +11,7 @@ use super::factors::{Size, sources};
 use super::fragments::{Fragments, Side};
 use super::grid::Grid;
 use super::partial::Partial;
+use super::pipeline::Readers;
 use super::products::{Mode, Words, multiply};
 use super::tile::{Along, Layout};
 use crate::arch::Arch;
@@ -242,7 +243,8 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let sums: Vec<Val> = (0..s.wm * s.wn / 32).map(|_| k.variable(zero)).collect();
     let parts: Vec<Val> = if mode == Mode::Parts { sums.iter().map(|_| k.variable(zero)).collect() } else { vec![] };
 
-    let depth = Depth { stages: s.stages, elements: depth, rounds: s.rounds(&facts), total: size.k, rounded: [false; 2], products: false };
+    let depth =
+        Depth { stages: s.stages, elements: depth, rounds: s.rounds(&facts), total: size.k, rounded: false, readers: Readers::Warps };
     let first = place.first(&mut k, &depth);
     let consume = |k: &mut Writer, _: Val, reading: Val| {
         let bases = [fragments[0].in_stage(k, reading), fragments[1].in_stage(k, reading)];

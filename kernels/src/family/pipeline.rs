@@ -15,8 +15,18 @@ pub struct Pipeline {
     pub rounds: u32,
     /// Whether any copy is asynchronous.
     pub asynchronous: bool,
-    /// Whether what consumes a tile is a group of products of warpgroups, which still read it a round later.
-    pub products: bool,
+    pub readers: Readers,
+}
+
+/// What reads tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Warps, within the round.
+    Warps,
+    /// A group of products of warpgroups, which still read a tile a round later.
+    Products,
+    /// Warps the first factor, and products the second; those of a round were waited for in the next.
+    Both,
 }
 
 /// Starts copies of the tile of a round to a number of bytes behind the first stage.
@@ -25,8 +35,8 @@ pub type Copies<'a> = &'a dyn Fn(&mut Writer, Val, Val);
 /// The factors of a contraction on their way to shared memory.
 pub struct Factors<'a> {
     pub loaders: &'a [Loader<'a>],
-    /// Which of them every thread rounds to TF32 where it copied them.
-    pub rounded: [bool; 2],
+    /// Whether every thread rounds to TF32 what it copied of the second one.
+    pub rounded: bool,
     /// The depth at which the block begins.
     pub first: Val,
     /// Elements of depth of a tile.
@@ -50,7 +60,7 @@ impl Pipeline {
         let copy = |side: usize| move |k: &mut Writer, round: Val, to: Val| f.copy(k, side, round, to);
         let (rows, columns) = (copy(0), copy(1));
         let round = |k: &mut Writer, stage: Val| {
-            f.loaders.iter().zip(f.rounded).filter(|l| l.1).for_each(|(l, _)| l.round(k, stage));
+            f.loaders[1..].iter().filter(|_| f.rounded).for_each(|l| l.round(k, stage));
         };
         if layout != WeightLayout::Dense {
             k.constant_param(1);
@@ -78,7 +88,8 @@ impl Pipeline {
         prepare: &dyn Fn(&mut Writer, Val),
         consume: impl FnOnce(&mut Writer, Val, Val),
     ) {
-        let ahead = self.stages - if self.products { 2 } else { 1 };
+        let products = self.readers != Readers::Warps;
+        let ahead = self.stages - if products { 2 } else { 1 };
         let place = |k: &Writer, stage: u32| (k.int(i64::from(stage), Ty::U32), k.int(i64::from(stage * self.bytes), Ty::U32));
         let first: Vec<(Val, Val)> = (0..ahead.min(self.rounds)).map(|stage| place(k, stage)).collect();
         if let Some(constant) = constant {
@@ -97,7 +108,7 @@ impl Pipeline {
             // What is written now was read in the round before.
             self.arrived(k, ahead - 1);
             prepare(k, reading);
-            if self.products {
+            if products {
                 k.fence_proxy();
             }
             k.barrier();
@@ -112,11 +123,11 @@ impl Pipeline {
                 });
                 self.commit(k);
             };
-            if self.products {
+            if products {
                 // Products run beside the copies; those of the round before are over then: its tile is the next to be written.
                 consume(k, round, reading);
                 copy(k);
-                k.wait_products(1);
+                self.round_before(k);
             } else {
                 copy(k);
                 consume(k, round, reading);
@@ -124,10 +135,17 @@ impl Pipeline {
             self.advance(k, reading);
             self.advance(k, writing);
         });
-        if self.products {
+        if products {
             k.wait_products(0);
         }
         // Only empty groups of copies are under way now.
+    }
+
+    /// Waits for the products of the round before, where that is not done already.
+    pub(super) fn round_before(&self, k: &mut Writer) {
+        if self.readers == Readers::Products {
+            k.wait_products(1);
+        }
     }
 
     /// Waits until at most so many of the latest groups of copies are under way.

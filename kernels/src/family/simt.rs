@@ -8,6 +8,7 @@ use super::blocks::{Depth, Place, Tiling};
 use super::factors::{Size, sources};
 use super::output::{self, Rectangle};
 use super::partial::Partial;
+use super::pipeline::Readers;
 use super::tile::{Along, Layout};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
@@ -153,7 +154,8 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
     let zero = k.float(0.0, Ty::F32);
     let sums: Vec<Val> = (0..s.tm * s.tn).map(|_| k.variable(zero)).collect();
 
-    let depth = Depth { stages: s.stages, elements: s.bk, rounds: s.rounds(size.k), total: size.k, rounded: [false; 2], products: false };
+    let depth =
+        Depth { stages: s.stages, elements: s.bk, rounds: s.rounds(size.k), total: size.k, rounded: false, readers: Readers::Warps };
     let first = place.first(&mut k, &depth);
     place.stream(&mut k, &depth, (first, s.split), (layout, None), |k, _, reading| {
         let stage = [k.add(from[0], reading), k.add(from[1], reading)];

@@ -10,7 +10,7 @@ use super::fragments::{Fragments, Side};
 use super::grid::Grid;
 use super::mma::{Facts, Product};
 use super::partial::Partial;
-use super::pipeline::{Factors, Pipeline};
+use super::pipeline::{Factors, Pipeline, Readers};
 use super::products::{Mode, Words, part_of};
 use super::tile::{Along, Layout};
 use crate::arch::Arch;
@@ -240,7 +240,8 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
     let zero = k.float(0.0, Ty::F32);
     let [sums, turn]: [Vec<Val>; 2] = [(); 2].map(|()| (0..s.bn / 2).map(|_| k.variable(zero)).collect());
 
-    let depth = Depth { stages: s.stages, elements: DEPTH, rounds: s.rounds(&facts), total: size.k, rounded: [false; 2], products: false };
+    let depth =
+        Depth { stages: s.stages, elements: DEPTH, rounds: s.rounds(&facts), total: size.k, rounded: false, readers: Readers::Warps };
     let first = place.first(&mut k, &depth);
     let multiply = |k: &mut Writer, stage: Val, buffer: Val| {
         let (bases, steps) = (fragments.in_stage(k, stage), DEPTH / 16);
@@ -253,8 +254,7 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
         for (i, ((of_row, of_column), at)) in all.enumerate() {
             let column = k.plus(start, i64::from(of_column * columns.part + at * 32));
             let b = descriptor(k, column);
-            let a = &rows[at as usize][of_row as usize];
-            k.group_mma_of(Mode::Parts.factor(), &turn, i > 0, [a[0], a[1], a[2], a[3]], b);
+            k.group_mma_of(Mode::Parts.factor(), &turn, i > 0, &rows[at as usize][of_row as usize], b);
         }
         k.commit_products();
     };

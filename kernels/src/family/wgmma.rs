@@ -1,14 +1,17 @@
 //! Contractions by products of warpgroups (`wgmma`, from sm_90a): four warps multiply 64 rows by up to 256 columns at once, both factors
-//! read from shared memory by the tensor cores themselves, while the warps copy the next tiles.
+//! read from shared memory by the tensor cores themselves, while the warps copy the next tiles. Rows in TF32 come through registers, where they
+//! are rounded: tensor cores would cut off what they do not read. Columns are weights that were rounded when they were packed, mostly.
 
 use super::Unsupported;
 use super::blocks::{Depth, Place, Tiling};
 use super::engine::{self, Engine};
 use super::factors::sources;
+use super::fragments::{Fragments, Side};
 use super::grid::Grid;
 use super::mma::{Facts, Product};
 use super::partial::Partial;
-use super::products::Mode;
+use super::pipeline::Readers;
+use super::products::{Mode, Words};
 use super::tile::{Along, Layout};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
@@ -99,8 +102,8 @@ impl Wgmma {
         let by_threads = |l: &Layout| f64::from(l.lines * l.depth / l.vector);
         let copies = self.layouts(f)[..copied].iter().map(by_threads).sum::<f64>() / f64::from(self.threads());
         let per_copy = if self.layouts(f).iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
-        // What a thread rounds it reads and writes again.
-        let roundings = if f.mode == Some(Mode::Tf32) { 14.0 * f64::from(self.bm * ROW / 16 / self.threads()) } else { 0.0 };
+        // A warp's loads of rows that it rounds.
+        let roundings = if f.mode == Some(Mode::Tf32) { 20.0 * f64::from(self.wm * ROW / 64 / STEP) } else { 0.0 };
         let issue = warps * (copies * per_copy + roundings + 60.0) / 4.0;
         // What comes by the engine takes less of the way from the second cache than copies of threads; a cluster's blocks wait for each other.
         let lines = [f64::from(self.bm), f64::from(self.bn / cluster)].map(|n| n * f64::from(ROW));
@@ -109,7 +112,9 @@ impl Wgmma {
         let (together, ahead) = if copied == 0 { (0.03, 90.0) } else { (0.065, 120.0) };
         let lockstep = if cluster > 1 { 200.0 * ((1024.0 - products) / 256.0).clamp(0.0, 1.0) } else { 0.0 };
         let alone = 1.1 * products + 0.8 * copies * per_copy + ahead;
-        let memory = (1000.0 + cache) / f64::from(self.stages - 2);
+        // Rows that come through registers are waited for before a tile's products begin.
+        let latency = if f.mode == Some(Mode::Tf32) { 1500.0 } else { 1000.0 };
+        let memory = (latency + cache) / f64::from(self.stages - 2);
         let rounds = f64::from(self.rounds(f));
         let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
         let wave = |blocks: f64| {
@@ -117,6 +122,52 @@ impl Wgmma {
             rounds * (slowest + blocks * (together * (issue + cache) + lockstep)) + 1500.0 + blocks * epilogue
         };
         f.time((tiles, self.split), resident, self.bm * self.bn, wave)
+    }
+}
+
+/// How products read a warpgroup's rows.
+enum RowsFrom {
+    /// By address, here of stage 0.
+    Shared(Val),
+    Registers(Fragments),
+}
+
+impl RowsFrom {
+    /// Begins the products of a tile, whose rows lie so far behind the first stage: by blocks of 64 rows and `bn` columns.
+    fn multiply(&self, k: &mut Writer, mode: Mode, (stage, columns): (Val, Val), sums: &[Val], bn: u32) {
+        let b = descriptor(k, columns);
+        let blocks = || (0..).step_by(64).zip(sums.chunks(bn as usize / 2));
+        let deeper = |step: u32| i64::from((step * STEP) >> 4);
+        match self {
+            Self::Shared(rows) => {
+                let rows = k.add(*rows, stage);
+                let a = descriptor(k, rows);
+                k.fence_products();
+                for step in 0..ROW / STEP {
+                    let b = k.plus(b, deeper(step));
+                    for (row, sums) in blocks() {
+                        let a = k.plus(a, deeper(step) + i64::from((row * ROW) >> 4));
+                        k.group_mma(mode.factor(), sums, a, b);
+                    }
+                }
+                k.commit_products();
+            }
+            Self::Registers(fragments) => {
+                let (bases, steps) = (fragments.in_stage(k, stage), ROW / STEP);
+                for step in 0..steps {
+                    // Of a tile's groups, the same one of the tile before has read these registers.
+                    k.wait_products(steps - 1);
+                    let rows: Vec<Words> =
+                        blocks().map(|(row, _)| mode.read(k, (fragments, &bases), (step, steps), row / 16, false)).collect();
+                    k.fence_products();
+                    let b = k.plus(b, deeper(step));
+                    for ((_, sums), words) in blocks().zip(&rows) {
+                        k.group_mma_of(mode.factor(), sums, true, &words[0], b);
+                    }
+                    k.commit_products();
+                }
+            }
+        }
     }
 }
 
@@ -151,32 +202,27 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let (warp, lane) = k.div_rem(thread, 32);
     let (group, quarter) = k.div_rem(warp, 4);
     let own = k.scaled(group, i64::from(s.wm));
-    let rows = k.scaled(own, i64::from(ROW));
-    let rows = k.add(starts[0], rows);
+    let row = k.scaled(quarter, 16);
+    let row = k.add(own, row);
+    let rows = match mode {
+        Mode::Tf32 => RowsFrom::Registers(Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false)),
+        _ => {
+            let moved = k.scaled(own, i64::from(ROW));
+            RowsFrom::Shared(k.add(starts[0], moved))
+        }
+    };
     let zero = k.float(0.0, Ty::F32);
     let sums: Vec<Val> = (0..s.wm * s.bn / 128).map(|_| k.variable(zero)).collect();
 
-    // Tensor cores would cut off what they do not read.
-    let rounded = [c.tf32, c.tf32 && p.layout != WeightLayout::Columns];
-    let depth = Depth { stages: s.stages, elements: depth, rounds: s.rounds(&facts), total: size.k, rounded, products: true };
+    let rounded = c.tf32 && p.layout != WeightLayout::Columns;
+    let readers = if mode == Mode::Tf32 { Readers::Both } else { Readers::Products };
+    let depth = Depth { stages: s.stages, elements: depth, rounds: s.rounds(&facts), total: size.k, rounded, readers };
     let first = place.first(&mut k, &depth);
     let consume = |k: &mut Writer, _: Val, reading: Val| {
-        let starts = [k.add(rows, reading), k.add(starts[1], reading)];
-        let bases = starts.map(|start| descriptor(k, start));
-        k.fence_products();
-        for step in 0..ROW / STEP {
-            let deeper = i64::from((step * STEP) >> 4);
-            let b = k.plus(bases[1], deeper);
-            for (i, sums) in sums.chunks(s.bn as usize / 2).enumerate() {
-                let a = k.plus(bases[0], deeper + i64::from((i as u32 * 64 * ROW) >> 4));
-                k.group_mma(mode.factor(), sums, a, b);
-            }
-        }
-        k.commit_products();
+        let columns = k.add(starts[1], reading);
+        rows.multiply(k, mode, (reading, columns), &sums, s.bn);
     };
     place.stream(&mut k, &depth, (first, s.split), (p.layout, engine.as_ref()), consume);
-    let row = k.scaled(quarter, 16);
-    let row = k.add(own, row);
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let ahead = (if threads > 256 { 4 } else { 8 } * 32 / s.wm).max(1) as usize;
     let grid = Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, ahead, firsts, batch, lane, whole: tiling.whole() };

@@ -1,7 +1,7 @@
 //! Products of warpgroups run beside the warps that begin them: until they were waited for, their sums belong to them alone.
 
 use super::{GroupRows, Kernel, Operand, Reg, Stmt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 impl Kernel {
     /// Whether it multiplies by warpgroups, which only sm_90a can.
@@ -37,12 +37,12 @@ pub(super) fn faults(kernel: &Kernel) -> Vec<String> {
 struct Flight {
     /// What products under way add to.
     sums: BTreeSet<Reg>,
-    /// Registers that they read, and those that were written since the last fence.
-    held: BTreeSet<Reg>,
+    /// Registers that were written since the last fence.
     fresh: BTreeSet<Reg>,
     fenced: bool,
-    /// Whether there are products behind the last group.
-    open: bool,
+    /// Of the groups under way, oldest first, and of the products behind them, the registers that they read.
+    groups: VecDeque<Vec<Reg>>,
+    open: Option<Vec<Reg>>,
     faults: Vec<String>,
 }
 
@@ -59,18 +59,20 @@ impl Flight {
                         if a.iter().any(|r| self.fresh.contains(r)) {
                             self.faults.push("a product of a warpgroup reads registers that were written behind its fence".to_owned());
                         }
-                        self.held.extend(a);
+                        self.open.get_or_insert_default().extend(a);
                     }
                     if !self.fenced {
                         self.faults.push("a product of a warpgroup without a fence before it".to_owned());
                     }
-                    self.open = true;
+                    self.open.get_or_insert_default();
                     self.sums.extend(sums);
                 }
-                Stmt::CommitProducts => self.open = false,
-                Stmt::WaitProducts(0) if !self.open => {
-                    self.sums.clear();
-                    self.held.clear();
+                Stmt::CommitProducts => self.groups.push_back(self.open.take().unwrap_or_default()),
+                Stmt::WaitProducts(n) => {
+                    self.groups.drain(..self.groups.len().saturating_sub(*n as usize));
+                    if self.groups.is_empty() && self.open.is_none() {
+                        self.sums.clear();
+                    }
                 }
                 // What is written before a barrier is read by products behind it.
                 Stmt::Barrier | Stmt::BarrierAny { .. } => self.fenced = false,
@@ -90,7 +92,7 @@ impl Flight {
             Stmt::Mma { sum, .. } => (sum.to_vec(), vec![]),
             _ => return,
         };
-        for r in to.iter().filter(|r| self.held.contains(r)) {
+        for r in to.iter().filter(|r| self.groups.iter().chain(&self.open).any(|held| held.contains(r))) {
             self.faults.push(format!("{r:?} is written while products read it"));
         }
         self.fresh.extend(&to);

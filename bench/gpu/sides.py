@@ -1,0 +1,35 @@
+"""What the scripts here share: times of PyTorch in a CUDA graph, ours of a model's plan, and a line of JSON a figure."""
+import json, subprocess
+import torch
+
+
+def graph_time(fn, inner=10, reps=20):
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        fn()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(inner):
+            fn()
+    times = []
+    for _ in range(reps):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record(), graph.replay(), end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end) / inner)
+    return sorted(times)[reps // 2]
+
+
+def emit(suite, name, peer, ms, note):
+    print(json.dumps(dict(suite=suite, name=name, peer=peer, ms=ms, note=note)), flush=True)
+
+
+def ours(suite, name, tool, path, precision):
+    """Emits the time of a model's plan by estimates, and its error against the results beside the model."""
+    command = [tool, "wpk", "bench", "--json", "--seconds", "0.1", "--check", "3", path, "--gpu", "sm_90a", "--device", "0", "--precision", precision]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return emit(suite, name, "wpk-heuristic", None, done.stderr.strip()[-200:])
+    found = json.loads(done.stdout)
+    emit(suite, name, "wpk-heuristic", found["replays"]["median_ms"], f"relative error {found['outputs'][0]['error']:.2e}")
