@@ -4,6 +4,7 @@
 
 mod bulk;
 mod matrix;
+pub use matrix::GroupMma;
 
 use crate::arch::Arch;
 use crate::ptx::dependents;

@@ -100,21 +100,22 @@ pub const ROW: u32 = 128;
 
 /// What products of warpgroups know of a factor in shared memory: rows of 128 bytes, exchanged as by [`Rows::swizzled`], depth along
 /// the row, from a shared address on, which is the first row's plus the depth's bytes (PTX ISA, asynchronous warpgroup-level matrix shared
-/// memory layout: matrix descriptor; the leading dimension is not read for this layout).
-pub fn descriptor(k: &mut Writer, address: Val) -> Val {
+/// memory layout: matrix descriptor). Where a row holds columns instead, 64 of them at one depth, the next 64 lie `apart` bytes behind.
+pub fn descriptor(k: &mut Writer, address: Val, apart: u32) -> Val {
     let four = k.int(4, Ty::U32);
     let start = k.op(Ty::U32, Op::Shr, &[address, four]);
     let start = k.op(Ty::U64, Op::Convert(Ty::U32), &[start]);
-    let shape = k.int(SHAPE as i64, Ty::U64);
+    let shape = k.int((SHAPE | u64::from((apart >> 4).max(1)) << 16) as i64, Ty::U64);
     k.op(Ty::U64, Op::Or, &[start, shape])
 }
 
 /// The constant part of a descriptor: eight rows are one period apart from the next, and bytes are exchanged within 128.
-const SHAPE: u64 = 1 << 62 | ((PERIOD >> 4) as u64) << 32 | 1 << 16;
+const SHAPE: u64 = 1 << 62 | ((PERIOD >> 4) as u64) << 32;
 
-/// The address in a descriptor; `None` where its rest is none of [`descriptor`]'s.
-pub fn described(bits: u64) -> Option<u32> {
-    (bits & !0x3fff == SHAPE).then_some((bits as u32 & 0x3fff) << 4)
+/// The address in a descriptor, and how far apart columns are that lie side by side; `None` where its rest is none of [`descriptor`]'s.
+pub fn described(bits: u64) -> Option<(u32, u32)> {
+    let field = |shift: u32| (bits >> shift) as u32 & 0x3fff;
+    (bits & !0x3fff_3fff == SHAPE).then_some((field(0) << 4, field(16) << 4))
 }
 
 #[cfg(test)]

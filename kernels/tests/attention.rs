@@ -4,7 +4,7 @@ mod support;
 
 use support::{Random, assemble, check};
 use wpk_kernels::arch::{ARCHES, Arch};
-use wpk_kernels::family::{Flash, attention};
+use wpk_kernels::family::{Flash, WgFlash, attention, wgflash};
 use wpk_kernels::schedule::Schedule;
 use wpk_plan::problem::{Attention, Operand, Problem};
 use wpk_plan::{DType, View};
@@ -12,10 +12,23 @@ use wpk_plan::{DType, View};
 const MODES: &[(DType, bool)] = &[(DType::F16, false), (DType::BF16, false), (DType::F32, true), (DType::F32, false)];
 
 fn random(seed: u64) -> Attention {
-    let (dtype, tf32) = MODES[seed as usize % MODES.len()];
     let r = &mut Random(seed);
-    let (b, h, s, t) = (r.within(1, 2), r.within(1, 3), r.within(1, 70), r.within(1, 90));
-    let (d, width) = ([8, 16, 32, 40, 64, 7][r.below(6)], [8, 16, 32, 64, 5][r.below(5)]);
+    let (s, t) = (r.within(1, 70), r.within(1, 90));
+    let sizes = (s, t, [8, 16, 32, 40, 64, 7][r.below(6)], [8, 16, 32, 64, 5][r.below(5)]);
+    of(r, MODES[seed as usize % MODES.len()], sizes)
+}
+
+/// Wide heads in half types.
+fn wide(seed: u64) -> Attention {
+    let r = &mut Random(seed);
+    let (s, t) = (r.within(1, 200), r.within(1, 300));
+    let sizes = (s, t, [32, 64, 40, 128][r.below(4)], [64, 30, 64, 128][r.below(4)]);
+    of(r, MODES[seed as usize % 2], sizes)
+}
+
+/// So many queries, keys, elements of a key and of a value.
+fn of(r: &mut Random, (dtype, tf32): (DType, bool), (s, t, d, width): (usize, usize, usize, usize)) -> Attention {
+    let (b, h) = (r.within(1, 2), r.within(1, 3));
     // Heads before rows, or between rows and elements as a projection leaves them.
     let side = |r: &mut Random, rows: usize, width: usize| {
         let view = match r.below(2) {
@@ -44,6 +57,20 @@ fn random_attention_agrees_with_the_evaluator() {
         let s = legal[Random(seed + 7).below(legal.len())];
         let kernel = attention(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         check(&Problem::Attention(p), &kernel, seed);
+    }
+}
+
+#[test]
+fn warpgroups_agree_with_the_evaluator() {
+    let arch = Arch::named("sm_90a").expect("an architecture");
+    for seed in 0..40 {
+        let p = wide(seed);
+        let facts = WgFlash::facts(&p, arch);
+        let legal: Vec<WgFlash> = WgFlash::space().filter(|s| s.legal(&facts)).collect();
+        let s = legal[Random(seed + 7).below(legal.len())];
+        let kernel = wgflash(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        check(&Problem::Attention(p), &kernel, seed);
+        assemble(&kernel, arch);
     }
 }
 

@@ -5,8 +5,8 @@ mod support;
 use support::outcome_of;
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{
-    Bulk, Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, Strict, Wgmma, attention, bulk, mma, reduction, rows, simt,
-    strict, wgmma,
+    Bulk, Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, Strict, WgFlash, Wgmma, attention, bulk, mma, reduction, rows,
+    simt, strict, wgflash, wgmma,
 };
 use wpk_kernels::ptx::{Kernel, Stmt};
 use wpk_plan::problem::{Access, Affine, Attention, Contraction, Operand, Problem, Reduce, ReduceKind, Softmax};
@@ -133,6 +133,13 @@ fn nothing_that_orders_can_be_left_out() {
         table.extend(mutate(&s.to_string(), &Problem::Attention(p.clone()), &kernel));
     }
     let hopper = Arch::named("sm_90a").expect("an architecture");
+    let [q, k, v, out] = [(130, 48), (150, 48), (150, 64), (130, 64)].map(|(n, d)| Operand::dense(DType::F16, &[1, 1, n, d]));
+    let p = Attention { scale: 0.2, tf32: false, q, k, v, mask: None, out };
+    for (groups, keys, stages) in [(1, 32, 3), (2, 64, 3), (3, 32, 4)] {
+        let s = WgFlash { groups, keys, stages };
+        let kernel = wgflash(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
+        table.extend(mutate(&s.to_string(), &Problem::Attention(p.clone()), &kernel));
+    }
     let p = Product { contraction: Contraction { dtype: DType::F16, ..product() }, layout: WeightLayout::Dense };
     let s = Mma { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 2, split: 2 };
     let kernel = mma(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));

@@ -2,14 +2,14 @@
 
 mod support;
 
-use support::contractions::{convolution, product};
+use support::contractions::{convolution, finish, product};
 use support::{Random, assemble, check_of};
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{Bulk, Product, Strict, Unsupported, Wgmma, bulk, strict, wgmma};
 use wpk_kernels::ptx::Kernel;
 use wpk_kernels::schedule::Schedule;
-use wpk_plan::problem::Problem;
-use wpk_plan::{DType, WeightLayout};
+use wpk_plan::problem::{Access, Affine, Problem};
+use wpk_plan::{DType, View, WeightLayout};
 
 fn hopper() -> &'static Arch {
     Arch::named("sm_90a").expect("an architecture")
@@ -76,6 +76,20 @@ fn schedules_are_assembled_without_spills() {
     assembled::<Wgmma>(hopper(), wgmma);
     assembled::<Bulk>(&small(), bulk);
     assembled::<Strict>(hopper(), strict);
+}
+
+/// Tiles in strips of columns, where factors are larger than the second cache: twelve columns in two strips of six, eleven in one.
+#[test]
+fn tiles_in_strips_agree_with_the_evaluator() {
+    let arch = Arch { cache: 0, ..*hopper() };
+    for (seed, n) in [192, 176].into_iter().enumerate() {
+        let (a, b) = (View::dense(&[2, 200, 64]), View::dense(&[2, n, 64]));
+        let [a, b] = [(&a, [0, 1, 3]), (&b, [0, 2, 3])].map(|(view, loops)| Access::new(view, loops.map(Affine::of).to_vec()));
+        let contraction = finish(&[2, 200, n, 64], 3, (DType::F16, false), a, b);
+        let (s, p) = (Wgmma { bm: 64, bn: 16, wm: 64, stages: 3, split: 1 }, Product { contraction, layout: WeightLayout::Dense });
+        let kernel = wgmma(&p, &s, &arch).unwrap_or_else(|e| panic!("{e}"));
+        check_of(&Problem::Contraction(p.contraction), p.layout, &kernel, seed as u64);
+    }
 }
 
 /// Sums that are not finite are computed again.

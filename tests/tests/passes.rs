@@ -42,6 +42,30 @@ fn an_index_far_outside_is_no_slice() {
     );
 }
 
+/// A mask of keys that an exporter combines with one that is true everywhere, at the extents of the scores.
+#[test]
+fn what_no_input_tells_apart_is_computed_once() {
+    check(
+        "input x i64 2x4
+         const all bool 1x1x3x4 = 1 1 1 1 1 1 1 1 1 1 1 1
+         const shape i64 4 = 2 1 1 4
+         const none f32 - = 0
+         const least f32 - = -9
+         m = Cast(x) to=9
+         keys = Reshape(m, shape)
+         both = And(all, keys)
+         y = Where(both, none, least)
+         output y",
+        "fuse_maps",
+        "input x: i64[2, 4]
+         %0: bool[2, 4] = map bool($0)(x)
+         %1: bool[2, 1, 1, 4] = reshape(%0)
+         %2: f32[2, 1, 1, 4] = map select($0, 0.0, -9.0)(%1)
+         %3: f32[2, 1, 3, 4] = expand(%2)
+         output y = %3",
+    );
+}
+
 #[test]
 fn shape_subgraphs_fold_at_import() {
     check(

@@ -74,6 +74,11 @@ fn rewrite(f: &mut ScalarFn, expr: Expr, dtype: DType) -> Option<u16> {
         Expr::Binary(Binary::Pow, x, y) if c(y) == Some(2.0) => Some(f.binary(Binary::Mul, x, x)),
         Expr::Binary(Binary::Pow, x, y) if dtype.is_float() && c(y) == Some(0.5) => Some(f.unary(Unary::Sqrt, x)),
         Expr::Binary(Binary::Mul, x, y) if c(x) == Some(1.0) => Some(y),
+        Expr::Binary(b @ (Binary::And | Binary::Or), x, y) if dtype == DType::Bool => {
+            let (fixed, other) = if c(x).is_some() { (x, y) } else { (y, x) };
+            // True changes nothing about "and" and decides "or", false the other way round.
+            c(fixed).map(|value| if (value != 0.0) == (b == Binary::And) { other } else { fixed })
+        }
         // Constants come second, so that patterns need one form.
         Expr::Binary(b @ (Binary::Add | Binary::Mul | Binary::Max | Binary::Min), x, y) if c(x).is_some() && c(y).is_none() => {
             Some(f.binary(b, y, x))

@@ -40,7 +40,16 @@ const PRODUCTS: &[[usize; 3]] = &[
 ];
 
 /// Attention as batch, heads, rows and depth: BERT's and ViT's.
-const ATTENTIONS: &[[usize; 4]] = &[[1, 12, 128, 64], [32, 12, 128, 64], [1, 12, 197, 64], [32, 12, 197, 64], [1, 12, 1024, 64]];
+const ATTENTIONS: &[[usize; 4]] = &[
+    [1, 12, 128, 64],
+    [32, 12, 128, 64],
+    [1, 12, 197, 64],
+    [32, 12, 197, 64],
+    [1, 12, 1024, 64],
+    [8, 12, 256, 64],
+    [8, 12, 512, 64],
+    [8, 12, 2048, 64],
+];
 
 /// How many of the landscapes' problems are ResNet-18's.
 pub const RESNET18: usize = 12;

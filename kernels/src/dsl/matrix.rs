@@ -3,6 +3,20 @@
 use super::{Val, Writer};
 use crate::ptx::{Factor, GroupRows, Operand, Reg, Stmt, Ty};
 
+/// How a warpgroup multiplies.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupMma {
+    /// Whether what the sums hold is added to, or replaced.
+    pub adds: bool,
+    /// Whether columns lie side by side, a depth to a row.
+    pub across: bool,
+}
+
+impl GroupMma {
+    /// Adds products by columns that lie along the depth.
+    pub const ADDS: Self = Self { adds: true, across: false };
+}
+
 impl Writer {
     /// Matrices of 8 rows by 16 bytes in shared memory, one per register: see [`Stmt::LoadMatrix`].
     pub fn load_matrix(&mut self, address: Val, offset: i32, n: usize, transposed: bool) -> Vec<Val> {
@@ -20,28 +34,22 @@ impl Writer {
         }
     }
 
-    /// `sums += a * b` by a warpgroup: see [`Stmt::GroupMma`].
-    pub fn group_mma(&mut self, factor: Factor, sums: &[Val], a: Val, b: Val) {
-        let a = GroupRows::Shared(self.register(a));
-        self.group(factor, sums, true, a, b);
-    }
-
-    /// The same with rows in registers, four words; where it does not add, the sums begin with it.
-    pub fn group_mma_of(&mut self, factor: Factor, sums: &[Val], adds: bool, a: &[Val], b: Val) {
-        if let Some(a) = self.registers(a) {
-            self.group(factor, sums, adds, GroupRows::Registers(a), b);
+    /// `sums += a * b` by a warpgroup: see [`Stmt::GroupMma`]. Rows are told by a descriptor, or are four words in registers.
+    pub fn group_mma(&mut self, (factor, how): (Factor, GroupMma), sums: &[Val], a: &[Val], b: Val) {
+        let rows = match *a {
+            [a] => Some(GroupRows::Shared(self.register(a))),
+            _ => self.registers(a).map(GroupRows::Registers),
+        };
+        let sums = sums.iter().map(|&v| self.register(v)).collect();
+        let b = self.register(b);
+        if let Some(a) = rows {
+            self.say(Stmt::GroupMma { factor, sums, adds: how.adds, a, b, across: how.across });
         }
     }
 
     fn registers<const N: usize>(&mut self, values: &[Val]) -> Option<[Reg; N]> {
         let list: Vec<Reg> = values.iter().map(|&v| self.register(v)).collect();
         list.try_into().ok()
-    }
-
-    fn group(&mut self, factor: Factor, sums: &[Val], adds: bool, a: GroupRows, b: Val) {
-        let sums = sums.iter().map(|&v| self.register(v)).collect();
-        let b = self.register(b);
-        self.say(Stmt::GroupMma { factor, sums, adds, a, b });
     }
 
     /// Orders what was written before products that begin behind it.

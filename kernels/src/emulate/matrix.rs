@@ -85,7 +85,7 @@ impl Cluster<'_, '_> {
                     }
                 }
             }
-            Stmt::GroupMma { factor, sums, adds, a, b } => {
+            Stmt::GroupMma { factor, sums, adds, a, b, across } => {
                 // Each of the four warps adds to its own rows.
                 let left = match a {
                     GroupRows::Shared(a) => self.lines(*factor, *a, first, (first / 32 % 4 * 16, 16))?,
@@ -97,7 +97,8 @@ impl Cluster<'_, '_> {
                         left.iter().map(|row| row[..factor.depth() as usize].to_vec()).collect()
                     }
                 };
-                let right = self.lines(*factor, *b, first, (0, sums.len() * 2))?;
+                let columns = (0, sums.len() * 2);
+                let right = if *across { self.columns(*factor, *b, first, columns.1)? } else { self.lines(*factor, *b, first, columns)? };
                 for lane in 0..32 {
                     let (g, t) = (lane / 4, lane % 4);
                     for (i, r) in sums.iter().enumerate() {
@@ -116,11 +117,7 @@ impl Cluster<'_, '_> {
 
     /// The elements in 32 bytes of depth of some lines of a factor in shared memory, by the descriptor of the warp that begins at thread `first`.
     fn lines(&mut self, factor: Factor, r: Reg, first: usize, (from, count): (usize, usize)) -> Result<Vec<Vec<f32>>, String> {
-        let bits = self.value(Operand::Reg(r), first);
-        if (1..32).any(|lane| self.value(Operand::Reg(r), first + lane) != bits) {
-            return Err("lanes give different descriptors".to_owned());
-        }
-        let start = described(bits).ok_or_else(|| format!("{bits:x} describes no factor"))?;
+        let (start, _) = self.described(r, first)?;
         let mut lines = vec![];
         for line in from..from + count {
             let mut elements = vec![];
@@ -136,6 +133,31 @@ impl Cluster<'_, '_> {
             lines.push(elements);
         }
         Ok(lines)
+    }
+
+    /// The same for so many columns that lie side by side, a depth to a row.
+    fn columns(&mut self, factor: Factor, r: Reg, first: usize, count: usize) -> Result<Vec<Vec<f32>>, String> {
+        let (start, apart) = self.described(r, first)?;
+        let Factor::Half(half) = factor else { return Err("columns of no half type lie across the depth".to_owned()) };
+        let mut columns = vec![vec![]; count];
+        for depth in 0..factor.depth() {
+            for (i, eight) in (0..).zip(columns.chunks_mut(8)) {
+                let at = start + i / 8 * apart + depth * ROW + i % 8 * 16;
+                let bytes = self.blocks[self.now].shared.product(u64::from(Swizzle::of_rows(ROW).apply(at)), 16, first / 32)?;
+                let elements = bytes.as_chunks().0.iter().map(|b| widened(half, u16::from_le_bytes(*b)));
+                eight.iter_mut().zip(elements).for_each(|(column, x)| column.push(x));
+            }
+        }
+        Ok(columns)
+    }
+
+    /// What a descriptor says, which all lanes of a warp give alike.
+    fn described(&self, r: Reg, first: usize) -> Result<(u32, u32), String> {
+        let bits = self.value(Operand::Reg(r), first);
+        if (1..32).any(|lane| self.value(Operand::Reg(r), first + lane) != bits) {
+            return Err("lanes give different descriptors".to_owned());
+        }
+        described(bits).ok_or_else(|| format!("{bits:x} describes no factor"))
     }
 
     /// The elements of a register, at word `w` of a row of depth.

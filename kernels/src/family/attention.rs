@@ -2,17 +2,18 @@
 //! Milakov and Gimelshein 2018, Dao et al. 2022). Warps share the queries, and the keys of each tile; partial results of warps with
 //! the same queries meet in shared memory in a fixed order.
 
+use super::Unsupported;
 use super::affine::Linear;
+use super::exponents::Exponents;
 use super::fragments::{Fragments, Side};
 use super::online_softmax::{Place, State, meet};
 use super::pipeline::{Pipeline, Readers};
 use super::products::{Mode, multiply};
 use super::tile::{Along, Corner, Layout, Loader, Source};
-use super::{Unsupported, scalar};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::layout::Rows;
-use crate::ptx::{Cmp, Kernel, Op, Special, Ty};
+use crate::ptx::{Half, Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::problem::{Attention, Operand};
 
@@ -32,18 +33,20 @@ schedule! {
 
 /// What a schedule of attention depends on.
 pub struct Facts {
-    heads: u32,
+    pub(super) heads: u32,
     pub(super) queries: u32,
-    keys: u32,
+    pub(super) keys: u32,
     /// Elements of a query, and of a value, as tiles hold them.
-    depth: u32,
+    pub(super) depth: u32,
     pub(super) width: u32,
     /// Elements that are copied at once, of queries, keys and values.
-    vectors: [u32; 3],
-    mode: Option<Mode>,
-    element: u32,
-    small: bool,
-    arch: Arch,
+    pub(super) vectors: [u32; 3],
+    pub(super) mode: Option<Mode>,
+    pub(super) element: u32,
+    pub(super) small: bool,
+    /// Instructions that a mask takes by score.
+    pub(super) added: f64,
+    pub(super) arch: Arch,
 }
 
 /// Elements copied at once along the last dimension: 16 bytes, or fewer.
@@ -54,7 +57,7 @@ fn vector(o: &Operand) -> u32 {
 }
 
 impl Facts {
-    fn of(p: &Attention, arch: &Arch) -> Self {
+    pub(super) fn of(p: &Attention, arch: &Arch) -> Self {
         let [b, h, s, d] = [0, 1, 2, 3].map(|i| p.q.view.shape.get(i).copied().unwrap_or(0));
         let (keys, width) = (p.k.view.shape.get(2).copied().unwrap_or(0), p.v.view.shape.get(3).copied().unwrap_or(0));
         let operands = [&p.q, &p.k, &p.v, &p.out].into_iter().chain(&p.mask);
@@ -71,6 +74,7 @@ impl Facts {
             vectors: [&p.q, &p.k, &p.v].map(vector),
             mode: Mode::of(p.q.dtype, p.tf32).filter(|_| arch.matrix > 0.0 && alike),
             element,
+            added: p.mask.as_ref().map_or(0.0, |m| if m.view.strides.get(2) == Some(&0) { 1.5 } else { 3.0 }),
             small: small && d > 0 && keys > 0 && width > 0 && b * h * s > 0,
             arch: *arch,
         }
@@ -179,15 +183,7 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
     let (head, group) = k.div_rem(block, groups);
     let first_row = k.scaled(group, i64::from(rows));
-    let source = |param: u32, o: &Operand, lines: usize, depth: usize| Source {
-        param,
-        dtype: o.dtype,
-        linear: Linear::view(&o.view, &o.view.shape),
-        batch: vec![0, 1],
-        lines: vec![lines],
-        depth: vec![depth],
-    };
-    let sources = [source(0, &p.q, 2, 3), source(1, &p.k, 3, 2), source(2, &p.v, 3, 2)];
+    let sources = sources(p);
     let shared = k.shared(s.shared(f));
     let stage_bytes = tiles.keys.bytes() + tiles.values.bytes();
     let start_keys = k.plus(shared, i64::from(tiles.queries.bytes()));
@@ -216,17 +212,18 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
     let rounds = f.keys.div_ceil(s.tile());
     let whole = f.keys.is_multiple_of(s.tile());
     let state = State::new(&mut k, f.width);
-    let mask = p.mask.as_ref().map(|o| Mask::new(&mut k, o, head, first_row, own_row, lane, f.queries));
+    let exponents = Exponents::new(&mut k, p, (head, first_row, own_row, lane), (s.keys, whole));
     let copies = |k: &mut Writer, round: Val, to: Val| {
         let at = k.scaled(round, i64::from(s.tile()));
         loaders.iter().for_each(|l| l.copy(k, at, to, whole));
     };
     let consume = |k: &mut Writer, round: Val, reading: Val| {
-        let scores = scores(k, mode, (&queries, &keys), reading, (s.keys, f.depth * f.element / 32));
         let first = k.scaled(round, i64::from(s.tile()));
         let first = k.add(first, own_key);
-        let logits = logits(k, p, &scores, mask.as_ref(), (first, lane), (s.keys, f.keys, whole));
-        let weights = state.update(k, &logits);
+        let added = exponents.added(k, first);
+        let scores = scores(k, mode, (&queries, &keys), reading, (s.keys, f.depth * f.element / 32));
+        let logits = exponents.of(k, &scores, added, first);
+        let weights = state.update(k, &logits, exponents.scale);
         let bases = values.in_stage(k, reading);
         add_values(k, mode, &values, &bases, &weights, &state.results, (s.keys, f.width));
     };
@@ -242,6 +239,19 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
     }
     let params = 4 + u32::from(p.mask.is_some());
     Ok(k.finish("attention", params, threads, f.heads * groups))
+}
+
+/// Queries, keys and values, as tiles are copied from them.
+pub(super) fn sources(p: &Attention) -> [Source; 3] {
+    let source = |param: u32, o: &Operand, lines: usize, depth: usize| Source {
+        param,
+        dtype: o.dtype,
+        linear: Linear::view(&o.view, &o.view.shape),
+        batch: vec![0, 1],
+        lines: vec![lines],
+        depth: vec![depth],
+    };
+    [source(0, &p.q, 2, 3), source(1, &p.k, 3, 2), source(2, &p.v, 3, 2)]
 }
 
 /// Scores of 16 queries by a warp's keys: four for 16 rows and 8 columns.
@@ -260,45 +270,9 @@ fn scores(k: &mut Writer, mode: Mode, (queries, keys): (&Fragments, &Fragments),
     sums
 }
 
-/// Scores as exponents of two: scaled, with the mask, without keys that do not exist.
-fn logits(
-    k: &mut Writer,
-    p: &Attention,
-    scores: &[Val],
-    mask: Option<&Mask<'_>>,
-    (first, lane): (Val, Val),
-    (count, keys, whole): (u32, u32, bool),
-) -> Vec<Val> {
-    let log2e = std::f64::consts::LOG2_E;
-    let scale = k.float(p.scale * log2e, Ty::F32);
-    let (least, log2e) = (k.float(f64::NEG_INFINITY, Ty::F32), k.float(log2e, Ty::F32));
-    let (_, t) = k.div_rem(lane, 4);
-    let column = k.scaled(t, 2);
-    let column = k.add(first, column);
-    let mut all = vec![];
-    for tile in 0..count / 8 {
-        let masks = mask.map(|m| {
-            let at = k.plus(column, i64::from(8 * tile));
-            m.read(k, at, keys, whole)
-        });
-        for i in 0..4 {
-            let score = scores[4 * tile as usize + i];
-            let mut x = match &masks {
-                Some(m) => {
-                    let added = k.op(Ty::F32, Op::Mul, &[m[i], log2e]);
-                    k.fma(score, scale, added)
-                }
-                None => k.mul(score, scale),
-            };
-            if !whole {
-                let at = k.plus(column, i64::from(8 * tile) + i as i64 % 2);
-                let exists = k.below(at, i64::from(keys));
-                x = k.select(exists, x, least);
-            }
-            all.push(x);
-        }
-    }
-    all
+/// Weights of 16 keys as words of the first factor: two neighbours each.
+pub(super) fn halves(k: &mut Writer, h: Half, weights: &[Val], step: u32) -> [Val; 4] {
+    [0, 2, 4, 6].map(|i| 8 * step as usize + i).map(|i| k.op(Ty::U32, Op::Pack(h), &[weights[i + 1], weights[i]]))
 }
 
 /// Adds the values of a warp's keys by their weights.
@@ -307,7 +281,7 @@ fn add_values(k: &mut Writer, mode: Mode, values: &Fragments, bases: &[Val], wei
     // Scores of 8 columns become words of the first factor: for halves two neighbours each, else a column each, which the values' words
     // follow.
     let raw = |k: &mut Writer, step: u32| match mode {
-        Mode::Half(h) => [0, 2, 4, 6].map(|i| 8 * step as usize + i).map(|i| k.op(Ty::U32, Op::Pack(h), &[weights[i + 1], weights[i]])),
+        Mode::Half(h) => halves(k, h, weights, step),
         _ => [0, 2, 1, 3].map(|i| k.op(Ty::U32, Op::Bits(Ty::F32), &[weights[4 * step as usize + i]])),
     };
     for at in 0..steps.div_ceil(mode.steps()) {
@@ -317,55 +291,5 @@ fn add_values(k: &mut Writer, mode: Mode, values: &Fragments, bases: &[Val], wei
             let columns = mode.read(k, (values, bases), (at, steps), block, false);
             multiply(k, mode, &rows, &columns, (block, width / 16), results);
         }
-    }
-}
-
-/// Where a lane's elements of the mask are.
-struct Mask<'a> {
-    operand: &'a Operand,
-    linear: Linear,
-    /// By half, what batch, head and row contribute.
-    rows: [Val; 2],
-}
-
-impl<'a> Mask<'a> {
-    fn new(k: &mut Writer, operand: &'a Operand, head: Val, first_row: Val, own_row: Val, lane: Val, queries: u32) -> Self {
-        let linear = Linear::view(&operand.view, &operand.view.shape);
-        let start = linear.start(k);
-        let outer = linear.term(k, head, &[0, 1]);
-        let start = k.add(start.offset, outer.offset);
-        let (g, _) = k.div_rem(lane, 4);
-        let row = k.add(first_row, own_row);
-        let row = k.add(row, g);
-        let rows = [0, 8].map(|i| {
-            let row = k.plus(row, i);
-            // Rows that do not exist read the last one's mask.
-            let last = k.int(i64::from(queries) - 1, Ty::U32);
-            let beyond = k.compare(Cmp::Lt, last, row);
-            let row = k.select(beyond, last, row);
-            let at = linear.term(k, row, &[2]);
-            k.add(start, at.offset)
-        });
-        Self { operand, linear, rows }
-    }
-
-    /// The elements of both rows at two neighbouring keys.
-    fn read(&self, k: &mut Writer, column: Val, keys: u32, whole: bool) -> [Val; 4] {
-        let same = !self.linear.uses(&[2]);
-        let one = |k: &mut Writer, half: usize, i: i64| {
-            let mut at = k.plus(column, i);
-            if !whole {
-                let last = k.int(i64::from(keys) - 1, Ty::U32);
-                let beyond = k.compare(Cmp::Lt, last, at);
-                at = k.select(beyond, last, at);
-            }
-            let moved = self.linear.term(k, at, &[3]);
-            let at = k.add(self.rows[half], moved.offset);
-            let address = k.element(3, at, self.operand.dtype.bytes());
-            scalar::load_neighbours(k, self.operand.dtype, address, 0, 1)[0]
-        };
-        let upper = [one(k, 0, 0), one(k, 0, 1)];
-        let lower = if same { upper } else { [one(k, 1, 0), one(k, 1, 1)] };
-        [upper[0], upper[1], lower[0], lower[1]]
     }
 }

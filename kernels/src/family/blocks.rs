@@ -61,6 +61,17 @@ pub struct Depth {
 }
 
 impl Tiling<'_> {
+    /// Columns of tiles that blocks go down together. Where factors are larger than the second cache, blocks that run at once read less of
+    /// both by that.
+    fn strip(&self, columns: u32, arch: &Arch) -> u32 {
+        const WIDEST: u32 = 8;
+        let Size { batch, m, n, k } = self.size;
+        let bytes = [m, n, k, batch].map(u64::from);
+        let bytes = (bytes[0] + bytes[1]) * bytes[2] * bytes[3] * u64::from(self.layouts[0].element);
+        let divides = (WIDEST / 2..=WIDEST).rev().find(|n| columns.is_multiple_of(*n));
+        divides.filter(|_| columns > WIDEST && bytes > arch.cache as u64).unwrap_or(columns)
+    }
+
     /// The beginning of a kernel: where its block is, and what copies its factors.
     pub fn place<'a>(&self, k: &mut Writer, sources: &'a [Source; 2], arch: &Arch) -> Place<'a> {
         let [bm, bn] = self.extents;
@@ -69,8 +80,12 @@ impl Tiling<'_> {
         let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
         let (tile, part) = k.div_rem(block, self.split);
         let (above, rank) = k.div_rem(tile, self.cluster);
-        let (rest, tile_n) = k.div_rem(above, tiles_n);
-        let (batch, clustered) = k.div_rem(rest, tiles_m / self.cluster);
+        let strip = self.strip(tiles_n, arch);
+        let (rest, within) = k.div_rem(above, strip);
+        let (rest, clustered) = k.div_rem(rest, tiles_m / self.cluster);
+        let (batch, across) = k.div_rem(rest, tiles_n / strip);
+        let tile_n = k.scaled(across, i64::from(strip));
+        let tile_n = k.add(tile_n, within);
         let tile_m = k.scaled(clustered, i64::from(self.cluster));
         let tile_m = k.add(tile_m, rank);
         let firsts = [k.scaled(tile_m, i64::from(bm)), k.scaled(tile_n, i64::from(bn))];

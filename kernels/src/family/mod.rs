@@ -8,6 +8,7 @@ mod direct;
 mod double;
 mod engine;
 mod exact;
+mod exponents;
 mod factors;
 mod fragments;
 mod grid;
@@ -34,6 +35,7 @@ mod simt;
 mod space;
 mod strict;
 mod tile;
+mod wgflash;
 mod wgmma;
 mod windows;
 
@@ -53,6 +55,7 @@ pub use scatter::{Scatter, ScatterProblem, scatter};
 pub use simt::{Simt, simt};
 pub use space::{Candidate, Space, spaces};
 pub use strict::{Strict, strict};
+pub use wgflash::{WgFlash, wgflash};
 pub use wgmma::{Wgmma, wgmma};
 pub use windows::{Windows, windows};
 

@@ -26,6 +26,17 @@ fn across_row(k: &mut Writer, x: Val, combine: impl Fn(&mut Writer, Val, Val) ->
     })
 }
 
+/// Values combined in two chains, which do not wait for each other.
+fn by_two(k: &mut Writer, values: impl Iterator<Item = Val>, combine: impl Fn(&mut Writer, Val, Val) -> Val) -> Val {
+    let mut chains = [None; 2];
+    for (i, x) in values.enumerate() {
+        let chain = &mut chains[i % 2];
+        *chain = Some(chain.map_or(x, |all| combine(k, all, x)));
+    }
+    let [a, b] = chains;
+    a.zip(b).map(|(a, b)| combine(k, a, b)).or(a).unwrap_or_else(|| k.float(0.0, Ty::F32))
+}
+
 fn larger(k: &mut Writer, a: Val, b: Val) -> Val {
     k.extreme(true, a, b)
 }
@@ -46,13 +57,15 @@ impl State {
         }
     }
 
-    /// Takes in exponents: rescales what was before, and returns the weights.
-    pub fn update(&self, k: &mut Writer, logits: &[Val]) -> Vec<Val> {
+    /// Takes in exponents, which are still to be multiplied by a positive scale where there is one: rescales what was before, and returns the
+    /// weights.
+    pub fn update(&self, k: &mut Writer, logits: &[Val], scale: Option<Val>) -> Vec<Val> {
         let mut references = vec![];
         for half in 0..2 {
             let own = logits.iter().enumerate().filter(|(i, _)| i % 4 / 2 == half).map(|l| *l.1);
-            let most = own.reduce(|a, b| larger(k, a, b)).unwrap_or(logits[0]);
+            let most = by_two(k, own, larger);
             let most = across_row(k, most, larger);
+            let most = scale.map_or(most, |s| k.mul(most, s));
             let most = larger(k, self.largest[half], most);
             // Where every score so far is the logarithm of zero, nothing is subtracted.
             let (least, zero) = (k.float(f64::NEG_INFINITY, Ty::F32), k.float(0.0, Ty::F32));
@@ -65,15 +78,24 @@ impl State {
             for &r in self.results.iter().enumerate().filter(|(i, _)| i % 4 / 2 == half).map(|r| r.1) {
                 k.update(r, Op::Mul, &[r, factor]);
             }
-            references.push(reference);
+            references.push(scale.map_or(reference, |_| k.sub(zero, reference)));
         }
         let mut weights = vec![];
+        let mut sums = [[None; 2]; 2];
         for (i, &x) in logits.iter().enumerate() {
             let half = i % 4 / 2;
-            let shifted = k.sub(x, references[half]);
+            let shifted = match scale {
+                Some(scale) => k.fma(x, scale, references[half]),
+                None => k.sub(x, references[half]),
+            };
             let weight = k.op(Ty::F32, Op::Exp2, &[shifted]);
-            k.update(self.sums[half], Op::Add, &[self.sums[half], weight]);
+            let sum = &mut sums[half][i % 2];
+            *sum = Some(sum.map_or(weight, |sum| k.add(sum, weight)));
             weights.push(weight);
+        }
+        for (&total, sums) in self.sums.iter().zip(sums) {
+            let own = by_two(k, sums.into_iter().flatten(), Writer::add);
+            k.update(total, Op::Add, &[total, own]);
         }
         weights
     }

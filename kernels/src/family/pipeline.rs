@@ -64,22 +64,34 @@ impl Pipeline {
         };
         if layout != WeightLayout::Dense {
             k.constant_param(1);
-            return self.stream(k, Some(&columns), &rows, &round, consume);
+            return self.stream(k, Some(&columns), &rows, &round, consume, |k, _| self.round_before(k));
         }
         let both = |k: &mut Writer, round: Val, to: Val| {
             rows(k, round, to);
             columns(k, round, to);
         };
-        self.stream(k, None, &both, &round, consume);
+        self.stream(k, None, &both, &round, consume, |k, _| self.round_before(k));
     }
 
     /// Every tile copied, and consumed by its round and its bytes behind the first stage.
     pub fn run(&self, k: &mut Writer, copies: Copies<'_>, consume: impl FnOnce(&mut Writer, Val, Val)) {
-        self.stream(k, None, copies, &|_, _| {}, consume);
+        self.stream(k, None, copies, &|_, _| {}, consume, |_, _| {});
+    }
+
+    /// The same where products of warpgroups begin with a tile, and something follows behind the copies that they run beside: it waits for the
+    /// products of the round before.
+    pub fn run_products(
+        &self,
+        k: &mut Writer,
+        copies: Copies<'_>,
+        begin: impl FnOnce(&mut Writer, Val, Val),
+        follow: impl FnOnce(&mut Writer, (Val, Val)),
+    ) {
+        self.stream(k, None, copies, &|_, _| {}, begin, follow);
     }
 
     /// `constant` copies what no kernel writes; its first copies start before the kernel waits for those it depends on. `prepare` changes
-    /// what the thread itself copied to a stage.
+    /// what the thread itself copied to a stage, `follow` ends a round.
     fn stream(
         &self,
         k: &mut Writer,
@@ -87,6 +99,7 @@ impl Pipeline {
         copies: Copies<'_>,
         prepare: &dyn Fn(&mut Writer, Val),
         consume: impl FnOnce(&mut Writer, Val, Val),
+        follow: impl FnOnce(&mut Writer, (Val, Val)),
     ) {
         let products = self.readers != Readers::Warps;
         let ahead = self.stages - if products { 2 } else { 1 };
@@ -127,11 +140,11 @@ impl Pipeline {
                 // Products run beside the copies; those of the round before are over then: its tile is the next to be written.
                 consume(k, round, reading);
                 copy(k);
-                self.round_before(k);
             } else {
                 copy(k);
                 consume(k, round, reading);
             }
+            follow(k, (round, reading));
             self.advance(k, reading);
             self.advance(k, writing);
         });

@@ -2,8 +2,9 @@
 
 use super::{
     Bulk, Direct, Flash, Folded, Generated, IndexProblem, Indexed, Levels, LineProblem, Lines, LongRows, Mma, Pointwise, Product, Ranks,
-    Reduction, RowProblem, Rows, Scatter, ScatterProblem, Simt, Strict, Unsupported, Wgmma, Windows, attention, bulk, direct, for_cpus,
-    indexed, levels, lines, long_rows, mma, pointwise, ranks, reduction, rows, scatter, simt, starts_early, strict, wgmma, windows,
+    Reduction, RowProblem, Rows, Scatter, ScatterProblem, Simt, Strict, Unsupported, WgFlash, Wgmma, Windows, attention, bulk, direct,
+    for_cpus, indexed, levels, lines, long_rows, mma, pointwise, ranks, reduction, rows, scatter, simt, starts_early, strict, wgflash,
+    wgmma, windows,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -141,7 +142,10 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
         }
         Problem::Softmax(p) => by_rows(|| RowProblem::Softmax(p.clone()), arch),
         Problem::Normalize(p) => by_rows(|| RowProblem::Normalize(Box::new(p.clone())), arch),
-        Problem::Attention(p) => vec![space::<Flash>(p.clone(), arch, move |p, s| attention(p, s, arch))],
+        Problem::Attention(p) => vec![
+            space::<Flash>(p.clone(), arch, move |p, s| attention(p, s, arch)),
+            space::<WgFlash>(p.clone(), arch, move |p, s| wgflash(p, s, arch)),
+        ],
         Problem::Gather(p) => vec![space::<Indexed>(IndexProblem::Gather(p.clone()), arch, move |p, s| indexed(p, s, arch))],
         Problem::Scan(p) => vec![space::<Lines>(LineProblem::Scan(p.clone()), arch, move |p, s| lines(p, s, arch))],
         Problem::ArgReduce(p) => vec![space::<Lines>(LineProblem::ArgReduce(p.clone()), arch, move |p, s| lines(p, s, arch))],

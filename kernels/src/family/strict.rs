@@ -14,7 +14,7 @@ use super::pipeline::{Factors, Pipeline, Readers};
 use super::products::{Mode, Words, part_of};
 use super::tile::{Along, Layout};
 use crate::arch::Arch;
-use crate::dsl::{Val, Writer};
+use crate::dsl::{GroupMma, Val, Writer};
 use crate::layout::{ROW, Rows, descriptor};
 use crate::ptx::{Kernel, MemTy, Op, Ty};
 use crate::schedule::{Schedule, schedule};
@@ -253,8 +253,9 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
         let all = order.flat_map(|parts| (0..steps).map(move |at| (parts, at)));
         for (i, ((of_row, of_column), at)) in all.enumerate() {
             let column = k.plus(start, i64::from(of_column * columns.part + at * 32));
-            let b = descriptor(k, column);
-            k.group_mma_of(Mode::Parts.factor(), &turn, i > 0, &rows[at as usize][of_row as usize], b);
+            let b = descriptor(k, column, 0);
+            let how = GroupMma { adds: i > 0, across: false };
+            k.group_mma((Mode::Parts.factor(), how), &turn, &rows[at as usize][of_row as usize], b);
         }
         k.commit_products();
     };

@@ -14,7 +14,7 @@ use super::pipeline::Readers;
 use super::products::{Mode, Words};
 use super::tile::{Along, Layout};
 use crate::arch::Arch;
-use crate::dsl::{Val, Writer};
+use crate::dsl::{GroupMma, Val, Writer};
 use crate::layout::{ROW, descriptor};
 use crate::ptx::{Kernel, Ty};
 use crate::schedule::{Schedule, schedule};
@@ -133,27 +133,28 @@ enum RowsFrom {
 }
 
 impl RowsFrom {
-    /// Begins the products of a tile, whose rows lie so far behind the first stage: by blocks of 64 rows and `bn` columns.
+    /// Begins the products of a tile that lies so far behind the first stage, by blocks of 64 rows and `bn` columns; those lie in stage 0.
     fn multiply(&self, k: &mut Writer, mode: Mode, (stage, columns): (Val, Val), sums: &[Val], bn: u32) {
-        let b = descriptor(k, columns);
         let blocks = || (0..).step_by(64).zip(sums.chunks(bn as usize / 2));
         let deeper = |step: u32| i64::from((step * STEP) >> 4);
         match self {
             Self::Shared(rows) => {
-                let rows = k.add(*rows, stage);
-                let a = descriptor(k, rows);
+                let starts = [k.add(*rows, stage), k.add(columns, stage)];
+                let [a, b] = starts.map(|start| descriptor(k, start, 0));
                 k.fence_products();
                 for step in 0..ROW / STEP {
                     let b = k.plus(b, deeper(step));
                     for (row, sums) in blocks() {
                         let a = k.plus(a, deeper(step) + i64::from((row * ROW) >> 4));
-                        k.group_mma(mode.factor(), sums, a, b);
+                        k.group_mma((mode.factor(), GroupMma::ADDS), sums, &[a], b);
                     }
                 }
                 k.commit_products();
             }
             Self::Registers(fragments) => {
                 let (bases, steps) = (fragments.in_stage(k, stage), ROW / STEP);
+                let columns = k.add(columns, stage);
+                let b = descriptor(k, columns, 0);
                 for step in 0..steps {
                     // Of a tile's groups, the same one of the tile before has read these registers.
                     k.wait_products(steps - 1);
@@ -162,7 +163,7 @@ impl RowsFrom {
                     k.fence_products();
                     let b = k.plus(b, deeper(step));
                     for ((_, sums), words) in blocks().zip(&rows) {
-                        k.group_mma_of(mode.factor(), sums, true, &words[0], b);
+                        k.group_mma((mode.factor(), GroupMma::ADDS), sums, &words[0], b);
                     }
                     k.commit_products();
                 }
@@ -202,10 +203,15 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let (warp, lane) = k.div_rem(thread, 32);
     let (group, quarter) = k.div_rem(warp, 4);
     let own = k.scaled(group, i64::from(s.wm));
-    let row = k.scaled(quarter, 16);
-    let row = k.add(own, row);
+    let first_row = |k: &mut Writer| {
+        let row = k.scaled(quarter, 16);
+        k.add(own, row)
+    };
     let rows = match mode {
-        Mode::Tf32 => RowsFrom::Registers(Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false)),
+        Mode::Tf32 => {
+            let row = first_row(&mut k);
+            RowsFrom::Registers(Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false))
+        }
         _ => {
             let moved = k.scaled(own, i64::from(ROW));
             RowsFrom::Shared(k.add(starts[0], moved))
@@ -219,10 +225,10 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let depth = Depth { stages: s.stages, elements: depth, rounds: s.rounds(&facts), total: size.k, rounded, readers };
     let first = place.first(&mut k, &depth);
     let consume = |k: &mut Writer, _: Val, reading: Val| {
-        let columns = k.add(starts[1], reading);
-        rows.multiply(k, mode, (reading, columns), &sums, s.bn);
+        rows.multiply(k, mode, (reading, starts[1]), &sums, s.bn);
     };
     place.stream(&mut k, &depth, (first, s.split), (p.layout, engine.as_ref()), consume);
+    let row = first_row(&mut k);
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let ahead = (if threads > 256 { 4 } else { 8 } * 32 / s.wm).max(1) as usize;
     let grid = Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, ahead, firsts, batch, lane, whole: tiling.whole() };

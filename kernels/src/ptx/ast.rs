@@ -189,6 +189,8 @@ pub enum Stmt {
         a: GroupRows,
         /// The second factor's columns in shared memory: a [`descriptor`](crate::layout::descriptor).
         b: Reg,
+        /// Whether these columns, of half types, lie side by side, a depth to a row.
+        across: bool,
     },
     /// Orders the warpgroup's accesses to registers and shared memory before products that begin behind it.
     FenceProducts,

@@ -203,7 +203,7 @@ impl Printer {
                     let depth = factor.depth();
                     format!("mma.sync.aligned.m16n8k{depth}.row.col.{sums}.{ty}.{ty}.{sums} {sum}, {a}, {b}, {sum};")
                 }
-                Stmt::GroupMma { factor, sums, adds, a, b } => self.group(*factor, sums, *adds, *a, *b),
+                Stmt::GroupMma { factor, sums, adds, a, b, across } => self.group((*factor, *adds, *across), sums, *a, *b),
                 Stmt::FenceProducts => "wgmma.fence.sync.aligned;".to_owned(),
                 Stmt::CommitProducts => "wgmma.commit_group.sync.aligned;".to_owned(),
                 Stmt::WaitProducts(n) => format!("wgmma.wait_group.sync.aligned {n};"),
@@ -241,15 +241,16 @@ impl Printer {
         }
     }
 
-    fn group(&mut self, factor: Factor, sums: &[Reg], adds: bool, a: GroupRows, b: Reg) -> String {
+    fn group(&mut self, (factor, adds, across): (Factor, bool, bool), sums: &[Reg], a: GroupRows, b: Reg) -> String {
         let list = |all: &mut Self, regs: &[Reg]| regs.iter().map(|r| all.reg(*r)).collect::<Vec<_>>().join(", ");
-        // Only halves may lie the other way round; these do not. What is in registers lies one way.
+        // Only halves may lie the other way round; of the first factor they do not, and what is in registers lies one way.
+        let across = u32::from(across);
         let (a, way) = match a {
-            GroupRows::Shared(a) => (self.reg(a), ", 0, 0"),
-            GroupRows::Registers(a) => (format!("{{{}}}", list(self, &a)), ", 0"),
+            GroupRows::Shared(a) => (self.reg(a), format!(", 0, {across}")),
+            GroupRows::Registers(a) => (format!("{{{}}}", list(self, &a)), format!(", {across}")),
         };
         let (depth, ty, ways) = match factor {
-            Factor::Half(h) => (16, half(h), way),
+            Factor::Half(h) => (16, half(h), way.as_str()),
             Factor::Tf32 => (8, "tf32", ""),
             // Of warpgroups only those of floats are generated.
             Factor::Bytes => (32, "s8", ""),

@@ -1,6 +1,6 @@
 //! Checks on the tree: types, definition before use, single assignment, vector widths.
 
-use super::{GroupRows, Kernel, MemTy, Op, Operand, Reg, Space, Stmt, Ty};
+use super::{Factor, GroupRows, Kernel, MemTy, Op, Operand, Reg, Space, Stmt, Ty};
 use std::collections::BTreeSet;
 
 impl Kernel {
@@ -111,10 +111,13 @@ impl Check<'_> {
                     a.iter().chain(b).for_each(|r| self.typed(&Operand::Reg(*r), Ty::U32, "a factor"));
                     sum.iter().for_each(|r| self.typed(&Operand::Reg(*r), factor.sums(), "a sum"));
                 }
-                Stmt::GroupMma { factor, sums, a, b, .. } => {
+                Stmt::GroupMma { factor, sums, a, b, across, .. } => {
                     self.together("a product of a warpgroup");
                     if factor.sums() != Ty::F32 {
                         self.faults.push("a product of bytes by a warpgroup".to_owned());
+                    }
+                    if *across && !matches!(factor, Factor::Half(_)) {
+                        self.faults.push(format!("columns of {factor:?} that lie across the depth"));
                     }
                     if !self.kernel.threads.is_multiple_of(128) || !sums.len().is_multiple_of(4) || !(4..=128).contains(&sums.len()) {
                         self.faults.push(format!("a product of warpgroups for {} sums among {} threads", sums.len(), self.kernel.threads));

@@ -30,7 +30,7 @@ fn sums(factors: DType) -> DType {
     if factors == DType::I8 { DType::I32 } else { DType::F32 }
 }
 
-fn finish(space: &[usize], outer: usize, (dtype, tf32): (DType, bool), a: Access, b: Access) -> Contraction {
+pub fn finish(space: &[usize], outer: usize, (dtype, tf32): (DType, bool), a: Access, b: Access) -> Contraction {
     let out = &space[..outer];
     let mut strides = vec![0; outer];
     strides[outer - 1] = 1;

@@ -123,6 +123,11 @@ impl Builder {
         self.bounds.get(&v).cloned().unwrap_or_default()
     }
 
+    /// Whether any value has bounded dimensions.
+    pub(super) fn is_bounded(&self) -> bool {
+        !self.bounds.is_empty()
+    }
+
     /// All values with bounded dimensions.
     pub fn bounded(&self) -> BTreeMap<ValueId, Vec<usize>> {
         self.bounds.iter().map(|(&v, all)| (v, all.iter().map(|x| x.axis).collect())).collect()

@@ -3,7 +3,7 @@
 use super::builder::Outcome;
 use super::{Builder, Literal, Op, ValueId};
 use crate::scalar;
-use wpk_plan::{Expr, ScalarFn, View};
+use wpk_plan::{DType, Expr, ScalarFn, View};
 
 /// Simpler results for an operation, if there are any.
 pub fn simplify(b: &mut Builder, op: &Op, inputs: &[ValueId]) -> Outcome<Option<Vec<ValueId>>> {
@@ -76,7 +76,8 @@ fn chain(b: &mut Builder, op: &Op, x: ValueId) -> Outcome<Option<Vec<ValueId>>> 
     }
 }
 
-/// Constants of one element enter the function, equal inputs are read once, unread ones not at all.
+/// Constants of one element, or of one truth value, enter the function; equal inputs are read once, unread ones not at all; what no input tells
+/// apart is computed once.
 fn map(b: &mut Builder, function: &ScalarFn, shape: &[usize], inputs: &[ValueId]) -> Outcome<Option<Vec<ValueId>>> {
     let mut simpler = ScalarFn::default();
     let mut kept: Vec<ValueId> = vec![];
@@ -88,7 +89,7 @@ fn map(b: &mut Builder, function: &ScalarFn, shape: &[usize], inputs: &[ValueId]
             _ => v,
         };
         let dtype = b.dtype(v);
-        let constant = b.graph.literal(v).filter(|l| l.len() == 1).map(Literal::tensor);
+        let constant = b.graph.literal(v).filter(|l| l.len() == 1 || alike(l)).map(Literal::tensor);
         names.push(match constant {
             Some(c) if dtype.is_float() => simpler.constant(c.f(0), dtype),
             Some(c) => simpler.integer(c.i(0), dtype),
@@ -127,8 +128,32 @@ fn map(b: &mut Builder, function: &ScalarFn, shape: &[usize], inputs: &[ValueId]
     if let (Expr::Input(i), false) = (simpler.insts[usize::from(output)].expr, kept.is_empty()) {
         return Ok(Some(vec![b.one(Op::Expand(shape.to_vec()), &[kept[usize::from(i)]])?]));
     }
-    if simpler != *function || kept != inputs {
-        return Ok(Some(vec![b.one(Op::Map { function: simpler, shape: shape.to_vec() }, &kept)?]));
+    let narrow = narrowed(b, &simpler, shape, &kept);
+    if simpler != *function || kept != inputs || narrow != shape {
+        let narrower = b.one(Op::Map { function: simpler, shape: narrow }, &kept)?;
+        return Ok(Some(vec![b.one(Op::Expand(shape.to_vec()), &[narrower])?]));
     }
     Ok(None)
+}
+
+/// Whether a constant is true everywhere, or nowhere. Numbers are left alone: that all of a weight are alike is an accident.
+fn alike(l: &Literal) -> bool {
+    l.dtype == DType::Bool && l.bytes.windows(2).all(|pair| pair[0] == pair[1]) && !l.is_empty()
+}
+
+/// The extents of a map without those along which neither inputs nor the function change.
+fn narrowed(b: &Builder, function: &ScalarFn, shape: &[usize], inputs: &[ValueId]) -> Vec<usize> {
+    let rank = shape.len();
+    let changes = |axis: usize| {
+        let varies = |&v: &ValueId| {
+            let own = b.graph.shape(v);
+            (own.len() + axis).checked_sub(rank).is_some_and(|at| own[at] != 1)
+        };
+        inputs.iter().any(varies) || function.insts.iter().any(|i| i.expr == Expr::Index(axis as u16))
+    };
+    // While dimensions are bounded, every value with one has to tell; behind the import they are not.
+    if inputs.is_empty() || shape.contains(&0) || b.is_bounded() {
+        return shape.to_vec();
+    }
+    shape.iter().enumerate().map(|(axis, &n)| if changes(axis) { n } else { 1 }).collect()
 }
