@@ -111,7 +111,9 @@ impl Wgmma {
         let cache = lines[0] / way(copied == 0) + lines[1] / way(engine.is_some());
         let (together, ahead) = if copied == 0 { (0.03, 90.0) } else { (0.065, 120.0) };
         let lockstep = if cluster > 1 { 200.0 * ((1024.0 - products) / 256.0).clamp(0.0, 1.0) } else { 0.0 };
-        let alone = 1.1 * products + 0.8 * copies * per_copy + ahead;
+        // A step in TF32 waits for its rows to reach registers.
+        let steps = if f.mode == Some(Mode::Tf32) { f64::from(ROW / STEP) * 140.0 } else { 0.0 };
+        let alone = 1.1 * products.max(steps) + 0.8 * copies * per_copy + ahead;
         // Rows that come through registers are waited for before a tile's products begin.
         let latency = if f.mode == Some(Mode::Tf32) { 1500.0 } else { 1000.0 };
         let memory = (latency + cache) / f64::from(self.stages - 2);
