@@ -4,7 +4,8 @@ mod support;
 
 use support::{Random, assemble, check};
 use wpk_kernels::arch::{ARCHES, Arch};
-use wpk_kernels::family::{Flash, WgFlash, attention, wgflash};
+use wpk_kernels::family::{Flash, Unsupported, attention, wgflash};
+use wpk_kernels::ptx::Kernel;
 use wpk_kernels::schedule::Schedule;
 use wpk_plan::problem::{Attention, Operand, Problem};
 use wpk_plan::{DType, View};
@@ -47,31 +48,31 @@ fn of(r: &mut Random, (dtype, tf32): (DType, bool), (s, t, d, width): (usize, us
     Attention { scale: 1.0 / (d as f64).sqrt(), tf32, q, k, v, mask, out }
 }
 
-#[test]
-fn random_attention_agrees_with_the_evaluator() {
-    let arch = Arch::named("sm_80").expect("an architecture");
-    for seed in 0..64 {
-        let p = random(seed);
-        let facts = Flash::facts(&p, arch);
-        let legal: Vec<Flash> = Flash::space().filter(|s| s.legal(&facts)).collect();
+/// A random legal schedule of each problem, in the emulator and through `ptxas`.
+fn agree<S: Schedule<Problem = Attention>>(
+    arch: &str,
+    problems: impl Iterator<Item = (u64, Attention)>,
+    generate: impl Fn(&Attention, &S, &Arch) -> Result<Kernel, Unsupported>,
+) {
+    let arch = Arch::named(arch).expect("an architecture");
+    for (seed, p) in problems {
+        let facts = S::facts(&p, arch);
+        let legal: Vec<S> = S::space().filter(|s| s.legal(&facts)).collect();
         let s = legal[Random(seed + 7).below(legal.len())];
-        let kernel = attention(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let kernel = generate(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         check(&Problem::Attention(p), &kernel, seed);
+        assemble(&kernel, arch);
     }
 }
 
 #[test]
+fn random_attention_agrees_with_the_evaluator() {
+    agree("sm_80", (0..64).map(|seed| (seed, random(seed))), attention);
+}
+
+#[test]
 fn warpgroups_agree_with_the_evaluator() {
-    let arch = Arch::named("sm_90a").expect("an architecture");
-    for seed in 0..40 {
-        let p = wide(seed);
-        let facts = WgFlash::facts(&p, arch);
-        let legal: Vec<WgFlash> = WgFlash::space().filter(|s| s.legal(&facts)).collect();
-        let s = legal[Random(seed + 7).below(legal.len())];
-        let kernel = wgflash(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        check(&Problem::Attention(p), &kernel, seed);
-        assemble(&kernel, arch);
-    }
+    agree("sm_90a", (0..40).map(|seed| (seed, wide(seed))), wgflash);
 }
 
 #[test]

@@ -179,6 +179,14 @@ fn nothing_that_orders_can_be_left_out() {
             table.extend(mutate_of(&s.to_string(), &Problem::Contraction(p.contraction.clone()), p.layout, &kernel));
         }
     }
+    // Columns side by side, which another kernel writes.
+    let b = Access::new(&View::dense(&[448, 64]), [2, 1].map(Affine::of).to_vec());
+    let p = Product { contraction: Contraction { b, ..p.contraction }, layout: WeightLayout::Dense };
+    for cluster in [1, 2] {
+        let s = Bulk { bm: 64, bn: 64 * cluster, wm: 64, stages: 3, cluster };
+        let kernel = bulk(&p, &s, &few).unwrap_or_else(|e| panic!("{e}"));
+        table.extend(mutate(&format!("{s} across"), &Problem::Contraction(p.contraction.clone()), &kernel));
+    }
     println!("{}", table.join("\n"));
     assert!(table.len() > 60, "{} mutants", table.len());
 }

@@ -92,6 +92,32 @@ fn tiles_in_strips_agree_with_the_evaluator() {
     }
 }
 
+/// A second factor that is no weight: along the depth, or across it, in panels of 64 columns of which the last does not exist.
+#[test]
+fn factors_that_are_inputs_agree_with_the_evaluator() {
+    let matrix = |shape: [usize; 2], across: bool, loops: [usize; 2]| {
+        let view = if across { View::dense(&[shape[1], shape[0]]).transpose(&[1, 0]) } else { View::dense(&shape) };
+        Access::new(&view, loops.map(Affine::of).to_vec())
+    };
+    for (seed, (n, across)) in [(192, true), (200, true), (320, true), (320, false)].into_iter().enumerate() {
+        for dtype in [DType::F16, DType::BF16] {
+            let (a, b) = (matrix([200, 168], false, [0, 2]), matrix([n, 168], across, [1, 2]));
+            let p = Product { contraction: finish(&[200, n, 168], 2, (dtype, false), a, b), layout: WeightLayout::Dense };
+            let problem = Problem::Contraction(p.contraction.clone());
+            for (bn, split) in [(64, 1), (128, 2), (192, 1)] {
+                let s = Wgmma { bm: 64, bn, wm: 64, stages: 3, split };
+                check_of(&problem, p.layout, &wgmma(&p, &s, hopper()).unwrap_or_else(|e| panic!("{e}")), seed as u64);
+            }
+            for (bn, cluster) in [(64, 1), (128, 1), (128, 2), (256, 2)] {
+                let s = Bulk { bm: 64, bn, wm: 64, stages: 4, cluster };
+                let kernel = bulk(&p, &s, &small()).unwrap_or_else(|e| panic!("{e}"));
+                check_of(&problem, p.layout, &kernel, seed as u64);
+                assemble(&kernel, hopper());
+            }
+        }
+    }
+}
+
 /// Sums that are not finite are computed again.
 #[test]
 fn strict_contractions_of_what_is_not_finite() {

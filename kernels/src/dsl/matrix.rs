@@ -12,11 +12,6 @@ pub struct GroupMma {
     pub across: bool,
 }
 
-impl GroupMma {
-    /// Adds products by columns that lie along the depth.
-    pub const ADDS: Self = Self { adds: true, across: false };
-}
-
 impl Writer {
     /// Matrices of 8 rows by 16 bytes in shared memory, one per register: see [`Stmt::LoadMatrix`].
     pub fn load_matrix(&mut self, address: Val, offset: i32, n: usize, transposed: bool) -> Vec<Val> {

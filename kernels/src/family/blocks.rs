@@ -26,6 +26,8 @@ pub struct Tiling<'a> {
     pub cluster: u32,
     /// How many of the factors threads copy, the first or both.
     pub copied: usize,
+    /// Panels of the second factor side by side, each of which a layout describes.
+    pub panels: u32,
 }
 
 /// A block among the tiles.
@@ -91,12 +93,16 @@ impl Tiling<'_> {
         let firsts = [k.scaled(tile_m, i64::from(bm)), k.scaled(tile_n, i64::from(bn))];
         let start = k.shared(self.shared);
         let starts = [start, k.plus(start, i64::from(self.layouts[0].bytes()))];
-        let loaders = (0..self.copied).map(|side| {
-            let corner = Corner { start: starts[side], batch, first: firsts[side] };
-            Loader::new(k, &sources[side], self.layouts[side], arch, (thread, self.threads), corner)
+        let all = [(0, 0)].into_iter().chain((0..self.panels).map(|panel| (1, panel)));
+        let loaders = all.filter(|&(side, _)| side < self.copied).map(|(side, panel)| {
+            let layout = self.layouts[side];
+            let start = k.plus(starts[side], i64::from(panel * layout.bytes()));
+            let first = k.plus(firsts[side], i64::from(panel * layout.lines));
+            let corner = Corner { start, batch, first, apart: self.extents[side] };
+            Loader::new(k, &sources[side], layout, arch, (thread, self.threads), corner)
         });
         let loaders = loaders.collect();
-        let stage = self.layouts.iter().map(Layout::bytes).sum();
+        let stage = self.layouts[0].bytes() + self.panels * self.layouts[1].bytes();
         Place { thread, tile, part, rank, batch, firsts, starts, loaders, tiles: self.size.batch * tiles_m * tiles_n, stage }
     }
 

@@ -1,4 +1,4 @@
-//! Large contractions with weights by products of warpgroups, the weights brought by the copy engine (TMA), to two blocks at once where that
+//! Large contractions by products of warpgroups, weights or another matrix brought by the copy engine (TMA), to two blocks at once where that
 //! halves what comes from the second cache.
 
 use super::Unsupported;
@@ -10,7 +10,7 @@ use crate::ptx::Kernel;
 use crate::schedule::{Schedule, schedule};
 
 schedule! {
-    /// How a large contraction with weights is computed by warpgroups.
+    /// How a large contraction is computed by warpgroups.
     Bulk(Product => Facts) = "bulk" {
         /// Rows of a block's tile.
         bm: [64, 128, 192, 256],
@@ -35,8 +35,11 @@ impl Bulk {
         if self.cluster > 1 && !f.matrix {
             return false;
         }
+        if f.across() && !self.bn.is_multiple_of(64 * self.cluster) {
+            return false;
+        }
         let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
-        f.weights && tiles >= u64::from(f.arch.sms) && self.bn.is_multiple_of(8 * self.cluster) && self.inner().fits(f)
+        f.columns && tiles >= u64::from(f.arch.sms) && self.bn.is_multiple_of(8 * self.cluster) && self.inner().fits(f)
     }
 
     fn estimate(&self, f: &Facts) -> f64 {

@@ -29,21 +29,54 @@ struct Side {
     /// Where the block's part of a tile goes in stage 0, and its first line.
     to: Val,
     line: Val,
+    /// Panels of lines that lie across the depth; none of what lies along it.
+    panels: u32,
     /// Whether every block of the cluster gets it.
     everywhere: bool,
+    /// Whether no kernel writes it.
+    constant: bool,
 }
+
+/// How the engine sees a second factor.
+#[derive(Clone, Copy)]
+pub struct Columns {
+    map: TensorMap,
+    part: u32,
+    /// Whether lines of the map are depths.
+    across: bool,
+    /// Whether it is a weight.
+    constant: bool,
+}
+
+/// Columns of a panel, and depths of a tile.
+const PANEL: u32 = ROW / 2;
 
 /// Bytes of a barrier.
 const BARRIER: u32 = 8;
 
-/// How the engine sees the second factor, a weight, in parts of so many columns; `None` where it cannot.
-pub fn columns(p: &Product, part: u32) -> Option<TensorMap> {
-    let (roles, size) = (p.contraction.roles(), p.contraction.dtype.bytes());
+/// How the engine sees the second factor, a weight or a matrix of half types, in parts of so many columns; `None` where it cannot.
+pub fn columns(p: &Product, part: u32) -> Option<Columns> {
+    let (c, roles, size) = (&p.contraction, p.contraction.roles(), p.contraction.dtype.bytes());
     let (depth, lines) = (roles.count(&roles.k()), roles.count(&roles.n));
-    let pitch = roles.column_len(size).checked_mul(size)?;
-    let map = TensorMap { argument: 1, dtype: p.contraction.dtype, offset: 0, depth, lines, pitch, tile: part };
+    let map = TensorMap { argument: 1, dtype: c.dtype, offset: 0, depth, lines, pitch: 0, tile: part };
+    let seen = if p.layout == WeightLayout::Columns {
+        let pitch = roles.column_len(size).checked_mul(size)?;
+        Columns { map: TensorMap { pitch, ..map }, part, across: false, constant: true }
+    } else {
+        let linear = Linear::access(&c.b, &c.space);
+        let steps = [linear.step(&roles.k())?, linear.step(&roles.n)?];
+        let bytes = |elements: i64| usize::try_from(elements).ok()?.checked_mul(size);
+        let across = steps[0] != 1;
+        if p.layout != WeightLayout::Dense || size != 2 || !linear.checks.is_empty() || steps[usize::from(across)] != 1 {
+            return None;
+        }
+        let map = TensorMap { offset: bytes(linear.base)?, pitch: bytes(steps[usize::from(!across)])?, ..map };
+        let map = if across { TensorMap { depth: lines, lines: depth, tile: PANEL, ..map } } else { map };
+        Columns { map, part, across, constant: false }
+    };
     // Shared memory repeats every eight lines.
-    (p.layout == WeightLayout::Columns && roles.count(&roles.batch) == 1 && part.is_multiple_of(8) && map.fault().is_none()).then_some(map)
+    let parts = part.is_multiple_of(if seen.across { PANEL } else { 8 });
+    (roles.count(&roles.batch) == 1 && parts && seen.map.fault().is_none()).then_some(seen)
 }
 
 /// How the engine sees the first factor in so many rows at once; `None` where it is no matrix of a type that warpgroups multiply.
@@ -62,7 +95,7 @@ pub fn rows(p: &Product, tile: u32) -> Option<TensorMap> {
 
 impl Engine {
     /// Prepares the barriers of so many stages, which all blocks of the cluster know afterwards.
-    pub fn new(k: &mut Writer, maps: (Option<TensorMap>, TensorMap), place: &Place<'_>, (stages, cluster): (u32, u32)) -> Self {
+    pub fn new(k: &mut Writer, maps: (Option<TensorMap>, Columns), place: &Place<'_>, (stages, cluster): (u32, u32)) -> Self {
         let zero = k.int(0, Ty::U32);
         let asks = k.compare(Cmp::Eq, place.thread, zero);
         let barriers = k.shared(stages * BARRIER);
@@ -79,12 +112,15 @@ impl Engine {
             k.arrive_cluster();
             k.wait_cluster();
         }
-        let rows = maps.0.map(|map| Side { map: k.tensor_map(map), to: place.starts[0], line: place.firsts[0], everywhere: false });
-        let first = k.scaled(place.rank, i64::from(maps.1.tile));
+        let side = |map, to, line| Side { map, to, line, panels: 0, everywhere: false, constant: false };
+        let rows = maps.0.map(|map| side(k.tensor_map(map), place.starts[0], place.firsts[0]));
+        let Columns { map, part, across, constant } = maps.1;
+        let first = k.scaled(place.rank, i64::from(part));
         let moved = k.scaled(first, i64::from(ROW));
         let (to, line) = (k.add(place.starts[1], moved), k.add(place.firsts[1], first));
-        let columns = Side { map: k.tensor_map(maps.1), to, line, everywhere: cluster > 1 };
-        let bytes = maps.0.map_or(0, |m| m.tile_bytes()) + maps.1.tile_bytes() * cluster;
+        let panels = if across { part / PANEL } else { 0 };
+        let columns = Side { panels, everywhere: cluster > 1, constant, ..side(k.tensor_map(map), to, line) };
+        let bytes = maps.0.map_or(0, |m| m.tile_bytes()) + part * ROW * cluster;
         Self { rows, columns, barriers, asks, bytes, cluster }
     }
 
@@ -113,13 +149,20 @@ struct Stage {
 impl Side {
     fn ask(&self, k: &mut Writer, depth: Val, stage: Val, barrier: Val) {
         let to = k.add(self.to, stage);
-        let at = [depth, self.line].map(|v| Val { ty: Ty::S32, ..v });
-        k.copy_tile(self.map, at, to, barrier, self.everywhere);
+        let signed = |at: [Val; 2]| at.map(|v| Val { ty: Ty::S32, ..v });
+        if self.panels == 0 {
+            return k.copy_tile(self.map, signed([depth, self.line]), to, barrier, self.everywhere);
+        }
+        for panel in 0..self.panels {
+            let to = k.plus(to, i64::from(panel * PANEL * ROW));
+            let line = k.plus(self.line, i64::from(panel * PANEL));
+            k.copy_tile(self.map, signed([line, depth]), to, barrier, self.everywhere);
+        }
     }
 }
 
 impl Pipeline {
-    /// As [`Pipeline::factors`], for products of warpgroups: the engine copies the second factor, a weight; the first it does, or threads do.
+    /// As [`Pipeline::factors`], for products of warpgroups: the engine copies the second factor; the first it does, or threads do.
     pub fn with_engine(&self, k: &mut Writer, f: &Factors<'_>, engine: &Engine, consume: impl FnOnce(&mut Writer, Val, Val)) {
         let ahead = self.stages - 2;
         let number = |k: &Writer, x: u32| k.int(i64::from(x), Ty::U32);
@@ -130,21 +173,24 @@ impl Pipeline {
         };
         let copy = |k: &mut Writer, at: Val, to: Val| f.loaders.iter().for_each(|l| l.copy(k, at, to, f.whole));
         let first: Vec<(Val, Stage)> = (0..ahead.min(self.rounds)).map(|n| (number(k, n), stage(k, n))).collect();
-        k.constant_param(1);
-        k.when(engine.asks, |k| {
-            for (round, stage) in &first {
-                let at = depth(k, *round);
-                engine.ask(k, at, stage);
-            }
-        });
-        k.wait_dependencies();
-        if engine.rows.is_some() {
+        let ask_first = |k: &mut Writer, ask: &dyn Fn(&mut Writer, Val, &Stage)| {
             k.when(engine.asks, |k| {
                 for (round, stage) in &first {
                     let at = depth(k, *round);
-                    engine.ask_rows(k, at, stage);
+                    ask(k, at, stage);
                 }
             });
+        };
+        if engine.columns.constant {
+            k.constant_param(1);
+            ask_first(k, &|k, at, stage| engine.ask(k, at, stage));
+            k.wait_dependencies();
+        } else {
+            k.wait_dependencies();
+            ask_first(k, &|k, at, stage| engine.ask(k, at, stage));
+        }
+        if engine.rows.is_some() {
+            ask_first(k, &|k, at, stage| engine.ask_rows(k, at, stage));
         }
         for n in 0..ahead as usize {
             if let Some((round, stage)) = first.get(n) {

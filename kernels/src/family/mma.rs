@@ -56,8 +56,8 @@ pub struct Facts {
     pub(super) mode: Option<Mode>,
     pub(super) element: u32,
     pub(super) small: bool,
-    /// Whether the second factor is a weight in columns that the copy engine can bring.
-    pub(super) weights: bool,
+    /// Whether the copy engine can bring the second factor.
+    pub(super) columns: bool,
     /// Whether the first factor is a matrix that it can bring too.
     pub(super) matrix: bool,
     pub(super) directions: [(Along, u32); 2],
@@ -70,6 +70,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether columns lie side by side, a depth after the other.
+    pub(super) fn across(&self) -> bool {
+        self.directions[1].0 == Along::Lines
+    }
+
     pub(super) fn of(p: &Product, arch: &Arch) -> Self {
         let c = &p.contraction;
         let points = c.space.iter().try_fold(1usize, |n, &d| n.checked_mul(d).filter(|&n| n < 1 << 40));
@@ -81,7 +86,7 @@ impl Facts {
             size: Size::of(&roles),
             mode: Mode::of(c.dtype, c.tf32).filter(|_| arch.matrix > 0.0),
             element: c.dtype.bytes() as u32,
-            weights: engine::columns(p, 8).is_some(),
+            columns: engine::columns(p, 64).is_some(),
             matrix: engine::rows(p, 8).is_some(),
             small: small(c) && points.is_some() && packed < 1 << 30,
             directions: [a.direction(), b.direction()],
@@ -226,7 +231,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (threads, depth) = (s.threads(), s.depth(facts.element));
     let stage = layouts[0].bytes() + layouts[1].bytes();
     let (extents, shared) = ([s.bm, s.bn], s.shared(mode, stage));
-    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster: 1, copied: 2 };
+    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster: 1, copied: 2, panels: 1 };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);

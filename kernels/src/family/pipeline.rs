@@ -34,6 +34,7 @@ pub type Copies<'a> = &'a dyn Fn(&mut Writer, Val, Val);
 
 /// The factors of a contraction on their way to shared memory.
 pub struct Factors<'a> {
+    /// What copies the first factor, then what copies the second, in one or several panels; those of a factor that the engine copies are missing.
     pub loaders: &'a [Loader<'a>],
     /// Whether every thread rounds to TF32 what it copied of the second one.
     pub rounded: bool,
@@ -50,7 +51,8 @@ impl Factors<'_> {
     pub fn copy(&self, k: &mut Writer, side: usize, round: Val, to: Val) {
         let deeper = k.scaled(round, i64::from(self.depth));
         let at = k.add(self.first, deeper);
-        self.loaders[side].copy(k, at, to, self.whole);
+        let own = if side == 0 { &self.loaders[..1] } else { &self.loaders[1..] };
+        own.iter().for_each(|l| l.copy(k, at, to, self.whole));
     }
 }
 

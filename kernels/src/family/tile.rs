@@ -173,6 +173,8 @@ pub struct Corner {
     pub start: Val,
     pub batch: Val,
     pub first: Val,
+    /// Lines from one block's to the next one's.
+    pub apart: u32,
 }
 
 /// What one thread copies in every stage.
@@ -199,7 +201,7 @@ impl<'a> Loader<'a> {
         layout: Layout,
         arch: &Arch,
         (thread, threads): (Val, u32),
-        Corner { start, batch, first }: Corner,
+        Corner { start, batch, first, apart }: Corner,
     ) -> Self {
         let (side, at_once, rounds) = layout.rounds(threads).unwrap_or((1, threads, 0));
         let (row, chunk) = k.div_rem(thread, side);
@@ -229,7 +231,7 @@ impl<'a> Loader<'a> {
             let at = k.plus(at, i64::from(i * step_line));
             let term = source.linear.term(k, at, &source.lines);
             let term = base.plus(k, &term);
-            let valid = if total.is_multiple_of(layout.lines) { None } else { Some(k.below(at, i64::from(total))) };
+            let valid = if total.is_multiple_of(apart) { None } else { Some(k.below(at, i64::from(total))) };
             let (term, valid) = term.only_where(k, valid);
             copies.push((offset, i * step_depth, term, valid));
         }

@@ -146,14 +146,27 @@ pub fn wgflash(p: &Attention, s: &WgFlash, arch: &Arch) -> Result<Kernel, Unsupp
     let start_keys = k.plus(shared, i64::from(s.queries(f)));
     let start_values = k.plus(start_keys, i64::from(key_bytes));
     let query_panel = rows * ROW;
-    let load_queries =
-        Loader::new(&mut k, &sources[0], layouts[0], arch, (thread, threads), Corner { start: shared, batch: head, first: first_row });
+    let load_queries = Loader::new(
+        &mut k,
+        &sources[0],
+        layouts[0],
+        arch,
+        (thread, threads),
+        Corner { start: shared, batch: head, first: first_row, apart: rows },
+    );
     let mut loaders = vec![];
     for (i, start, elements) in [(1, start_keys, f.depth), (2, start_values, f.width)] {
         for panel in 0..panels(elements) {
             let start = k.plus(start, i64::from(panel * s.keys * ROW));
             let first = k.int(i64::from(panel * PANEL), Ty::U32);
-            loaders.push(Loader::new(&mut k, &sources[i], layouts[i], arch, (thread, threads), Corner { start, batch: head, first }));
+            loaders.push(Loader::new(
+                &mut k,
+                &sources[i],
+                layouts[i],
+                arch,
+                (thread, threads),
+                Corner { start, batch: head, first, apart: layouts[i].lines },
+            ));
         }
     }
     let asynchronous = load_queries.is_asynchronous() || loaders.iter().any(Loader::is_asynchronous);

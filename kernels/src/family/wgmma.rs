@@ -16,7 +16,7 @@ use super::tile::{Along, Layout};
 use crate::arch::Arch;
 use crate::dsl::{GroupMma, Val, Writer};
 use crate::layout::{ROW, descriptor};
-use crate::ptx::{Kernel, Ty};
+use crate::ptx::{Factor, Kernel, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::WeightLayout;
 
@@ -54,9 +54,15 @@ impl Wgmma {
         ROW / f.element
     }
 
+    /// Of the rows, and of a panel of the columns.
     fn layouts(&self, f: &Facts) -> [Layout; 2] {
         let layout = |i: usize, lines| Layout::for_matrices(f.directions[i], lines, Self::depth(f), f.element);
-        [layout(0, self.bm), layout(1, self.bn)]
+        [layout(0, self.bm), layout(1, self.bn / self.panels(f))]
+    }
+
+    /// Panels of columns: a row of shared memory holds 64 of those that lie across the depth.
+    fn panels(&self, f: &Facts) -> u32 {
+        if f.across() { self.bn.div_ceil(ROW / 2) } else { 1 }
     }
 
     fn rounds(&self, f: &Facts) -> u32 {
@@ -68,8 +74,9 @@ impl Wgmma {
     }
 
     pub(super) fn fits(&self, f: &Facts) -> bool {
-        let reads =
-            f.arch.groups > 0.0 && matches!(f.mode, Some(Mode::Half(_) | Mode::Tf32)) && f.directions.iter().all(|d| d.0 == Along::Depth);
+        let half = matches!(f.mode, Some(Mode::Half(_)));
+        let columns = if f.across() { half && self.bn.is_multiple_of(ROW / 2) } else { half || f.mode == Some(Mode::Tf32) };
+        let reads = f.arch.groups > 0.0 && columns && f.directions[0].0 == Along::Depth;
         if !reads || !f.small || !self.bm.is_multiple_of(self.wm) {
             return false;
         }
@@ -100,7 +107,9 @@ impl Wgmma {
         let products = f64::from(self.bm * self.bn) * f64::from(ROW / 2) / f.arch.groups;
         let copied = if engine.is_none() { 2 } else { usize::from(!f.matrix) };
         let by_threads = |l: &Layout| f64::from(l.lines * l.depth / l.vector);
-        let copies = self.layouts(f)[..copied].iter().map(by_threads).sum::<f64>() / f64::from(self.threads());
+        let [rows, panel] = self.layouts(f);
+        let all = [by_threads(&rows), by_threads(&panel) * f64::from(self.panels(f))];
+        let copies = all[..copied].iter().sum::<f64>() / f64::from(self.threads());
         let per_copy = if self.layouts(f).iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
         // A warp's loads of rows that it rounds.
         let roundings = if f.mode == Some(Mode::Tf32) { 20.0 * f64::from(self.wm * ROW / 64 / STEP) } else { 0.0 };
@@ -134,38 +143,51 @@ enum RowsFrom {
     Registers(Fragments),
 }
 
+/// A block's columns in stage 0.
+struct Columns {
+    address: Val,
+    /// Whether they lie across the depth.
+    across: bool,
+    factor: Factor,
+    count: u32,
+}
+
 impl RowsFrom {
-    /// Begins the products of a tile that lies so far behind the first stage, by blocks of 64 rows and `bn` columns; those lie in stage 0.
-    fn multiply(&self, k: &mut Writer, mode: Mode, (stage, columns): (Val, Val), sums: &[Val], bn: u32) {
-        let blocks = || (0..).step_by(64).zip(sums.chunks(bn as usize / 2));
+    /// Begins the products of a tile that lies so far behind the first stage, by blocks of 64 rows and all columns.
+    fn multiply(&self, k: &mut Writer, stage: Val, columns: &Columns, sums: &[Val]) {
+        let blocks = || (0..).step_by(64).zip(sums.chunks(columns.count as usize / 2));
         let deeper = |step: u32| i64::from((step * STEP) >> 4);
+        // Depths of a step are rows where columns lie across.
+        let below = |step: u32| deeper(step) * if columns.across { i64::from(ROW / 2) } else { 1 };
+        let apart = if columns.across { ROW / 2 * ROW } else { 0 };
+        let how = (columns.factor, GroupMma { adds: true, across: columns.across });
         match self {
             Self::Shared(rows) => {
-                let starts = [k.add(*rows, stage), k.add(columns, stage)];
-                let [a, b] = starts.map(|start| descriptor(k, start, 0));
+                let starts = [k.add(*rows, stage), k.add(columns.address, stage)];
+                let (a, b) = (descriptor(k, starts[0], 0), descriptor(k, starts[1], apart));
                 k.fence_products();
                 for step in 0..ROW / STEP {
-                    let b = k.plus(b, deeper(step));
+                    let b = k.plus(b, below(step));
                     for (row, sums) in blocks() {
                         let a = k.plus(a, deeper(step) + i64::from((row * ROW) >> 4));
-                        k.group_mma((mode.factor(), GroupMma::ADDS), sums, &[a], b);
+                        k.group_mma(how, sums, &[a], b);
                     }
                 }
                 k.commit_products();
             }
             Self::Registers(fragments) => {
                 let (bases, steps) = (fragments.in_stage(k, stage), ROW / STEP);
-                let columns = k.add(columns, stage);
-                let b = descriptor(k, columns, 0);
+                let start = k.add(columns.address, stage);
+                let b = descriptor(k, start, 0);
                 for step in 0..steps {
                     // Of a tile's groups, the same one of the tile before has read these registers.
                     k.wait_products(steps - 1);
                     let rows: Vec<Words> =
-                        blocks().map(|(row, _)| mode.read(k, (fragments, &bases), (step, steps), row / 16, false)).collect();
+                        blocks().map(|(row, _)| Mode::Tf32.read(k, (fragments, &bases), (step, steps), row / 16, false)).collect();
                     k.fence_products();
                     let b = k.plus(b, deeper(step));
                     for ((_, sums), words) in blocks().zip(&rows) {
-                        k.group_mma((mode.factor(), GroupMma::ADDS), sums, &words[0], b);
+                        k.group_mma(how, sums, &words[0], b);
                     }
                     k.commit_products();
                 }
@@ -196,7 +218,8 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let maps = engine.and_then(|blocks| Some((engine::rows(p, s.bm), engine::columns(p, s.bn / blocks)?)));
     let copied = maps.map_or(2, |m| usize::from(m.0.is_none()));
     let (extents, shared) = ([s.bm, s.bn], s.stages * s.stage());
-    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster, copied };
+    let panels = s.panels(&facts);
+    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster, copied, panels };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);
@@ -222,12 +245,13 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let zero = k.float(0.0, Ty::F32);
     let sums: Vec<Val> = (0..s.wm * s.bn / 128).map(|_| k.variable(zero)).collect();
 
+    let columns = Columns { address: starts[1], across: facts.across(), factor: mode.factor(), count: s.bn };
     let rounded = c.tf32 && p.layout != WeightLayout::Columns;
     let readers = if mode == Mode::Tf32 { Readers::Both } else { Readers::Products };
     let depth = Depth { stages: s.stages, elements: depth, rounds: s.rounds(&facts), total: size.k, rounded, readers };
     let first = place.first(&mut k, &depth);
     let consume = |k: &mut Writer, _: Val, reading: Val| {
-        rows.multiply(k, mode, (reading, starts[1]), &sums, s.bn);
+        rows.multiply(k, reading, &columns, &sums);
     };
     place.stream(&mut k, &depth, (first, s.split), (p.layout, engine.as_ref()), consume);
     let row = first_row(&mut k);
