@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use wpk_kernels::Tensor;
+use wpk_rt::trace::Step;
 
 #[derive(Args)]
 pub struct BenchArgs {
@@ -82,8 +83,11 @@ pub fn bench(args: &BenchArgs) -> Outcome {
         targets = results.iter_mut().map(Vec::as_mut_slice).collect();
     }
     if args.profile {
-        let table = model.profile(0, &slices, &mut targets)?;
-        out.say("profile", json!(table), &table);
+        let profile = model.profile(0, &slices, &mut targets)?;
+        let step = |s: &Step| json!({"ns": s.ns, "operations": s.operations, "bytes": s.bytes, "what": s.what, "origin": s.origin});
+        let steps: Vec<_> = profile.steps.iter().map(step).collect();
+        let value = json!({"target": profile.target, "ns": profile.whole, "steps": steps});
+        out.say("profile", value, &profile.to_string());
     }
     Ok(())
 }

@@ -42,6 +42,18 @@ plan for cpu
     assert_eq!(found, expected, "\nfound:\n{found}");
 }
 
+/// Bytes that steps read and write at least: what is broadcast counts once, and of a table what is found in it.
+#[test]
+fn bytes_of_steps() {
+    let bytes = |model: &str| {
+        let compiled = compile(model);
+        compiled.program.buckets[0].1.body.steps().iter().map(|s| s.kernel.problem().bytes()).collect::<Vec<_>>()
+    };
+    // Images, weights, a bias and a residual; results by the same images again.
+    assert_eq!(bytes(BLOCK), [1152 + 2304 + 32 + 1152 + 1152, 1152 + 512 + 2304, 2304 + 64]);
+    assert_eq!(bytes("input i i64 3\nconst table f32 1000x4 random\ny = Gather(table, i)\noutput y"), [48 + 24 + 48]);
+}
+
 /// The names of the covers considered, the chosen one first.
 fn covers(model: &str) -> Vec<&'static str> {
     let [mut choices, _] = compile(model).choices;

@@ -53,5 +53,5 @@ pub mod trial {
 pub mod trace {
     pub use crate::cpu::instruction_set;
     pub use crate::execute::Trace;
-    pub use crate::profile::table;
+    pub use crate::profile::{Profile, Step};
 }

@@ -4,7 +4,7 @@ use crate::buffer::Recycler;
 use crate::execute::{Bucket, Constants, Schedules, Trace};
 use crate::pending::{DeviceMemory, DeviceTensor, Pending, State};
 use crate::pool::{self, Pool};
-use crate::profile;
+use crate::profile::Profile;
 use crate::sessions::Options;
 use crate::{Element, Error, Shape, Tensor, Weights};
 use std::collections::BTreeMap;
@@ -264,11 +264,11 @@ impl Model {
         found.ok_or_else(|| Error::Invalid(format!("there is no bucket {bucket}")))
     }
 
-    /// Where the time goes, as a table; `WPK_PROFILE=1` prints it to stderr after a model's first run.
+    /// Where the time goes; `WPK_PROFILE=1` prints it to stderr after a model's first run.
     ///
     /// # Errors
     /// As for [`Model::run`].
-    pub fn profile(&self, bucket: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<String, Error> {
+    pub fn profile(&self, bucket: usize, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<Profile, Error> {
         const ROUNDS: usize = 20;
         let median = |mut times: Vec<f64>| {
             times.sort_by(f64::total_cmp);
@@ -277,7 +277,7 @@ impl Model {
         #[cfg(feature = "cuda")]
         if let Some(plan) = self.gpu_plan(bucket) {
             let whole = median(self.replays(bucket, ROUNDS)?);
-            return Ok(profile::table(plan, &self.step_times(bucket, ROUNDS)?, whole));
+            return Ok(Profile::new(plan, &self.step_times(bucket, ROUNDS)?, whole));
         }
         let plan = &self.program.buckets.get(bucket).ok_or_else(|| Error::Invalid(format!("there is no bucket {bucket}")))?.1;
         let (mut times, mut whole) = (vec![f64::INFINITY; plan.body.steps().len()], vec![]);
@@ -287,7 +287,7 @@ impl Model {
             self.execute(bucket, inputs, outputs, None)?;
             whole.push(start.elapsed().as_secs_f64() * 1e9);
         }
-        Ok(profile::table(plan, &times, median(whole)))
+        Ok(Profile::new(plan, &times, median(whole)))
     }
 
     /// The same, telling an observer of every step.

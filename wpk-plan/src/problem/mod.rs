@@ -157,6 +157,18 @@ impl Problem {
     pub fn describe(&self) -> String {
         each!(self, p => p.describe())
     }
+    /// Bytes that come from memory and go there at least: what operands hold, once, and of a table that is looked up no more than is found.
+    pub fn bytes(&self) -> u64 {
+        let held = |o: &Operand| {
+            let moving = o.view.shape.iter().zip(&o.view.strides).filter(|(_, stride)| **stride != 0);
+            moving.map(|(&n, _)| n as u64).product::<u64>() * o.dtype.bytes() as u64
+        };
+        let written: u64 = self.outputs().iter().map(held).sum();
+        let looked_up = matches!(self, Self::Gather(_) | Self::GatherElements(_) | Self::GatherNd(_));
+        let inputs = self.inputs();
+        let read = inputs.iter().enumerate().map(|(i, o)| if looked_up && i == 0 { held(o).min(written) } else { held(o) });
+        read.sum::<u64>() + written
+    }
     /// Scalar operations, counting a multiply-add as two.
     pub fn operations(&self) -> u64 {
         each!(self, p => p.operations())
