@@ -44,7 +44,7 @@ fn of(r: &mut Random, (dtype, tf32): (DType, bool), (s, t, d, width): (usize, us
         1 => Some(View { offset: 0, shape: vec![b, h, s, t], strides: vec![t as i64, 0, 0, 1] }),
         _ => Some(View::dense(&[b, h, s, t])),
     };
-    let mask = mask.map(|view| Operand { dtype: DType::F32, view });
+    let mask = mask.map(|view| Operand { dtype: [DType::F32, DType::F16][r.below(2)], view });
     Attention { scale: 1.0 / (d as f64).sqrt(), tf32, q, k, v, mask, out }
 }
 
