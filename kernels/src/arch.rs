@@ -53,4 +53,11 @@ impl Arch {
         let by_shared = (self.shared as u32 + 1024) / (shared + 1024);
         by_registers.min(by_shared).min(self.threads / threads.max(1)).clamp(1, 32)
     }
+
+    /// Cycles of so many blocks, by those that a wave of blocks on a multiprocessor takes, which holds so many at most.
+    pub fn waves(&self, blocks: f64, resident: f64, wave: impl Fn(f64) -> f64) -> f64 {
+        let per_sm = (blocks / f64::from(self.sms)).ceil();
+        let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
+        full * wave(resident) + if rest > 0.0 { wave(rest) } else { 0.0 }
+    }
 }

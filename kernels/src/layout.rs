@@ -97,6 +97,8 @@ impl Rows {
 pub const PERIOD: u32 = 8 * ROW;
 /// Bytes of a row that descriptors name.
 pub const ROW: u32 = 128;
+/// Elements of half types in such a row: columns side by side at one depth are in panels of as many.
+pub const PANEL: u32 = ROW / 2;
 
 /// What products of warpgroups know of a factor in shared memory: rows of 128 bytes, exchanged as by [`Rows::swizzled`], depth along
 /// the row, from a shared address on, which is the first row's plus the depth's bytes (PTX ISA, asynchronous warpgroup-level matrix shared

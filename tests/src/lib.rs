@@ -51,5 +51,6 @@
 
 pub mod beside;
 pub mod emulated;
+pub mod passes;
 pub mod ranges;
 pub mod text;

@@ -6,6 +6,7 @@ use super::engine;
 use super::mma::{Facts, Product};
 use super::wgmma::{self, Wgmma};
 use crate::arch::Arch;
+use crate::layout::PANEL;
 use crate::ptx::Kernel;
 use crate::schedule::{Schedule, schedule};
 
@@ -35,7 +36,7 @@ impl Bulk {
         if self.cluster > 1 && !f.matrix {
             return false;
         }
-        if f.across() && !self.bn.is_multiple_of(64 * self.cluster) {
+        if f.across() && !self.bn.is_multiple_of(PANEL * self.cluster) {
             return false;
         }
         let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));

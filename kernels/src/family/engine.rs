@@ -6,8 +6,9 @@ use super::blocks::Place;
 use super::mma::Product;
 use super::pipeline::{Factors, Pipeline, Readers};
 use crate::dsl::{Val, Writer};
-use crate::layout::ROW;
+use crate::layout::{PANEL, ROW};
 use crate::ptx::{Cmp, Op, Ty};
+use wpk_plan::problem::{Access, Contraction};
 use wpk_plan::{TensorMap, WeightLayout};
 
 /// What brings the second factor, and the first where that is a matrix of half types.
@@ -48,9 +49,6 @@ pub struct Columns {
     constant: bool,
 }
 
-/// Columns of a panel, and depths of a tile.
-const PANEL: u32 = ROW / 2;
-
 /// Bytes of a barrier.
 const BARRIER: u32 = 8;
 
@@ -63,14 +61,12 @@ pub fn columns(p: &Product, part: u32) -> Option<Columns> {
         let pitch = roles.column_len(size).checked_mul(size)?;
         Columns { map: TensorMap { pitch, ..map }, part, across: false, constant: true }
     } else {
-        let linear = Linear::access(&c.b, &c.space);
-        let steps = [linear.step(&roles.k())?, linear.step(&roles.n)?];
-        let bytes = |elements: i64| usize::try_from(elements).ok()?.checked_mul(size);
-        let across = steps[0] != 1;
-        if p.layout != WeightLayout::Dense || size != 2 || !linear.checks.is_empty() || steps[usize::from(across)] != 1 {
+        let (offset, steps) = matrix(c, &c.b, [&roles.k(), &roles.n])?;
+        let across = steps[0] != size;
+        if p.layout != WeightLayout::Dense || size != 2 || steps[usize::from(across)] != size {
             return None;
         }
-        let map = TensorMap { offset: bytes(linear.base)?, pitch: bytes(steps[usize::from(!across)])?, ..map };
+        let map = TensorMap { offset, pitch: steps[usize::from(!across)], ..map };
         let map = if across { TensorMap { depth: lines, lines: depth, tile: PANEL, ..map } } else { map };
         Columns { map, part, across, constant: false }
     };
@@ -82,15 +78,21 @@ pub fn columns(p: &Product, part: u32) -> Option<Columns> {
 /// How the engine sees the first factor in so many rows at once; `None` where it is no matrix of a type that warpgroups multiply.
 pub fn rows(p: &Product, tile: u32) -> Option<TensorMap> {
     let (c, roles) = (&p.contraction, p.contraction.roles());
-    let (linear, size) = (Linear::access(&c.a, &c.space), c.dtype.bytes());
-    let (depth, lines) = (roles.count(&roles.k()), roles.count(&roles.m));
-    let (step, pitch) = (linear.step(&roles.k())?, linear.step(&roles.m)?);
-    if !(size == 2 || c.tf32) || roles.count(&roles.batch) != 1 || !linear.checks.is_empty() || step != 1 {
+    let (depth, lines, size) = (roles.count(&roles.k()), roles.count(&roles.m), c.dtype.bytes());
+    let (offset, [step, pitch]) = matrix(c, &c.a, [&roles.k(), &roles.m])?;
+    if !(size == 2 || c.tf32) || roles.count(&roles.batch) != 1 || step != size {
         return None;
     }
-    let bytes = |elements: i64| usize::try_from(elements).ok()?.checked_mul(size);
-    let map = TensorMap { argument: 0, dtype: c.dtype, offset: bytes(linear.base)?, depth, lines, pitch: bytes(pitch)?, tile };
+    let map = TensorMap { argument: 0, dtype: c.dtype, offset, depth, lines, pitch, tile };
     map.fault().is_none().then_some(map)
+}
+
+/// Where a factor begins, and from each depth and line to the next, in bytes; `None` where it is no matrix.
+fn matrix(c: &Contraction, access: &Access, loops: [&[usize]; 2]) -> Option<(usize, [usize; 2])> {
+    let linear = Linear::access(access, &c.space);
+    let bytes = |elements: i64| usize::try_from(elements).ok()?.checked_mul(c.dtype.bytes());
+    let steps = [bytes(linear.step(loops[0])?)?, bytes(linear.step(loops[1])?)?];
+    linear.checks.is_empty().then_some((bytes(linear.base)?, steps))
 }
 
 impl Engine {

@@ -16,6 +16,7 @@ use super::products::{Mode, Words, multiply};
 use super::tile::{Along, Layout};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
+use crate::layout::PANEL;
 use crate::ptx::{Kernel, Op, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::WeightLayout;
@@ -86,7 +87,7 @@ impl Facts {
             size: Size::of(&roles),
             mode: Mode::of(c.dtype, c.tf32).filter(|_| arch.matrix > 0.0),
             element: c.dtype.bytes() as u32,
-            columns: engine::columns(p, 64).is_some(),
+            columns: engine::columns(p, PANEL).is_some(),
             matrix: engine::rows(p, 8).is_some(),
             small: small(c) && points.is_some() && packed < 1 << 30,
             directions: [a.direction(), b.direction()],
@@ -100,9 +101,7 @@ impl Facts {
     /// Nanoseconds of tiles, each split between blocks, by the cycles that so many blocks at once take on a multiprocessor; sums of split
     /// tiles go through the second cache.
     pub(super) fn time(&self, (tiles, split): (u32, u32), resident: f64, sums: u32, wave: impl Fn(f64) -> f64) -> f64 {
-        let per_sm = (f64::from(tiles * split) / f64::from(self.arch.sms)).ceil();
-        let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
-        let mut cycles = full * wave(resident) + if rest > 0.0 { wave(rest) } else { 0.0 };
+        let mut cycles = self.arch.waves(f64::from(tiles * split), resident, wave);
         if split > 1 {
             cycles += 2450.0 + f64::from(sums * 4 * split) / 35.0;
         }

@@ -114,9 +114,7 @@ impl Simt {
         let latency = 220.0 + 500.0 / f64::from(self.stages);
         let alone = work * f64::from(128 / self.threads().min(128));
         let one = |together: f64| rounds * (together * work).max(latency + alone) + 1400.0;
-        let per_sm = (blocks / f64::from(f.arch.sms)).ceil();
-        let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
-        let mut cycles = full * one(resident) + if rest > 0.0 { one(rest) } else { 0.0 };
+        let mut cycles = f.arch.waves(blocks, resident, one);
         if self.split > 1 {
             cycles += 1800.0 + f64::from(self.bm * self.bn * 4 * self.split) / 40.0;
         }

@@ -11,7 +11,7 @@ use super::products::Mode;
 use super::tile::{Along, Corner, Layout, Loader};
 use crate::arch::Arch;
 use crate::dsl::{GroupMma, Val, Writer};
-use crate::layout::{ROW, Rows, descriptor};
+use crate::layout::{PANEL, ROW, Rows, descriptor};
 use crate::ptx::{Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::problem::Attention;
@@ -30,8 +30,6 @@ schedule! {
 
 /// Queries of a warpgroup.
 const QUERIES: u32 = 64;
-/// Elements of a row of shared memory.
-const PANEL: u32 = ROW / 2;
 /// Elements of depth of a product.
 const STEP: u32 = 16;
 
@@ -113,10 +111,7 @@ impl WgFlash {
             let shared = (1.3 + 0.1 * groups) * together * groups * products.max(issue).max(exponentials);
             rounds * shared.max(alone) + together * first + 3100.0 + 4.0 * f64::from(f.width)
         };
-        let per_sm = (blocks / f64::from(f.arch.sms)).ceil();
-        let (full, rest) = ((per_sm / resident).floor(), per_sm % resident);
-        let cycles = full * wave(resident) + if rest > 0.0 { wave(rest) } else { 0.0 };
-        cycles / 1.7
+        f.arch.waves(blocks, resident, wave) / 1.7
     }
 }
 

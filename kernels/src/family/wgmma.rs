@@ -15,7 +15,7 @@ use super::products::{Mode, Words};
 use super::tile::{Along, Layout};
 use crate::arch::Arch;
 use crate::dsl::{GroupMma, Val, Writer};
-use crate::layout::{ROW, descriptor};
+use crate::layout::{PANEL, ROW, descriptor};
 use crate::ptx::{Factor, Kernel, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::WeightLayout;
@@ -62,7 +62,7 @@ impl Wgmma {
 
     /// Panels of columns: a row of shared memory holds 64 of those that lie across the depth.
     fn panels(&self, f: &Facts) -> u32 {
-        if f.across() { self.bn.div_ceil(ROW / 2) } else { 1 }
+        if f.across() { self.bn.div_ceil(PANEL) } else { 1 }
     }
 
     fn rounds(&self, f: &Facts) -> u32 {
@@ -75,7 +75,7 @@ impl Wgmma {
 
     pub(super) fn fits(&self, f: &Facts) -> bool {
         let half = matches!(f.mode, Some(Mode::Half(_)));
-        let columns = if f.across() { half && self.bn.is_multiple_of(ROW / 2) } else { half || f.mode == Some(Mode::Tf32) };
+        let columns = if f.across() { half && self.bn.is_multiple_of(PANEL) } else { half || f.mode == Some(Mode::Tf32) };
         let reads = f.arch.groups > 0.0 && columns && f.directions[0].0 == Along::Depth;
         if !reads || !f.small || !self.bm.is_multiple_of(self.wm) {
             return false;
@@ -158,8 +158,8 @@ impl RowsFrom {
         let blocks = || (0..).step_by(64).zip(sums.chunks(columns.count as usize / 2));
         let deeper = |step: u32| i64::from((step * STEP) >> 4);
         // Depths of a step are rows where columns lie across.
-        let below = |step: u32| deeper(step) * if columns.across { i64::from(ROW / 2) } else { 1 };
-        let apart = if columns.across { ROW / 2 * ROW } else { 0 };
+        let below = |step: u32| deeper(step) * if columns.across { i64::from(PANEL) } else { 1 };
+        let apart = if columns.across { PANEL * ROW } else { 0 };
         let how = (columns.factor, GroupMma { adds: true, across: columns.across });
         match self {
             Self::Shared(rows) => {
