@@ -105,7 +105,8 @@ pub const PANEL: u32 = ROW / 2;
 /// memory layout: matrix descriptor). Where a row holds columns instead, 64 of them at one depth, the next 64 lie `apart` bytes behind.
 pub fn descriptor(k: &mut Writer, address: Val, apart: u32) -> Val {
     let four = k.int(4, Ty::U32);
-    let start = k.op(Ty::U32, Op::Shr, &[address, four]);
+    let start = k.within_block(address);
+    let start = k.op(Ty::U32, Op::Shr, &[start, four]);
     let start = k.op(Ty::U64, Op::Convert(Ty::U32), &[start]);
     let shape = k.int((SHAPE | u64::from((apart >> 4).max(1)) << 16) as i64, Ty::U64);
     k.op(Ty::U64, Op::Or, &[start, shape])

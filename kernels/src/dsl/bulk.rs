@@ -1,7 +1,7 @@
 //! The copy engine: tiles that it copies, barriers that it tells, and clusters of blocks that share them.
 
 use super::{Val, Writer};
-use crate::ptx::{Operand, Stmt};
+use crate::ptx::{Op, Operand, Stmt, Ty};
 use wpk_plan::TensorMap;
 
 impl Writer {
@@ -14,6 +14,16 @@ impl Writer {
     /// Says how many blocks are a cluster.
     pub fn cluster(&mut self, blocks: u32) {
         self.cluster = blocks;
+    }
+
+    /// A shared address without the block's number in its cluster, which stands above what descriptors have bits for.
+    pub fn within_block(&mut self, address: Val) -> Val {
+        const BYTES: i64 = 1 << 18;
+        if self.cluster == 1 {
+            return address;
+        }
+        let all = self.int(BYTES - 1, Ty::U32);
+        self.op(Ty::U32, Op::And, &[address, all])
     }
 
     /// Prepares a barrier at a shared address: see [`Stmt::InitBarrier`].

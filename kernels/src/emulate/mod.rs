@@ -257,7 +257,7 @@ impl Cluster<'_, '_> {
                 let bits = match op {
                     Op::Special(Special::Thread) => thread as u64,
                     Op::Special(Special::Block) => u64::from(self.blocks[self.now].number),
-                    Op::Special(Special::Shared) => u64::from(shared::BASE),
+                    Op::Special(Special::Shared) => u64::from(shared::BASE) | (self.now as u64) << shared::RANK,
                     Op::Param(n) => u64::from(*n + 1) * SPAN,
                     Op::Ballot => {
                         let first = thread / 32 * 32;

@@ -9,6 +9,13 @@ use std::collections::VecDeque;
 
 /// Where shared memory begins: not at zero, as on hardware that keeps the first bytes for itself.
 pub const BASE: u32 = 1024;
+/// The lowest bit of an address that tells the block's number in its cluster.
+pub const RANK: u32 = 24;
+
+/// An address without the block's number, as it is in every block of the cluster.
+pub(super) fn within(address: u64) -> u64 {
+    address & ((1 << RANK) - 1)
+}
 
 #[derive(Clone, Copy, Default)]
 pub(super) struct Touch {
@@ -60,7 +67,7 @@ impl Shared {
 
     /// The byte of an access, checked.
     pub(super) fn place(&self, address: u64, bytes: usize) -> Result<usize, String> {
-        let at = (address as u32).wrapping_sub(BASE) as usize;
+        let at = (within(address) as u32).wrapping_sub(BASE) as usize;
         if at + bytes > self.bytes.len() || !at.is_multiple_of(bytes) {
             return Err(format!("{bytes} bytes at {at} of {} bytes of shared memory", self.bytes.len()));
         }

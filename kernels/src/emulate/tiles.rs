@@ -1,7 +1,7 @@
 //! The copy engine: tiles on their way to the shared memory of one block or of a whole cluster, and the barriers that they tell.
 
 use super::global::{Global, SPAN};
-use super::shared::Shared;
+use super::shared::{BASE, Shared, within};
 use super::{Cluster, Moment};
 use crate::layout::{PERIOD, Swizzle};
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ impl Shared {
     pub fn init_barrier(&mut self, address: u64, count: u32, thread: usize) -> Result<(), String> {
         self.place(address, 8)?;
         let barrier = Barrier { count, awaited: count, bytes: 0, phase: 0, hidden: Some(thread), coming: vec![] };
-        match self.barriers.0.insert(address, barrier) {
+        match self.barriers.0.insert(within(address), barrier) {
             Some(_) => Err(format!("the barrier at {address} is prepared twice")),
             None => Ok(()),
         }
@@ -59,7 +59,7 @@ impl Shared {
     }
 
     fn known(&mut self, address: u64) -> Result<&mut Barrier, String> {
-        let found = self.barriers.0.get_mut(&address).filter(|b| b.hidden.is_none());
+        let found = self.barriers.0.get_mut(&within(address)).filter(|b| b.hidden.is_none());
         found.ok_or_else(|| format!("nobody knows of a barrier at {address}"))
     }
 
@@ -96,7 +96,7 @@ impl Shared {
 
     /// A tile arrives.
     fn arrive(&mut self, tile: &Tile, map: &TensorMap, bytes: &[u8]) {
-        let at = (tile.to as u32 - super::shared::BASE) as usize;
+        let at = (tile.to as u32 - BASE) as usize;
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
         for touch in &mut self.touched[at..at + map.tile_bytes() as usize] {
             (touch.written, touch.pending, touch.writer, touch.seen) = (true, false, None, true);
@@ -129,7 +129,7 @@ impl Cluster<'_, '_> {
     /// The tile of a map, by the address that a thread of the block whose turn it is gives.
     pub(super) fn tile(&self, map: u64, at: [i64; 2], to: u64, thread: usize) -> Result<Tile, String> {
         let known = self.maps.iter().position(|m| u64::from(m.argument + 1) * SPAN == map);
-        Ok(Tile { map: known.ok_or("a tile of what is no map")?, at, to, thread })
+        Ok(Tile { map: known.ok_or("a tile of what is no map")?, at, to: within(to), thread })
     }
 
     /// Starts its copy.
