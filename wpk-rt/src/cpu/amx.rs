@@ -3,10 +3,12 @@
 //!
 //! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18; `arch_prctl` of Linux for the permission to use tiles.
 
+use super::copied::Ahead;
 use super::isa;
 use super::microkernel::STRIDE;
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
+use std::mem::offset_of;
 use std::sync::OnceLock;
 
 /// Bytes of depth from which on tiles are faster than vectors.
@@ -47,10 +49,8 @@ const TILE: usize = 16 * ROW;
 struct Call {
     /// Shapes of tiles: sums 0 to 3, rows 4 and 5, columns 6 and 7. Those of the second sixteen rows are none where there are none.
     shapes: [u8; 64],
-    /// The first rows, and the second.
+    /// The first sixteen rows, and the second.
     a: [*const u8; 2],
-    /// Bytes from row to row.
-    row: usize,
     /// Two panels.
     b: [*const u8; 2],
     /// Tiles of depth.
@@ -61,6 +61,9 @@ struct Call {
     first: [*const u8; 2],
     /// The sums of the first rows, and of the second.
     out: [*mut u8; 2],
+    ahead: *const u8,
+    /// Lines of it a step.
+    lines: usize,
 }
 
 fn shapes(rows: usize) -> [u8; 64] {
@@ -72,6 +75,21 @@ fn shapes(rows: usize) -> [u8; 64] {
         shapes[48 + tile] = rows;
     }
     shapes
+}
+
+/// Asks for a step's lines of what is multiplied next.
+macro_rules! fetch {
+    () => {
+        "mov {left}, {lines}
+        test {left}, {left}
+        jz 6f
+        5:
+        prefetcht1 [{ahead}]
+        add {ahead}, 64
+        dec {left}
+        jnz 5b
+        6:"
+    };
 }
 
 /// A kernel of one or two tiles of rows and of columns: how sums begin, the products of a step, and where sums go.
@@ -88,18 +106,20 @@ macro_rules! kernel {
                     $($first,)*
                     "mov {a0}, [{call} + {at_a}]",
                     "mov {a1}, [{call} + {at_a} + 8]",
-                    "mov {row}, [{call} + {at_row}]",
                     "mov {b0}, [{call} + {at_b}]",
                     "mov {b1}, [{call} + {at_b} + 8]",
                     "mov {steps}, [{call} + {at_steps}]",
+                    "mov {ahead}, [{call} + {at_ahead}]",
+                    "mov {lines}, [{call} + {at_lines}]",
                     "mov {rest}, [{call} + {at_rest}]",
                     "mov {line}, 64",
                     "test {steps}, {steps}",
                     "jz 3f",
                     "2:",
+                    fetch!(),
                     $($step,)*
-                    "add {a0}, 64",
-                    "add {a1}, 64",
+                    "add {a0}, 1024",
+                    "add {a1}, 1024",
                     "add {b0}, 1024",
                     "add {b1}, 1024",
                     "dec {steps}",
@@ -120,9 +140,9 @@ macro_rules! kernel {
                     "tilerelease",
                     call = in(reg) call,
                     a0 = out(reg) _, a1 = out(reg) _, row = out(reg) _, b0 = out(reg) _, b1 = out(reg) _,
-                    steps = out(reg) _, rest = out(reg) _, line = out(reg) _,
-                    at_a = const offset_of!(Call, a), at_row = const offset_of!(Call, row), at_b = const offset_of!(Call, b),
-                    at_steps = const offset_of!(Call, steps), at_rest = const offset_of!(Call, rest),
+                    steps = out(reg) _, rest = out(reg) _, line = out(reg) _, ahead = out(reg) _, lines = out(reg) _, left = out(reg) _,
+                    at_a = const offset_of!(Call, a), at_b = const offset_of!(Call, b),
+                    at_steps = const offset_of!(Call, steps), at_ahead = const offset_of!(Call, ahead), at_lines = const offset_of!(Call, lines), at_rest = const offset_of!(Call, rest),
                     at_first = const offset_of!(Call, first), at_out = const offset_of!(Call, out), stride = const STRIDE * 4,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack)
@@ -142,23 +162,23 @@ macro_rules! kernels {
 
             kernel!(one_by_one:
                 [concat!($begin, " tmm0", $left)]
-                ["tileloadd tmm4, [{a0} + {row}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6")]
+                ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6")]
                 ["tilestored [{a0} + {row}*1], tmm0"]);
             kernel!(one_by_two:
                 [concat!($begin, " tmm0", $left), concat!($begin, " tmm1", $right)]
-                ["tileloadd tmm4, [{a0} + {row}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6"),
+                ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6"),
                  "tileloadd tmm7, [{b1} + {line}*1]", concat!($product, " tmm1, tmm4, tmm7")]
                 ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a0} + {row}*1 + 64], tmm1"]);
             kernel!(two_by_one:
                 [concat!($begin, " tmm0", $left), concat!($begin, " tmm2", $left)]
-                ["tileloadd tmm4, [{a0} + {row}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6"),
-                 "tileloadd tmm5, [{a1} + {row}*1]", concat!($product, " tmm2, tmm5, tmm6")]
+                ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6"),
+                 "tileloadd tmm5, [{a1} + {line}*1]", concat!($product, " tmm2, tmm5, tmm6")]
                 ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a1} + {row}*1], tmm2"]);
             kernel!(two_by_two:
                 [concat!($begin, " tmm0", $left), concat!($begin, " tmm1", $right), concat!($begin, " tmm2", $left), concat!($begin, " tmm3", $right)]
-                ["tileloadd tmm4, [{a0} + {row}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6"),
+                ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6"),
                  "tileloadd tmm7, [{b1} + {line}*1]", concat!($product, " tmm1, tmm4, tmm7"),
-                 "tileloadd tmm5, [{a1} + {row}*1]", concat!($product, " tmm2, tmm5, tmm6"), concat!($product, " tmm3, tmm5, tmm7")]
+                 "tileloadd tmm5, [{a1} + {line}*1]", concat!($product, " tmm2, tmm5, tmm6"), concat!($product, " tmm3, tmm5, tmm7")]
                 ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a0} + {row}*1 + 64], tmm1",
                  "tilestored [{a1} + {row}*1], tmm2", "tilestored [{a1} + {row}*1 + 64], tmm3"]);
 
@@ -180,15 +200,35 @@ kernels!(halves: "tdpbf16ps", "tilezero", "", "");
 kernels!(bytes: "tdpbusd", "tileloadd", ", [{a0} + {line}*1]", ", [{a1} + {line}*1]");
 
 /// For [`super::copied::Form`]: bfloat16.
-pub(super) unsafe fn pairs(a: *const u8, row: usize, _: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8) {
+pub(super) unsafe fn pairs(
+    a: *const u8,
+    row: usize,
+    _: usize,
+    rows: usize,
+    b: *const u8,
+    panel: usize,
+    panels: usize,
+    tile: *mut u8,
+    ahead: Ahead,
+) {
     let none = [std::ptr::null(); 2];
-    unsafe { multiply(halves::run, none, (a, row, rows), ([b, b.wrapping_add(panel)], panel, panels), tile) }
+    unsafe { multiply(halves::run, none, (a, row, rows), ([b, b.wrapping_add(panel)], panel, panels), tile, ahead) }
 }
 
 /// For [`super::copied::Form`]: bytes, panels with what sums begin with before them.
-pub(super) unsafe fn quads(a: *const u8, row: usize, _: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8) {
+pub(super) unsafe fn quads(
+    a: *const u8,
+    row: usize,
+    _: usize,
+    rows: usize,
+    b: *const u8,
+    panel: usize,
+    panels: usize,
+    tile: *mut u8,
+    ahead: Ahead,
+) {
     let first = [b, b.wrapping_add(panel)];
-    unsafe { multiply(bytes::run, first, (a, row, rows), (first.map(|p| p.wrapping_add(ROW)), panel - ROW, panels), tile) }
+    unsafe { multiply(bytes::run, first, (a, row, rows), (first.map(|p| p.wrapping_add(ROW)), panel - ROW, panels), tile, ahead) }
 }
 
 unsafe fn multiply(
@@ -197,6 +237,7 @@ unsafe fn multiply(
     (a, row, rows): (*const u8, usize, usize),
     (b, panel, panels): ([*const u8; 2], usize, usize),
     tile: *mut u8,
+    ahead: Ahead,
 ) {
     // A panel may end within a tile: zeros follow there, as they do behind rows.
     let (steps, rest) = (panel / TILE, panel % TILE);
@@ -208,7 +249,135 @@ unsafe fn multiply(
     }
     let rest = if rest > 0 { [ends[0].as_ptr(), ends[1].as_ptr()] } else { [std::ptr::null(); 2] };
     let second = 16 * STRIDE * 4;
-    let call =
-        Call { shapes: shapes(rows), a: [a, a.wrapping_add(16 * row)], row, b, steps, rest, first, out: [tile, tile.wrapping_add(second)] };
+    let call = Call {
+        shapes: shapes(rows),
+        a: [a, a.wrapping_add(row)],
+        b,
+        steps,
+        rest,
+        first,
+        out: [tile, tile.wrapping_add(second)],
+        ahead: ahead.from,
+        lines: ahead.lines,
+    };
     unsafe { run(&call, rows, panels) }
+}
+
+/// A kernel of the six products of parts that count, the smallest first: what loads rows and columns of a part, the products, and where sums go.
+macro_rules! split {
+    ($name:ident: [$($zero:expr),*] [$($row:expr),*] [$($column:expr),*] [$($product:expr),*] [$($out:expr),*]) => {
+        unsafe fn $name(call: &Call) {
+            // SAFETY: as for the kernels of one part.
+            unsafe {
+                asm!(
+                    "ldtilecfg [{call}]",
+                    $($zero,)*
+                    "mov {a0}, [{call} + {at_a}]",
+                    "mov {a1}, [{call} + {at_a} + 8]",
+                    "mov {b0}, [{call} + {at_b}]",
+                    "mov {b1}, [{call} + {at_b} + 8]",
+                    "mov {steps}, [{call} + {at_steps}]",
+                    "mov {ahead}, [{call} + {at_ahead}]",
+                    "mov {lines}, [{call} + {at_lines}]",
+                    "mov {line}, 64",
+                    "2:",
+                    fetch!(),
+                    // Rows 0 by columns 2 and 1, rows 1 by columns 1 and 0, rows 2 by columns 0, rows 0 by columns 0.
+                    $($row,)*
+                    "add {b0}, 2048",
+                    "add {b1}, 2048",
+                    $($column,)*
+                    $($product,)*
+                    "sub {b0}, 1024",
+                    "sub {b1}, 1024",
+                    $($column,)*
+                    $($product,)*
+                    "add {a0}, 1024",
+                    "add {a1}, 1024",
+                    $($row,)*
+                    $($product,)*
+                    "sub {b0}, 1024",
+                    "sub {b1}, 1024",
+                    $($column,)*
+                    $($product,)*
+                    "add {a0}, 1024",
+                    "add {a1}, 1024",
+                    $($row,)*
+                    $($product,)*
+                    "sub {a0}, 2048",
+                    "sub {a1}, 2048",
+                    $($row,)*
+                    $($product,)*
+                    "add {a0}, 3072",
+                    "add {a1}, 3072",
+                    "add {b0}, 3072",
+                    "add {b1}, 3072",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "mov {a0}, [{call} + {at_out}]",
+                    "mov {a1}, [{call} + {at_out} + 8]",
+                    "mov {row}, {stride}",
+                    $($out,)*
+                    "tilerelease",
+                    call = in(reg) call,
+                    a0 = out(reg) _, a1 = out(reg) _, row = out(reg) _, b0 = out(reg) _, b1 = out(reg) _,
+                    steps = out(reg) _, line = out(reg) _, ahead = out(reg) _, lines = out(reg) _, left = out(reg) _,
+                    at_a = const offset_of!(Call, a), at_b = const offset_of!(Call, b),
+                    at_steps = const offset_of!(Call, steps), at_ahead = const offset_of!(Call, ahead), at_lines = const offset_of!(Call, lines),
+                    at_out = const offset_of!(Call, out), stride = const STRIDE * 4,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack)
+                );
+            }
+        }
+    };
+}
+
+split!(split_one_by_one: ["tilezero tmm0"] ["tileloadd tmm4, [{a0} + {line}*1]"] ["tileloadd tmm6, [{b0} + {line}*1]"]
+    ["tdpbf16ps tmm0, tmm4, tmm6"] ["tilestored [{a0} + {row}*1], tmm0"]);
+split!(split_one_by_two: ["tilezero tmm0", "tilezero tmm1"] ["tileloadd tmm4, [{a0} + {line}*1]"]
+    ["tileloadd tmm6, [{b0} + {line}*1]", "tileloadd tmm7, [{b1} + {line}*1]"]
+    ["tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7"]
+    ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a0} + {row}*1 + 64], tmm1"]);
+split!(split_two_by_one: ["tilezero tmm0", "tilezero tmm2"] ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm5, [{a1} + {line}*1]"]
+    ["tileloadd tmm6, [{b0} + {line}*1]"] ["tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6"]
+    ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a1} + {row}*1], tmm2"]);
+split!(split_two_by_two: ["tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"]
+    ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm5, [{a1} + {line}*1]"]
+    ["tileloadd tmm6, [{b0} + {line}*1]", "tileloadd tmm7, [{b1} + {line}*1]"]
+    ["tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7"]
+    ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a0} + {row}*1 + 64], tmm1",
+     "tilestored [{a1} + {row}*1], tmm2", "tilestored [{a1} + {row}*1 + 64], tmm3"]);
+
+/// For [`super::copied::Form`]: `f32` in parts.
+pub(super) unsafe fn split(
+    a: *const u8,
+    row: usize,
+    steps: usize,
+    rows: usize,
+    b: *const u8,
+    panel: usize,
+    panels: usize,
+    tile: *mut u8,
+    ahead: Ahead,
+) {
+    let call = Call {
+        shapes: shapes(rows),
+        a: [a, a.wrapping_add(row)],
+        b: [b, b.wrapping_add(panel)],
+        steps,
+        rest: [std::ptr::null(); 2],
+        first: [std::ptr::null(); 2],
+        out: [tile, tile.wrapping_add(16 * STRIDE * 4)],
+        ahead: ahead.from,
+        lines: ahead.lines,
+    };
+    unsafe {
+        match (rows > 16, panels) {
+            (false, 1) => split_one_by_one(&call),
+            (false, _) => split_one_by_two(&call),
+            (true, 1) => split_two_by_one(&call),
+            (true, _) => split_two_by_two(&call),
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! Contractions whose first factor is copied tile by tile into the form that instructions multiply: rounded to bfloat16 or shifted to
-//! unsigned bytes, the rows of a window one after another. The second factor lies in that form in panels.
+//! unsigned bytes, the rows of a window one after another, or as a sum of several parts. The second factor lies in that form in panels.
 
 use super::contraction::{CHUNK, OUTSIDE, row_table, runs};
 use super::epilogue::Epilogue;
 use super::microkernel::STRIDE;
-use super::{Args, Bound, Cx, part};
+use super::{Args, Bound, Cx, Transformed, part};
+use crate::buffer::Memory;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 
 /// Rows at once by panels, where sums stay in vector registers.
@@ -18,23 +20,45 @@ pub(super) struct Form {
     pub(super) from: usize,
     /// Bytes of one in the form.
     pub(super) to: usize,
+    /// Parts whose sum an element is, of tiles alone.
+    pub(super) parts: usize,
     /// Elements that are multiplied at a time: rows are filled up to a multiple.
     pub(super) group: usize,
+    /// Whether sixteen rows of a group are together, a part of them after the other: tiles. Else rows lie one after another.
+    pub(super) tiled: bool,
     /// Rows of a tile, by its panels.
     pub(super) rows: &'static [usize],
     /// Bytes of a panel of the second factor.
     pub(super) panel: fn(&Roles) -> usize,
     /// The bytes of an element that stands for zero.
     pub(super) zero: u8,
-    /// Copies neighbours: from, how many, to.
-    pub(super) copy: unsafe fn(*const u8, usize, *mut u8),
-    /// Sums of products: rows, bytes of one, groups, how many rows, the first panel, bytes of one, how many panels, the tile of four-byte
-    /// sums with [`STRIDE`] in a row.
+    /// Copies neighbours into a row: from, how many, where the row begins, and the first one's place in it.
+    pub(super) copy: unsafe fn(*const u8, usize, *mut u8, usize),
+    /// Sums of products: rows, bytes of one or of sixteen in tiles, groups, how many rows, the first panel, bytes of one, how many panels, the tile of four-byte
+    /// sums with [`STRIDE`] in a row, and what to fetch meanwhile.
     pub(super) multiply: Multiply,
+    /// What makes panels of those in `f32`, and computes sums again that are not finite.
+    pub(super) made: Option<Made>,
+}
+
+/// For a form that the plan's weights do not lie in.
+#[derive(Clone, Copy)]
+pub(super) struct Made {
+    /// The panels of the form: from, depth, panels, to, where all is zero.
+    pub(super) panels: unsafe fn(*const f32, usize, usize, *mut u8),
+    /// Whether all sums of a tile are finite, by rows and panels.
+    pub(super) finite: unsafe fn(*const f32, usize, usize) -> bool,
 }
 
 /// See [`Form::multiply`].
-pub(super) type Multiply = unsafe fn(*const u8, usize, usize, usize, *const u8, usize, usize, *mut u8);
+pub(super) type Multiply = unsafe fn(*const u8, usize, usize, usize, *const u8, usize, usize, *mut u8, Ahead);
+
+/// Panels that are multiplied next, which come from memory meanwhile: where they lie, and lines of 64 bytes for every group of the depth.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) from: *const u8,
+    pub(super) lines: usize,
+}
 
 struct Copied {
     form: Form,
@@ -47,6 +71,7 @@ struct Copied {
     /// `offset[row][tap]`, then contiguous.
     table: Vec<i32>,
     epilogue: Epilogue,
+    weights: OnceLock<Arc<Memory>>,
 }
 
 /// For a contraction whose second factor lies in panels of a form.
@@ -57,19 +82,62 @@ pub(super) fn bind(c: &Contraction, form: Form) -> Option<Box<dyn Bound>> {
     let batch = roles.offsets(&c.a, &roles.batch)?;
     let table = row_table(c, &roles.m, &taps)?;
     let epilogue = Epilogue::new(c, &roles.batch, &roles.m, &roles.n)?;
-    Some(Box::new(Copied { form, panel: (form.panel)(&roles), batch, m, n, k, taps: k / depth, table, epilogue }))
+    let (panel, weights) = ((form.panel)(&roles), OnceLock::new());
+    Some(Box::new(Copied { form, panel, batch, m, n, k, taps: k / depth, table, epilogue, weights }))
 }
 
 impl Copied {
-    /// Bytes of a copied row.
+    /// Groups of a row.
+    fn groups(&self) -> usize {
+        self.k.div_ceil(self.form.group)
+    }
+
+    /// Bytes of a copied row; of tiles, what a row adds to them.
     fn row(&self) -> usize {
-        self.k.next_multiple_of(self.form.group) * self.form.to
+        self.groups() * self.form.group * self.form.to * self.form.parts
+    }
+
+    /// Rows that lie together.
+    fn together(&self) -> usize {
+        if self.form.tiled { TILE } else { 1 }
+    }
+
+    /// Where a row begins.
+    fn begin(&self, row: usize) -> usize {
+        match self.form.tiled {
+            true => row / TILE * TILE * self.row() + row % TILE * LINE,
+            false => row * self.row(),
+        }
+    }
+
+    /// Fills some elements of a row that begins there with a byte.
+    unsafe fn fill(&self, begin: *mut u8, range: Range<usize>, byte: u8) {
+        let Form { to, parts, group, tiled, .. } = self.form;
+        if !tiled {
+            return unsafe { std::ptr::write_bytes(begin.add(range.start * to), byte, range.len() * to) };
+        }
+        for (at, n) in lines(range, group) {
+            let line = begin.wrapping_add(at / group * parts * TILE * LINE + at % group * to);
+            (0..parts).for_each(|p| unsafe { std::ptr::write_bytes(line.add(p * TILE * LINE), byte, n * to) });
+        }
+    }
+
+    /// Panels in the form, where they are made of the plan's.
+    fn made(&self, args: &[*mut u8]) -> Option<&Arc<Memory>> {
+        let made = self.form.made?;
+        let panels = self.batch.len() * self.n.div_ceil(PANEL);
+        Some(self.weights.get_or_init(|| {
+            let memory = Memory::new(panels * self.panel);
+            unsafe { (made.panels)(args[1].cast::<f32>().cast_const(), self.k, panels, memory.ptr()) };
+            Arc::new(memory)
+        }))
     }
 
     /// Rows that are copied at once, for all their columns: as many as stay in the second cache.
     fn chunk(&self) -> usize {
         let rows = self.form.rows[self.panels() - 1];
-        (COPIES / self.row()).clamp(rows, CHUNK) / rows * rows
+        let (bytes, most) = if self.form.tiled { (TILES, 2 * CHUNK.next_multiple_of(rows)) } else { (COPIES, CHUNK) };
+        (bytes / self.row()).clamp(rows, most) / rows * rows
     }
 
     /// Most panels of a tile.
@@ -85,16 +153,47 @@ impl Copied {
 
     /// Bytes of the copied rows of a task.
     fn copies(&self) -> usize {
-        (self.chunk().min(self.m) * self.row()).next_multiple_of(64)
+        (self.chunk().min(self.m).next_multiple_of(self.together()) * self.row()).next_multiple_of(64)
     }
 }
 
 /// Bytes of copied rows that stay in the second cache beside a tile's panels.
 const COPIES: usize = 384 << 10;
+/// The same where tiles are: such processors have two megabytes.
+const TILES: usize = 1280 << 10;
+/// Rows of a tile.
+pub(super) const TILE: usize = 16;
+/// Bytes of a tile's row.
+pub(super) const LINE: usize = 64;
+
+/// The lines of tiles that a range of a row's elements is in: the first one in each, and how many. A line's are a power of two.
+#[inline(always)]
+pub(super) fn lines(range: Range<usize>, line: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = range.start;
+    std::iter::from_fn(move || {
+        let end = range.end.min((at | (line - 1)) + 1);
+        let found = (at, end - at);
+        at = end;
+        (found.1 > 0).then_some(found)
+    })
+}
 
 impl Bound for Copied {
     fn scratch(&self) -> (usize, usize) {
         (0, self.copies() + self.tile() + self.epilogue.scratch())
+    }
+
+    unsafe fn prepare(&self, args: &[*mut u8], known: &mut Transformed) {
+        if args[1].is_null() || self.form.made.is_none() {
+            return;
+        }
+        // Sections begin at multiples of 64, so that parts make another key than tiles do.
+        let key = args[1] as usize + self.form.parts;
+        if let Some(found) = known.get(&key) {
+            let _ = self.weights.set(found.clone());
+        } else if let Some(made) = self.made(args) {
+            known.insert(key, made.clone());
+        }
     }
 
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
@@ -114,47 +213,89 @@ impl Bound for Copied {
             }
         }
         let arguments = Args(args);
+        let made = self.made(args);
         cx.pool.run(self.batch.len() * chunks * parts, &|task, thread| unsafe {
             let (b, chunk, columns) = (task / (chunks * parts), task / parts % chunks, task % parts);
             let tiles = part(self.m.div_ceil(rows), chunks, chunk);
             let range = tiles.start * rows..(tiles.end * rows).min(self.m);
-            self.rows(arguments.get(), b, range, part(groups, parts, columns), groups, cx.own(thread));
+            let panels = made.map_or(arguments.get()[1], |m| m.ptr()).cast_const();
+            self.rows((arguments.get(), panels), b, range, part(groups, parts, columns), groups, cx.own(thread));
         });
     }
 }
 
 impl Copied {
     /// A range of rows times some of the groups of panels.
-    unsafe fn rows(&self, args: &[*mut u8], batch: usize, range: Range<usize>, some: Range<usize>, groups: usize, own: *mut u8) {
-        let Form { from, to, zero, .. } = self.form;
+    unsafe fn rows(
+        &self,
+        (args, all_panels): (&[*mut u8], *const u8),
+        batch: usize,
+        range: Range<usize>,
+        some: Range<usize>,
+        groups: usize,
+        own: *mut u8,
+    ) {
+        let Form { from, group, zero, copy, .. } = self.form;
         let tile = own.wrapping_add(self.copies());
         let scratch = tile.wrapping_add(self.tile());
         let element = |offset: i64| offset as isize * from as isize;
         let a = args[0].wrapping_offset(element(self.batch[batch])).cast_const();
         let (all, panel, depth) = (self.n.div_ceil(PANEL), self.panel, self.k / self.taps.max(1));
         for (r, row) in range.clone().enumerate() {
-            let copied = own.wrapping_add(r * self.row());
+            let begin = own.wrapping_add(self.begin(r));
             for tap in 0..self.taps {
-                let at = copied.wrapping_add(tap * depth * to);
+                let first = tap * depth;
                 match self.table[row * self.taps + tap] {
-                    OUTSIDE => unsafe { std::ptr::write_bytes(at, zero, depth * to) },
-                    offset => unsafe { (self.form.copy)(a.wrapping_offset(element(offset.into())), depth, at) },
+                    OUTSIDE => unsafe { self.fill(begin, first..first + depth, zero) },
+                    offset => unsafe { copy(a.wrapping_offset(element(offset.into())), depth, begin, first) },
                 }
             }
             // What is beyond the depth meets weights of zero.
-            unsafe { std::ptr::write_bytes(copied.add(self.k * to), 0, self.row() - self.k * to) }
+            unsafe { self.fill(begin, self.k..self.groups() * group, 0) };
         }
-        for panels in some.map(|g| part(all, groups, g)) {
-            let b = args[1].wrapping_add((batch * all + panels.start) * panel).cast_const();
+        for g in some.clone() {
+            let panels = part(all, groups, g);
+            let b = all_panels.wrapping_add((batch * all + panels.start) * panel);
             let (width, column) = (panels.len(), panels.start * PANEL);
             let columns = (self.n - column).min(width * PANEL);
-            let count = range.len().div_ceil(self.form.rows[width - 1]);
-            for rows in (0..count).map(|t| part(range.len(), count, t)) {
+            let most = self.form.rows[width - 1];
+            let count = range.len().div_ceil(most);
+            let share = |t: usize| if self.form.tiled { t * most..range.len().min((t + 1) * most) } else { part(range.len(), count, t) };
+            let bytes = if g + 1 < some.end { part(all, groups, g + 1).len() * panel } else { 0 };
+            let lines = bytes.div_ceil(LINE * count * self.groups());
+            for (t, rows) in (0..count).map(share).enumerate() {
+                let ahead = Ahead { from: b.wrapping_add(width * panel + t * lines * LINE * self.groups()), lines };
                 let (copied, height) = (own.wrapping_add(rows.start * self.row()), rows.len());
                 unsafe {
-                    (self.form.multiply)(copied, self.row(), self.row() / (self.form.group * to), height, b, panel, width, tile);
+                    (self.form.multiply)(copied, self.together() * self.row(), self.groups(), height, b, panel, width, tile, ahead);
+                    if self.form.made.is_some_and(|m| !(m.finite)(tile.cast(), height, width)) {
+                        let first = (batch * all + panels.start, width);
+                        self.again(args, a.cast(), range.start + rows.start..range.start + rows.end, first, tile.cast());
+                    }
                     self.epilogue.store(tile.cast(), batch, range.start + rows.start, height, column, columns, args, scratch);
                 }
+            }
+        }
+    }
+}
+
+impl Copied {
+    /// Sums of a tile by plain products of panels in `f32`: parts of what is not finite are not its sum.
+    unsafe fn again(&self, args: &[*mut u8], a: *const f32, range: Range<usize>, (first, width): (usize, usize), tile: *mut f32) {
+        let depth = self.k / self.taps.max(1);
+        for (r, row) in range.enumerate() {
+            for p in 0..width {
+                let b = args[1].cast::<[f32; PANEL]>().wrapping_add((first + p) * self.k);
+                let mut sums = [0.0f32; PANEL];
+                for tap in 0..self.taps {
+                    let offset = self.table[row * self.taps + tap];
+                    for i in 0..depth {
+                        let x = if offset == OUTSIDE { 0.0 } else { unsafe { *a.offset(offset as isize + i as isize) } };
+                        let columns = unsafe { &*b.add(tap * depth + i) };
+                        sums.iter_mut().zip(columns).for_each(|(sum, w)| *sum = x.mul_add(*w, *sum));
+                    }
+                }
+                unsafe { tile.add(r * STRIDE + p * PANEL).cast::<[f32; PANEL]>().write(sums) };
             }
         }
     }
@@ -163,7 +304,7 @@ impl Copied {
 /// Lists a kernel of a number of rows and panels by both.
 macro_rules! sizes {
     ($name:ident = $body:ident by $([$($m:literal)*] $n:literal),*) => {
-        pub(super) unsafe fn $name(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8) {
+        pub(super) unsafe fn $name(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8, _: $crate::cpu::copied::Ahead) {
             match (rows, panels) {
                 $($(($m, $n) => unsafe { $body::<$m, $n>(a, row, groups, b, panel, tile) },)*)*
                 _ => debug_assert!(false, "no kernel for {rows} rows and {panels} panels"),

@@ -31,6 +31,7 @@ mod reduce;
 mod requantize;
 mod rows;
 mod simd;
+mod split;
 pub mod trial;
 mod window;
 mod winograd;
@@ -41,6 +42,7 @@ pub use map::f32_to_f16;
 pub use custom::CustomFunction;
 pub use identity::identity;
 
+use crate::buffer::Memory;
 use crate::pool::Pool;
 use wpk_plan::{CpuSchedule, Kernel, Problem};
 
@@ -70,7 +72,7 @@ impl Cx<'_> {
 }
 
 /// Transformed weights that plans share, by the address of what they were made of.
-pub(crate) type Transformed = std::collections::BTreeMap<usize, std::sync::Arc<Vec<f32>>>;
+pub(crate) type Transformed = std::collections::BTreeMap<usize, std::sync::Arc<Memory>>;
 
 /// A step ready to run.
 pub(crate) trait Bound: Send + Sync {

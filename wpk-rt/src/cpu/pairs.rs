@@ -1,7 +1,7 @@
 //! Products in bfloat16 with sums in `f32`, by instructions that multiply pairs where the machine has them: half the weights to read, twice
 //! the products at a time. The first factor is rounded as it is copied.
 
-use super::copied::{Form, VECTORS};
+use super::copied::{Ahead, Form, VECTORS};
 use super::isa::dispatch;
 use super::microkernel::STRIDE;
 use wpk_plan::number::bf16;
@@ -9,13 +9,32 @@ use wpk_plan::problem::PANEL;
 
 /// Pairs of bfloat16, with what this machine has for them at a depth.
 pub(super) fn form(depth: usize) -> Form {
-    let form = Form { from: 4, to: 2, group: 2, rows: VECTORS, panel: |r| 2 * PANEL * r.count(&r.k()), zero: 0, copy: round, multiply };
+    let form = Form {
+        from: 4,
+        to: 2,
+        parts: 1,
+        group: 2,
+        tiled: false,
+        rows: VECTORS,
+        panel: |r| 2 * PANEL * r.count(&r.k()),
+        zero: 0,
+        copy: round,
+        multiply,
+        made: None,
+    };
     #[cfg(target_arch = "x86_64")]
     if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
         let form = Form { copy: native::round, multiply: native::multiply, ..form };
         #[cfg(target_os = "linux")]
         if 2 * depth >= super::amx::DEPTH && super::amx::has(super::amx::BF16) {
-            return Form { group: 32, rows: super::amx::ROWS, multiply: super::amx::pairs, ..form };
+            return Form {
+                group: 32,
+                tiled: true,
+                rows: super::amx::ROWS,
+                copy: native::round_to_tiles,
+                multiply: super::amx::pairs,
+                ..form
+            };
         }
         return form;
     }
@@ -23,21 +42,31 @@ pub(super) fn form(depth: usize) -> Form {
 }
 
 dispatch! {
-    unsafe fn round(from: *const u8, n: usize, to: *mut u8) = round_body
+    unsafe fn round(from: *const u8, n: usize, begin: *mut u8, first: usize) = round_body
 }
 
 #[inline(always)]
-unsafe fn round_body(from: *const u8, n: usize, to: *mut u8) {
-    let (from, to) = (from.cast::<f32>(), to.cast::<u16>());
+unsafe fn round_body(from: *const u8, n: usize, begin: *mut u8, first: usize) {
+    let (from, to) = (from.cast::<f32>(), begin.cast::<u16>().wrapping_add(first));
     (0..n).for_each(|i| unsafe { to.add(i).write(bf16(*from.add(i))) });
 }
 
 dispatch! {
-    unsafe fn multiply(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8) = multiply_body
+    unsafe fn multiply(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8, ahead: Ahead) = multiply_body
 }
 
 #[inline(always)]
-unsafe fn multiply_body(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8) {
+unsafe fn multiply_body(
+    a: *const u8,
+    row: usize,
+    groups: usize,
+    rows: usize,
+    b: *const u8,
+    panel: usize,
+    panels: usize,
+    tile: *mut u8,
+    _: Ahead,
+) {
     let wide = |x: u16| f32::from_bits(u32::from(x) << 16);
     for r in 0..rows {
         for p in 0..panels {
@@ -60,7 +89,7 @@ unsafe fn multiply_body(a: *const u8, row: usize, groups: usize, rows: usize, b:
 /// With AVX512_BF16.
 #[cfg(target_arch = "x86_64")]
 mod native {
-    use super::super::copied::sizes;
+    use super::super::copied::{LINE, TILE, lines, sizes};
     use super::{PANEL, STRIDE, bf16};
     use std::arch::x86_64::{
         __m256i, __m512, __m512bh, __m512i, _mm256_storeu_si256, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
@@ -69,8 +98,24 @@ mod native {
     use std::mem::transmute;
 
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
-    pub(super) unsafe fn round(from: *const u8, n: usize, to: *mut u8) {
-        let (from, to) = (from.cast::<f32>(), to.cast::<u16>());
+    pub(super) unsafe fn round(from: *const u8, n: usize, begin: *mut u8, first: usize) {
+        unsafe { neighbours(from.cast(), n, begin.cast::<u16>().wrapping_add(first)) }
+    }
+
+    /// The same into a row of tiles.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "tiles are asked for on Linux"))]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
+    pub(super) unsafe fn round_to_tiles(from: *const u8, n: usize, begin: *mut u8, first: usize) {
+        const HALVES: usize = LINE / 2;
+        for (at, n) in lines(first..first + n, HALVES) {
+            let line = begin.wrapping_add(at / HALVES * TILE * LINE).cast::<u16>().wrapping_add(at % HALVES);
+            unsafe { neighbours(from.cast::<f32>().wrapping_add(at - first), n, line) }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
+    unsafe fn neighbours(from: *const f32, n: usize, to: *mut u16) {
         let whole = n / PANEL * PANEL;
         for i in (0..whole).step_by(PANEL) {
             unsafe {

@@ -1,7 +1,7 @@
 //! Products of bytes with sums in `i32`, by instructions that multiply and add four at a time where the machine has them. The first factor
 //! is read as unsigned, 128 more; what that adds to a sum is taken off before it begins.
 
-use super::copied::{Form, VECTORS};
+use super::copied::{Ahead, Form, LINE, TILE, VECTORS, lines};
 use super::isa::dispatch;
 use super::microkernel::STRIDE;
 use wpk_plan::problem::{PANEL, Roles};
@@ -11,24 +11,49 @@ const QUAD: usize = 4 * PANEL;
 
 /// Quads of bytes, with what this machine has for them at a depth.
 pub(super) fn form(depth: usize) -> Form {
-    let form = Form { from: 1, to: 1, group: 4, rows: VECTORS, panel: Roles::quads_panel, zero: 128, copy: shift, multiply };
+    let form = Form {
+        from: 1,
+        to: 1,
+        parts: 1,
+        group: 4,
+        tiled: false,
+        rows: VECTORS,
+        panel: Roles::quads_panel,
+        zero: 128,
+        copy: shift,
+        multiply,
+        made: None,
+    };
     #[cfg(target_arch = "x86_64")]
     if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512vnni") {
         #[cfg(target_os = "linux")]
         if depth >= super::amx::DEPTH && super::amx::has(super::amx::INT8) {
-            return Form { group: 64, rows: super::amx::ROWS, multiply: super::amx::quads, ..form };
+            return Form { group: 64, tiled: true, rows: super::amx::ROWS, copy: shift_to_tiles, multiply: super::amx::quads, ..form };
         }
         return Form { multiply: native::multiply, ..form };
     }
+    let _ = shift_to_tiles;
     form
 }
 
 dispatch! {
-    unsafe fn shift(from: *const u8, n: usize, to: *mut u8) = shift_body
+    unsafe fn shift(from: *const u8, n: usize, begin: *mut u8, first: usize) = shift_body
+}
+
+dispatch! {
+    unsafe fn shift_to_tiles(from: *const u8, n: usize, begin: *mut u8, first: usize) = shift_to_tiles_body
 }
 
 #[inline(always)]
-unsafe fn shift_body(from: *const u8, n: usize, to: *mut u8) {
+unsafe fn shift_to_tiles_body(from: *const u8, n: usize, begin: *mut u8, first: usize) {
+    for (at, n) in lines(first..first + n, LINE) {
+        unsafe { shift_body(from.wrapping_add(at - first), n, begin.wrapping_add(at / LINE * TILE * LINE), at % LINE) }
+    }
+}
+
+#[inline(always)]
+unsafe fn shift_body(from: *const u8, n: usize, begin: *mut u8, first: usize) {
+    let to = begin.wrapping_add(first);
     let some = |at: usize| unsafe {
         let mut bytes = from.add(at).cast::<[u8; PANEL]>().read_unaligned();
         for byte in &mut bytes {
@@ -46,11 +71,21 @@ unsafe fn shift_body(from: *const u8, n: usize, to: *mut u8) {
 }
 
 dispatch! {
-    unsafe fn multiply(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8) = multiply_body
+    unsafe fn multiply(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8, ahead: Ahead) = multiply_body
 }
 
 #[inline(always)]
-unsafe fn multiply_body(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8) {
+unsafe fn multiply_body(
+    a: *const u8,
+    row: usize,
+    groups: usize,
+    rows: usize,
+    b: *const u8,
+    panel: usize,
+    panels: usize,
+    tile: *mut u8,
+    _: Ahead,
+) {
     for r in 0..rows {
         for p in 0..panels {
             let (a, b) = (a.wrapping_add(r * row).cast::<[u8; 4]>(), b.wrapping_add(p * panel));

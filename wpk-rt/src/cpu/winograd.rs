@@ -10,6 +10,7 @@ use super::isa::lanes;
 use super::microkernel::{Kernels, ROWS, RowPointers, STRIDE};
 use super::simd::Lanes;
 use super::{Args, Bound, Cx, Transformed, part};
+use crate::buffer::Memory;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
@@ -37,7 +38,7 @@ struct Winograd {
     channels: usize,
     columns: usize,
     epilogue: Epilogue,
-    weights: OnceLock<Arc<Vec<f32>>>,
+    weights: OnceLock<Arc<Memory>>,
     transforms: Transforms,
 }
 
@@ -116,10 +117,11 @@ const FILTERS: [&[[f32; 3]]; 2] = [
 ];
 
 /// Panels of weights as plain products have them, transformed: `[place][panel][channel][16]`.
-unsafe fn transformed(weights: *const f32, size: usize, channels: usize, panels: usize) -> Vec<f32> {
+unsafe fn transformed(weights: *const f32, size: usize, channels: usize, panels: usize) -> Memory {
     let g = FILTERS[usize::from(size == 4)];
     let stride = panels * channels * PANEL;
-    let mut all = vec![0.0; g.len() * g.len() * stride];
+    let memory = Memory::new(g.len() * g.len() * stride * size_of::<f32>());
+    let all = memory.ptr().cast::<f32>();
     for panel in 0..panels {
         for channel in 0..channels {
             let at = |tap: usize| unsafe { *weights.add(((panel * 9 + tap) * channels + channel) * PANEL).cast::<[f32; PANEL]>() };
@@ -131,13 +133,13 @@ unsafe fn transformed(weights: *const f32, size: usize, channels: usize, panels:
                 for (j, across) in g.iter().enumerate() {
                     let to = (g.len() * i + j) * stride + (panel * channels + channel) * PANEL;
                     for l in 0..PANEL {
-                        all[to + l] = across[0] * row[0][l] + across[1] * row[1][l] + across[2] * row[2][l];
+                        unsafe { *all.add(to + l) = across[0] * row[0][l] + across[1] * row[1][l] + across[2] * row[2][l] };
                     }
                 }
             }
         }
     }
-    all
+    memory
 }
 
 impl Winograd {
@@ -165,7 +167,7 @@ impl Winograd {
         [places * tiles * self.channels, places * (tiles + ROWS) * STRIDE, self.size * self.size * across * STRIDE]
     }
 
-    fn weights(&self, args: &[*mut u8]) -> &Arc<Vec<f32>> {
+    fn weights(&self, args: &[*mut u8]) -> &Arc<Memory> {
         let panels = self.columns.div_ceil(PANEL);
         self.weights.get_or_init(|| Arc::new(unsafe { transformed(args[1].cast::<f32>().cast_const(), self.size, self.channels, panels) }))
     }
@@ -196,14 +198,14 @@ impl Bound for Winograd {
         let arguments = Args(args);
         cx.pool.run(blocks * splits, &|task, thread| unsafe {
             let (rows, groups) = (part(rows, blocks, task / splits), part(groups, splits, task % splits));
-            self.task(arguments.get(), weights, (rows, groups), cx.own(thread).cast());
+            self.task(arguments.get(), weights.ptr().cast::<f32>().cast_const(), (rows, groups), cx.own(thread).cast());
         });
     }
 }
 
 impl Winograd {
     /// Some rows of tiles, for some groups of panels.
-    unsafe fn task(&self, args: &[*mut u8], weights: &[f32], (rows, mine): (Range<usize>, Range<usize>), own: *mut f32) {
+    unsafe fn task(&self, args: &[*mut u8], weights: *const f32, (rows, mine): (Range<usize>, Range<usize>), own: *mut f32) {
         let (across, _) = self.tiles();
         let [images, products, _] = self.own();
         let (v, m) = (own, own.wrapping_add(images));
@@ -229,7 +231,7 @@ impl Winograd {
             let columns = (self.columns - column).min(width * PANEL);
             let count = tiles.div_ceil(self.kernels.rows(width));
             for place in 0..self.places() {
-                let b = weights[place * size + group.start * self.channels * PANEL..].as_ptr();
+                let b = weights.wrapping_add(place * size + group.start * self.channels * PANEL);
                 for t in (0..count).map(|t| part(tiles, count, t)) {
                     let from = v.wrapping_add((place * tiles + t.start) * self.channels);
                     let pointers: RowPointers = std::array::from_fn(|r| from.wrapping_add(r.min(t.len() - 1) * self.channels).cast_const());

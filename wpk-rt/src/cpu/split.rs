@@ -1,0 +1,145 @@
+//! Products in `f32` by instructions that multiply bfloat16: every number is the sum of three of eight significant bits, which is all that `f32` holds, and of the nine
+//! products of parts the six are made that reach a sum's last bit (Henry, Tang and Heinecke, Leveraging the bfloat16 Artificial Intelligence Datatype for
+//! Higher-Precision Computations, 2019). What is left out is at most 2^-23 of a product; sums are rounded as those of plain products are. Parts below the smallest normal
+//! number, 2^-126, count as zero. Sums that are not finite are computed again by plain products.
+
+use super::contraction::runs;
+use super::copied::{Form, LINE, Made, TILE, lines};
+use super::isa::dispatch;
+use super::microkernel::STRIDE;
+use wpk_plan::problem::{Contraction, PANEL, Roles};
+
+/// Parts of a number.
+const PARTS: usize = 3;
+/// Depth of a step: what a row of a tile holds.
+const DEPTH: usize = 32;
+
+/// Where this machine has tiles, and they are clearly faster than plain products.
+pub(super) fn form(c: &Contraction) -> Option<Form> {
+    const CLEARLY: f64 = 0.75;
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if super::amx::has(super::amx::BF16) && runs(c, &c.roles()).1 >= DEPTH && estimate(&c.roles()) < CLEARLY * plain(&c.roles()) {
+        let panel = |r: &Roles| r.count(&r.k()).div_ceil(DEPTH) * PARTS * TILE * LINE;
+        let made = Some(Made { panels, finite });
+        let rows = super::amx::ROWS;
+        return Some(Form {
+            from: 4,
+            to: 2,
+            parts: PARTS,
+            group: DEPTH,
+            tiled: true,
+            rows,
+            panel,
+            zero: 0,
+            copy: split,
+            multiply: super::amx::split,
+            made,
+        });
+    }
+    let _ = (c, CLEARLY, runs, estimate, plain, split, panels, finite);
+    None
+}
+
+/// Nanoseconds of a plain product on one core with wide vectors.
+fn plain(roles: &Roles) -> f64 {
+    let (m, n, k) = sizes(roles);
+    (m * n * k / 60.0).max(n * k * 4.0 / BYTES)
+}
+
+/// Bytes of weights that come from memory in a nanosecond.
+const BYTES: f64 = 12.0;
+
+fn sizes(roles: &Roles) -> (f64, f64, f64) {
+    let batch = roles.count(&roles.batch) as f64;
+    (roles.count(&roles.m) as f64, batch * roles.count(&roles.n) as f64, roles.count(&roles.k()) as f64)
+}
+
+/// Nanoseconds on one core: products of whole tiles, what it takes to copy rows and to store sums through memory, or reading weights where that takes longer.
+fn estimate(roles: &Roles) -> f64 {
+    let (m, n, k) = sizes(roles);
+    let whole = |x: f64, of: usize| (x / of as f64).ceil() * of as f64;
+    let (rows, columns, depth) = (whole(m, 16), whole(n, PANEL), whole(k, DEPTH));
+    (rows * columns * (depth / 150.0 + 2.0)).max(n * k * 6.0 / BYTES)
+}
+
+/// The parts of a number, as `f32` whose lower halves are zero.
+#[inline(always)]
+fn parts(x: f32) -> [u32; PARTS] {
+    let top = |x: f32| x.to_bits() & 0xffff_0000;
+    let first = top(x);
+    let rest = x - f32::from_bits(first);
+    let second = top(rest);
+    [first, second, top(rest - f32::from_bits(second))]
+}
+
+dispatch! {
+    unsafe fn split(from: *const u8, n: usize, begin: *mut u8, first: usize) = split_body
+}
+
+#[inline(always)]
+unsafe fn split_body(from: *const u8, n: usize, begin: *mut u8, first: usize) {
+    for (at, n) in lines(first..first + n, DEPTH) {
+        let from = from.cast::<f32>().wrapping_add(at - first);
+        let line = begin.wrapping_add(at / DEPTH * PARTS * TILE * LINE + at % DEPTH * 2);
+        let to: [*mut u16; PARTS] = std::array::from_fn(|part| line.wrapping_add(part * TILE * LINE).cast());
+        let whole = n / PANEL * PANEL;
+        for i in (0..whole).step_by(PANEL) {
+            let numbers = unsafe { from.add(i).cast::<[f32; PANEL]>().read_unaligned() };
+            let mut all = [[0u16; PANEL]; PARTS];
+            for l in 0..PANEL {
+                let parts = parts(numbers[l]);
+                (0..PARTS).for_each(|part| all[part][l] = (parts[part] >> 16) as u16);
+            }
+            (0..PARTS).for_each(|part| unsafe { to[part].add(i).cast::<[u16; PANEL]>().write_unaligned(all[part]) });
+        }
+        for i in whole..n {
+            let parts = parts(unsafe { *from.add(i) });
+            (0..PARTS).for_each(|part| unsafe { to[part].add(i).write((parts[part] >> 16) as u16) });
+        }
+    }
+}
+
+dispatch! {
+    unsafe fn panels(from: *const f32, k: usize, panels: usize, to: *mut u8) = panels_body
+}
+
+/// Of panels in `f32`: pairs of depth side by side, the parts of a step one after another.
+#[inline(always)]
+unsafe fn panels_body(from: *const f32, k: usize, panels: usize, to: *mut u8) {
+    let steps = k.div_ceil(DEPTH);
+    for panel in 0..panels {
+        for pair in 0..k.div_ceil(2) {
+            let row = |depth: usize| {
+                let row = from.wrapping_add((panel * k + depth) * PANEL).cast::<[f32; PANEL]>();
+                if depth < k { unsafe { row.read_unaligned() } } else { [0.0; PANEL] }
+            };
+            let (even, odd) = (row(2 * pair), row(2 * pair + 1));
+            let mut all = [[0u32; PANEL]; PARTS];
+            for l in 0..PANEL {
+                let (even, odd) = (parts(even[l]), parts(odd[l]));
+                (0..PARTS).for_each(|part| all[part][l] = even[part] >> 16 | odd[part]);
+            }
+            let (step, line) = (pair * 2 / DEPTH, pair % (DEPTH / 2));
+            for (part, words) in all.iter().enumerate() {
+                let at = (((panel * steps + step) * PARTS + part) * TILE + line) * LINE;
+                unsafe { to.add(at).cast::<[u32; PANEL]>().write_unaligned(*words) };
+            }
+        }
+    }
+}
+
+dispatch! {
+    unsafe fn finite(tile: *const f32, rows: usize, panels: usize) -> bool = finite_body
+}
+
+#[inline(always)]
+unsafe fn finite_body(tile: *const f32, rows: usize, panels: usize) -> bool {
+    let mut largest = [0u32; PANEL];
+    for r in 0..rows {
+        for p in 0..panels {
+            let sums = unsafe { tile.add(r * STRIDE + p * PANEL).cast::<[u32; PANEL]>().read_unaligned() };
+            (0..PANEL).for_each(|l| largest[l] = largest[l].max(sums[l] & 0x7fff_ffff));
+        }
+    }
+    largest.iter().all(|&x| x < f32::INFINITY.to_bits())
+}
