@@ -8,7 +8,6 @@ use super::isa;
 use super::microkernel::STRIDE;
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
-use std::mem::offset_of;
 use std::sync::OnceLock;
 
 /// Bytes of depth from which on tiles are faster than vectors.
@@ -61,8 +60,8 @@ struct Call {
     first: [*const u8; 2],
     /// The sums of the first rows, and of the second.
     out: [*mut u8; 2],
+    /// What is multiplied next, and lines of it that a step asks for.
     ahead: *const u8,
-    /// Lines of it a step.
     lines: usize,
 }
 
@@ -92,9 +91,45 @@ macro_rules! fetch {
     };
 }
 
-/// A kernel of one or two tiles of rows and of columns: how sums begin, the products of a step, and where sums go.
+/// A step of factors of one part: tiles of rows and of columns, and their products.
+macro_rules! whole {
+    ($rows:literal, $columns:literal, $products:expr) => {
+        concat!($rows, $columns, $products, "add {a0}, 1024\n add {a1}, 1024\n add {b0}, 1024\n add {b1}, 1024")
+    };
+}
+
+/// A step of factors of three parts: the six products that count, the smallest first but for those that share a tile with the one before. Rows 0 by
+/// columns 2 and 1, rows 1 by columns 1 and 0, rows 2 by columns 0, rows 0 by columns 0.
+macro_rules! parts {
+    ($rows:literal, $columns:literal, $products:expr) => {
+        concat!(
+            $rows,
+            "add {b0}, 2048\n add {b1}, 2048\n",
+            $columns,
+            $products,
+            "sub {b0}, 1024\n sub {b1}, 1024\n",
+            $columns,
+            $products,
+            "add {a0}, 1024\n add {a1}, 1024\n",
+            $rows,
+            $products,
+            "sub {b0}, 1024\n sub {b1}, 1024\n",
+            $columns,
+            $products,
+            "add {a0}, 1024\n add {a1}, 1024\n",
+            $rows,
+            $products,
+            "sub {a0}, 2048\n sub {a1}, 2048\n",
+            $rows,
+            $products,
+            "add {a0}, 3072\n add {a1}, 3072\n add {b0}, 3072\n add {b1}, 3072"
+        )
+    };
+}
+
+/// A kernel of one or two tiles of rows and of columns: how sums begin, a step, and where sums go.
 macro_rules! kernel {
-    ($name:ident: [$($first:expr),*] [$($step:expr),*] [$($out:expr),*]) => {
+    ($name:ident: [$($first:expr),*] [$step:expr] [$($out:expr),*]) => {
         unsafe fn $name(call: &Call) {
             // SAFETY: the caller's pointers are valid for the shapes; no tile is in use before or after.
             unsafe {
@@ -117,11 +152,7 @@ macro_rules! kernel {
                     "jz 3f",
                     "2:",
                     fetch!(),
-                    $($step,)*
-                    "add {a0}, 1024",
-                    "add {a1}, 1024",
-                    "add {b0}, 1024",
-                    "add {b1}, 1024",
+                    $step,
                     "dec {steps}",
                     "jnz 2b",
                     "3:",
@@ -152,9 +183,9 @@ macro_rules! kernel {
     };
 }
 
-/// The kernels of a product by tiles of rows and of columns; sums begin with zeros, or with what lies at `$left` and `$right`.
+/// The kernels of a product by tiles of rows and of columns, with one kind of step; sums begin with zeros, or with what lies at `$left` and `$right`.
 macro_rules! kernels {
-    ($module:ident: $product:literal, $begin:literal, $left:literal, $right:literal) => {
+    ($module:ident: $step:ident, $product:literal, $begin:literal, $left:literal, $right:literal) => {
         mod $module {
             use super::{Call, STRIDE};
             use std::arch::asm;
@@ -162,23 +193,22 @@ macro_rules! kernels {
 
             kernel!(one_by_one:
                 [concat!($begin, " tmm0", $left)]
-                ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6")]
+                [$step!("tileloadd tmm4, [{a0} + {line}*1]\n", "tileloadd tmm6, [{b0} + {line}*1]\n", concat!($product, " tmm0, tmm4, tmm6\n"))]
                 ["tilestored [{a0} + {row}*1], tmm0"]);
             kernel!(one_by_two:
                 [concat!($begin, " tmm0", $left), concat!($begin, " tmm1", $right)]
-                ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6"),
-                 "tileloadd tmm7, [{b1} + {line}*1]", concat!($product, " tmm1, tmm4, tmm7")]
+                [$step!("tileloadd tmm4, [{a0} + {line}*1]\n", "tileloadd tmm6, [{b0} + {line}*1]\n tileloadd tmm7, [{b1} + {line}*1]\n",
+                        concat!($product, " tmm0, tmm4, tmm6\n", $product, " tmm1, tmm4, tmm7\n"))]
                 ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a0} + {row}*1 + 64], tmm1"]);
             kernel!(two_by_one:
                 [concat!($begin, " tmm0", $left), concat!($begin, " tmm2", $left)]
-                ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6"),
-                 "tileloadd tmm5, [{a1} + {line}*1]", concat!($product, " tmm2, tmm5, tmm6")]
+                [$step!("tileloadd tmm4, [{a0} + {line}*1]\n tileloadd tmm5, [{a1} + {line}*1]\n", "tileloadd tmm6, [{b0} + {line}*1]\n",
+                        concat!($product, " tmm0, tmm4, tmm6\n", $product, " tmm2, tmm5, tmm6\n"))]
                 ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a1} + {row}*1], tmm2"]);
             kernel!(two_by_two:
                 [concat!($begin, " tmm0", $left), concat!($begin, " tmm1", $right), concat!($begin, " tmm2", $left), concat!($begin, " tmm3", $right)]
-                ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm6, [{b0} + {line}*1]", concat!($product, " tmm0, tmm4, tmm6"),
-                 "tileloadd tmm7, [{b1} + {line}*1]", concat!($product, " tmm1, tmm4, tmm7"),
-                 "tileloadd tmm5, [{a1} + {line}*1]", concat!($product, " tmm2, tmm5, tmm6"), concat!($product, " tmm3, tmm5, tmm7")]
+                [$step!("tileloadd tmm4, [{a0} + {line}*1]\n tileloadd tmm5, [{a1} + {line}*1]\n", "tileloadd tmm6, [{b0} + {line}*1]\n tileloadd tmm7, [{b1} + {line}*1]\n",
+                        concat!($product, " tmm0, tmm4, tmm6\n", $product, " tmm1, tmm4, tmm7\n", $product, " tmm2, tmm5, tmm6\n", $product, " tmm3, tmm5, tmm7\n"))]
                 ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a0} + {row}*1 + 64], tmm1",
                  "tilestored [{a1} + {row}*1], tmm2", "tilestored [{a1} + {row}*1 + 64], tmm3"]);
 
@@ -196,8 +226,9 @@ macro_rules! kernels {
     };
 }
 
-kernels!(halves: "tdpbf16ps", "tilezero", "", "");
-kernels!(bytes: "tdpbusd", "tileloadd", ", [{a0} + {line}*1]", ", [{a1} + {line}*1]");
+kernels!(halves: whole, "tdpbf16ps", "tilezero", "", "");
+kernels!(thirds: parts, "tdpbf16ps", "tilezero", "", "");
+kernels!(bytes: whole, "tdpbusd", "tileloadd", ", [{a0} + {line}*1]", ", [{a1} + {line}*1]");
 
 /// For [`super::copied::Form`]: bfloat16.
 pub(super) unsafe fn pairs(
@@ -212,7 +243,7 @@ pub(super) unsafe fn pairs(
     ahead: Ahead,
 ) {
     let none = [std::ptr::null(); 2];
-    unsafe { multiply(halves::run, none, (a, row, rows), ([b, b.wrapping_add(panel)], panel, panels), tile, ahead) }
+    unsafe { cut(halves::run, none, (a, row, rows), ([b, b.wrapping_add(panel)], panel, panels), tile, ahead) }
 }
 
 /// For [`super::copied::Form`]: bytes, panels with what sums begin with before them.
@@ -228,128 +259,10 @@ pub(super) unsafe fn quads(
     ahead: Ahead,
 ) {
     let first = [b, b.wrapping_add(panel)];
-    unsafe { multiply(bytes::run, first, (a, row, rows), (first.map(|p| p.wrapping_add(ROW)), panel - ROW, panels), tile, ahead) }
+    unsafe { cut(bytes::run, first, (a, row, rows), (first.map(|p| p.wrapping_add(ROW)), panel - ROW, panels), tile, ahead) }
 }
 
-unsafe fn multiply(
-    run: unsafe fn(&Call, usize, usize),
-    first: [*const u8; 2],
-    (a, row, rows): (*const u8, usize, usize),
-    (b, panel, panels): ([*const u8; 2], usize, usize),
-    tile: *mut u8,
-    ahead: Ahead,
-) {
-    // A panel may end within a tile: zeros follow there, as they do behind rows.
-    let (steps, rest) = (panel / TILE, panel % TILE);
-    let mut ends = [[0u8; TILE]; 2];
-    if rest > 0 {
-        for (end, b) in ends.iter_mut().zip(b).take(panels) {
-            unsafe { std::ptr::copy_nonoverlapping(b.add(steps * TILE), end.as_mut_ptr(), rest) }
-        }
-    }
-    let rest = if rest > 0 { [ends[0].as_ptr(), ends[1].as_ptr()] } else { [std::ptr::null(); 2] };
-    let second = 16 * STRIDE * 4;
-    let call = Call {
-        shapes: shapes(rows),
-        a: [a, a.wrapping_add(row)],
-        b,
-        steps,
-        rest,
-        first,
-        out: [tile, tile.wrapping_add(second)],
-        ahead: ahead.from,
-        lines: ahead.lines,
-    };
-    unsafe { run(&call, rows, panels) }
-}
-
-/// A kernel of the six products of parts that count, the smallest first: what loads rows and columns of a part, the products, and where sums go.
-macro_rules! split {
-    ($name:ident: [$($zero:expr),*] [$($row:expr),*] [$($column:expr),*] [$($product:expr),*] [$($out:expr),*]) => {
-        unsafe fn $name(call: &Call) {
-            // SAFETY: as for the kernels of one part.
-            unsafe {
-                asm!(
-                    "ldtilecfg [{call}]",
-                    $($zero,)*
-                    "mov {a0}, [{call} + {at_a}]",
-                    "mov {a1}, [{call} + {at_a} + 8]",
-                    "mov {b0}, [{call} + {at_b}]",
-                    "mov {b1}, [{call} + {at_b} + 8]",
-                    "mov {steps}, [{call} + {at_steps}]",
-                    "mov {ahead}, [{call} + {at_ahead}]",
-                    "mov {lines}, [{call} + {at_lines}]",
-                    "mov {line}, 64",
-                    "2:",
-                    fetch!(),
-                    // Rows 0 by columns 2 and 1, rows 1 by columns 1 and 0, rows 2 by columns 0, rows 0 by columns 0.
-                    $($row,)*
-                    "add {b0}, 2048",
-                    "add {b1}, 2048",
-                    $($column,)*
-                    $($product,)*
-                    "sub {b0}, 1024",
-                    "sub {b1}, 1024",
-                    $($column,)*
-                    $($product,)*
-                    "add {a0}, 1024",
-                    "add {a1}, 1024",
-                    $($row,)*
-                    $($product,)*
-                    "sub {b0}, 1024",
-                    "sub {b1}, 1024",
-                    $($column,)*
-                    $($product,)*
-                    "add {a0}, 1024",
-                    "add {a1}, 1024",
-                    $($row,)*
-                    $($product,)*
-                    "sub {a0}, 2048",
-                    "sub {a1}, 2048",
-                    $($row,)*
-                    $($product,)*
-                    "add {a0}, 3072",
-                    "add {a1}, 3072",
-                    "add {b0}, 3072",
-                    "add {b1}, 3072",
-                    "dec {steps}",
-                    "jnz 2b",
-                    "mov {a0}, [{call} + {at_out}]",
-                    "mov {a1}, [{call} + {at_out} + 8]",
-                    "mov {row}, {stride}",
-                    $($out,)*
-                    "tilerelease",
-                    call = in(reg) call,
-                    a0 = out(reg) _, a1 = out(reg) _, row = out(reg) _, b0 = out(reg) _, b1 = out(reg) _,
-                    steps = out(reg) _, line = out(reg) _, ahead = out(reg) _, lines = out(reg) _, left = out(reg) _,
-                    at_a = const offset_of!(Call, a), at_b = const offset_of!(Call, b),
-                    at_steps = const offset_of!(Call, steps), at_ahead = const offset_of!(Call, ahead), at_lines = const offset_of!(Call, lines),
-                    at_out = const offset_of!(Call, out), stride = const STRIDE * 4,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                    options(nostack)
-                );
-            }
-        }
-    };
-}
-
-split!(split_one_by_one: ["tilezero tmm0"] ["tileloadd tmm4, [{a0} + {line}*1]"] ["tileloadd tmm6, [{b0} + {line}*1]"]
-    ["tdpbf16ps tmm0, tmm4, tmm6"] ["tilestored [{a0} + {row}*1], tmm0"]);
-split!(split_one_by_two: ["tilezero tmm0", "tilezero tmm1"] ["tileloadd tmm4, [{a0} + {line}*1]"]
-    ["tileloadd tmm6, [{b0} + {line}*1]", "tileloadd tmm7, [{b1} + {line}*1]"]
-    ["tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7"]
-    ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a0} + {row}*1 + 64], tmm1"]);
-split!(split_two_by_one: ["tilezero tmm0", "tilezero tmm2"] ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm5, [{a1} + {line}*1]"]
-    ["tileloadd tmm6, [{b0} + {line}*1]"] ["tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6"]
-    ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a1} + {row}*1], tmm2"]);
-split!(split_two_by_two: ["tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"]
-    ["tileloadd tmm4, [{a0} + {line}*1]", "tileloadd tmm5, [{a1} + {line}*1]"]
-    ["tileloadd tmm6, [{b0} + {line}*1]", "tileloadd tmm7, [{b1} + {line}*1]"]
-    ["tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7"]
-    ["tilestored [{a0} + {row}*1], tmm0", "tilestored [{a0} + {row}*1 + 64], tmm1",
-     "tilestored [{a1} + {row}*1], tmm2", "tilestored [{a1} + {row}*1 + 64], tmm3"]);
-
-/// For [`super::copied::Form`]: `f32` in parts.
+/// For [`super::copied::Form`]: `f32` in parts, of panels that end with a step.
 pub(super) unsafe fn split(
     a: *const u8,
     row: usize,
@@ -361,23 +274,44 @@ pub(super) unsafe fn split(
     tile: *mut u8,
     ahead: Ahead,
 ) {
-    let call = Call {
-        shapes: shapes(rows),
-        a: [a, a.wrapping_add(row)],
-        b: [b, b.wrapping_add(panel)],
-        steps,
-        rest: [std::ptr::null(); 2],
-        first: [std::ptr::null(); 2],
-        out: [tile, tile.wrapping_add(16 * STRIDE * 4)],
-        ahead: ahead.from,
-        lines: ahead.lines,
-    };
-    unsafe {
-        match (rows > 16, panels) {
-            (false, 1) => split_one_by_one(&call),
-            (false, _) => split_one_by_two(&call),
-            (true, 1) => split_two_by_one(&call),
-            (true, _) => split_two_by_two(&call),
+    let (none, whole) = ([std::ptr::null(); 2], (steps, [std::ptr::null(); 2]));
+    unsafe { multiply(thirds::run, none, (a, row, rows), ([b, b.wrapping_add(panel)], whole, panels), tile, ahead) }
+}
+
+/// Kernels by rows and panels.
+type Run = unsafe fn(&Call, usize, usize);
+
+/// By panels of so many bytes, which may end within a tile: zeros follow there, as they do behind rows.
+unsafe fn cut(
+    run: Run,
+    first: [*const u8; 2],
+    rows: (*const u8, usize, usize),
+    (b, panel, panels): ([*const u8; 2], usize, usize),
+    tile: *mut u8,
+    ahead: Ahead,
+) {
+    let (steps, rest) = (panel / TILE, panel % TILE);
+    let mut ends = [[0u8; TILE]; 2];
+    if rest > 0 {
+        for (end, b) in ends.iter_mut().zip(b).take(panels) {
+            unsafe { std::ptr::copy_nonoverlapping(b.add(steps * TILE), end.as_mut_ptr(), rest) }
         }
     }
+    let rest = if rest > 0 { [ends[0].as_ptr(), ends[1].as_ptr()] } else { [std::ptr::null(); 2] };
+    unsafe { multiply(run, first, rows, (b, (steps, rest), panels), tile, ahead) }
+}
+
+/// By panels of so many steps and what follows them.
+unsafe fn multiply(
+    run: Run,
+    first: [*const u8; 2],
+    (a, row, rows): (*const u8, usize, usize),
+    (b, (steps, rest), panels): ([*const u8; 2], (usize, [*const u8; 2]), usize),
+    tile: *mut u8,
+    ahead: Ahead,
+) {
+    let out = [tile, tile.wrapping_add(16 * STRIDE * 4)];
+    let call =
+        Call { shapes: shapes(rows), a: [a, a.wrapping_add(row)], b, steps, rest, first, out, ahead: ahead.from, lines: ahead.lines };
+    unsafe { run(&call, rows, panels) }
 }

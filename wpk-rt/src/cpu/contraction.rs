@@ -3,7 +3,7 @@
 
 use super::epilogue::Epilogue;
 use super::microkernel::{Kernels, PANELS, ROWS, RowPointers, STRIDE};
-use super::{Bound, Cx, Shared, channelwise, copied, generic, levels, pairs, part, quads, split, winograd};
+use super::{Bound, Cx, Shared, channelwise, copied, generic, levels, pairs, part, quads, winograd};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{Blocking, CpuSchedule, DType, WeightLayout};
 
@@ -41,7 +41,8 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool, schedule:
     }
     let depth = c.inner().iter().product();
     let form = match layout {
-        WeightLayout::Panels16 if fast && !small && schedule.is_none() => split::form(c),
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        WeightLayout::Panels16 if fast && !small && schedule.is_none() => super::split::form(c),
         WeightLayout::Pairs16 => Some(pairs::form(depth)),
         WeightLayout::Quads16 => Some(quads::form(depth)),
         _ => None,

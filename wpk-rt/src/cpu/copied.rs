@@ -3,6 +3,7 @@
 
 use super::contraction::{CHUNK, OUTSIDE, row_table, runs};
 use super::epilogue::Epilogue;
+use super::isa::dispatch;
 use super::microkernel::STRIDE;
 use super::{Args, Bound, Cx, Transformed, part};
 use crate::buffer::Memory;
@@ -37,17 +38,9 @@ pub(super) struct Form {
     /// Sums of products: rows, bytes of one or of sixteen in tiles, groups, how many rows, the first panel, bytes of one, how many panels, the tile of four-byte
     /// sums with [`STRIDE`] in a row, and what to fetch meanwhile.
     pub(super) multiply: Multiply,
-    /// What makes panels of those in `f32`, and computes sums again that are not finite.
-    pub(super) made: Option<Made>,
-}
-
-/// For a form that the plan's weights do not lie in.
-#[derive(Clone, Copy)]
-pub(super) struct Made {
-    /// The panels of the form: from, depth, panels, to, where all is zero.
-    pub(super) panels: unsafe fn(*const f32, usize, usize, *mut u8),
-    /// Whether all sums of a tile are finite, by rows and panels.
-    pub(super) finite: unsafe fn(*const f32, usize, usize) -> bool,
+    /// Makes the panels of the plan's in `f32`, where those do not lie in the form: from, depth, panels, to, where all is zero. Sums that are not finite
+    /// are then computed again, by those in `f32`.
+    pub(super) made: Option<unsafe fn(*const f32, usize, usize, *mut u8)>,
 }
 
 /// See [`Form::multiply`].
@@ -124,11 +117,11 @@ impl Copied {
 
     /// Panels in the form, where they are made of the plan's.
     fn made(&self, args: &[*mut u8]) -> Option<&Arc<Memory>> {
-        let made = self.form.made?;
+        let make = self.form.made?;
         let panels = self.batch.len() * self.n.div_ceil(PANEL);
         Some(self.weights.get_or_init(|| {
             let memory = Memory::new(panels * self.panel);
-            unsafe { (made.panels)(args[1].cast::<f32>().cast_const(), self.k, panels, memory.ptr()) };
+            unsafe { make(args[1].cast::<f32>().cast_const(), self.k, panels, memory.ptr()) };
             Arc::new(memory)
         }))
     }
@@ -253,7 +246,7 @@ impl Copied {
             // What is beyond the depth meets weights of zero.
             unsafe { self.fill(begin, self.k..self.groups() * group, 0) };
         }
-        for g in some.clone() {
+        for g in some.start..some.end {
             let panels = part(all, groups, g);
             let b = all_panels.wrapping_add((batch * all + panels.start) * panel);
             let (width, column) = (panels.len(), panels.start * PANEL);
@@ -268,7 +261,7 @@ impl Copied {
                 let (copied, height) = (own.wrapping_add(rows.start * self.row()), rows.len());
                 unsafe {
                     (self.form.multiply)(copied, self.together() * self.row(), self.groups(), height, b, panel, width, tile, ahead);
-                    if self.form.made.is_some_and(|m| !(m.finite)(tile.cast(), height, width)) {
+                    if self.form.made.is_some() && !finite(tile.cast(), height, width) {
                         let first = (batch * all + panels.start, width);
                         self.again(args, a.cast(), range.start + rows.start..range.start + rows.end, first, tile.cast());
                     }
@@ -299,6 +292,23 @@ impl Copied {
             }
         }
     }
+}
+
+dispatch! {
+    /// Whether all sums of a tile are finite.
+    unsafe fn finite(tile: *const f32, rows: usize, panels: usize) -> bool = finite_body
+}
+
+#[inline(always)]
+unsafe fn finite_body(tile: *const f32, rows: usize, panels: usize) -> bool {
+    let mut largest = [0u32; PANEL];
+    for r in 0..rows {
+        for p in 0..panels {
+            let sums = unsafe { tile.add(r * STRIDE + p * PANEL).cast::<[u32; PANEL]>().read_unaligned() };
+            (0..PANEL).for_each(|l| largest[l] = largest[l].max(sums[l] & 0x7fff_ffff));
+        }
+    }
+    largest.iter().all(|&x| x < f32::INFINITY.to_bits())
 }
 
 /// Lists a kernel of a number of rows and panels by both.

@@ -31,6 +31,7 @@ mod reduce;
 mod requantize;
 mod rows;
 mod simd;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod split;
 pub mod trial;
 mod window;

@@ -92,8 +92,8 @@ mod native {
     use super::super::copied::{LINE, TILE, lines, sizes};
     use super::{PANEL, STRIDE, bf16};
     use std::arch::x86_64::{
-        __m256i, __m512, __m512bh, __m512i, _mm256_storeu_si256, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+        __m256i, __m512, __m512bh, __m512i, _mm256_storeu_si256, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
+        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
     };
     use std::mem::transmute;
 
@@ -109,7 +109,14 @@ mod native {
         const HALVES: usize = LINE / 2;
         for (at, n) in lines(first..first + n, HALVES) {
             let line = begin.wrapping_add(at / HALVES * TILE * LINE).cast::<u16>().wrapping_add(at % HALVES);
-            unsafe { neighbours(from.cast::<f32>().wrapping_add(at - first), n, line) }
+            let from = from.cast::<f32>().wrapping_add(at - first);
+            if n == HALVES {
+                // One store of a line instead of two.
+                let [low, high] = [0, PANEL].map(|i| unsafe { _mm512_loadu_ps(from.add(i)) });
+                unsafe { _mm512_storeu_si512(line.cast(), transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))) };
+            } else {
+                unsafe { neighbours(from, n, line) }
+            }
         }
     }
 

@@ -32,7 +32,6 @@ pub(super) fn form(depth: usize) -> Form {
         }
         return Form { multiply: native::multiply, ..form };
     }
-    let _ = shift_to_tiles;
     form
 }
 
@@ -41,6 +40,7 @@ dispatch! {
 }
 
 dispatch! {
+    #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "tiles are asked for on Linux"))]
     unsafe fn shift_to_tiles(from: *const u8, n: usize, begin: *mut u8, first: usize) = shift_to_tiles_body
 }
 
