@@ -38,16 +38,18 @@ pub(super) struct Form {
     /// Sums of products: rows, bytes of one or of sixteen in tiles, groups, how many rows, the first panel, bytes of one, how many panels, the tile of four-byte
     /// sums with [`STRIDE`] in a row, and what to fetch meanwhile.
     pub(super) multiply: Multiply,
+    /// Tells the machine how many rows are multiplied from now on, of tiles; none at the end.
+    pub(super) shape: Option<unsafe fn(usize)>,
     /// Makes the panels of the plan's in `f32`, where those do not lie in the form: from, depth, panels, to, where all is zero. Sums that are not finite
     /// are then computed again, by those in `f32`.
     pub(super) made: Option<unsafe fn(*const f32, usize, usize, *mut u8)>,
 }
 
 /// See [`Form::multiply`].
-pub(super) type Multiply = unsafe fn(*const u8, usize, usize, usize, *const u8, usize, usize, *mut u8, Ahead);
+pub(super) type Multiply = unsafe fn(*const u8, usize, usize, usize, *const u8, usize, usize, *mut u8, &Ahead);
 
 /// Panels that are multiplied next, which come from memory meanwhile: where they lie, and lines of 64 bytes for every group of the depth.
-#[derive(Clone, Copy)]
+#[repr(C)]
 pub(super) struct Ahead {
     pub(super) from: *const u8,
     pub(super) lines: usize,
@@ -173,7 +175,7 @@ pub(super) fn lines(range: Range<usize>, line: usize) -> impl Iterator<Item = (u
 
 impl Bound for Copied {
     fn scratch(&self) -> (usize, usize) {
-        (0, self.copies() + self.tile() + self.epilogue.scratch())
+        (0, self.copies() + 2 * self.tile() + self.epilogue.scratch())
     }
 
     unsafe fn prepare(&self, args: &[*mut u8], known: &mut Transformed) {
@@ -229,8 +231,7 @@ impl Copied {
         own: *mut u8,
     ) {
         let Form { from, group, zero, copy, .. } = self.form;
-        let tile = own.wrapping_add(self.copies());
-        let scratch = tile.wrapping_add(self.tile());
+        let tiles = [own.wrapping_add(self.copies()), own.wrapping_add(self.copies() + self.tile())];
         let element = |offset: i64| offset as isize * from as isize;
         let a = args[0].wrapping_offset(element(self.batch[batch])).cast_const();
         let (all, panel, depth) = (self.n.div_ceil(PANEL), self.panel, self.k / self.taps.max(1));
@@ -246,11 +247,12 @@ impl Copied {
             // What is beyond the depth meets weights of zero.
             unsafe { self.fill(begin, self.k..self.groups() * group, 0) };
         }
+        let end = |sums: Sums| unsafe { self.end(sums, (args, a.cast()), batch, own.wrapping_add(self.copies() + 2 * self.tile())) };
+        let (mut waiting, mut turn, mut shaped) = (None, 0, 0);
         for g in some.start..some.end {
             let panels = part(all, groups, g);
             let b = all_panels.wrapping_add((batch * all + panels.start) * panel);
-            let (width, column) = (panels.len(), panels.start * PANEL);
-            let columns = (self.n - column).min(width * PANEL);
+            let width = panels.len();
             let most = self.form.rows[width - 1];
             let count = range.len().div_ceil(most);
             let share = |t: usize| if self.form.tiled { t * most..range.len().min((t + 1) * most) } else { part(range.len(), count, t) };
@@ -258,18 +260,40 @@ impl Copied {
             let lines = bytes.div_ceil(LINE * count * self.groups());
             for (t, rows) in (0..count).map(share).enumerate() {
                 let ahead = Ahead { from: b.wrapping_add(width * panel + t * lines * LINE * self.groups()), lines };
-                let (copied, height) = (own.wrapping_add(rows.start * self.row()), rows.len());
+                let (copied, height, tile) = (own.wrapping_add(rows.start * self.row()), rows.len(), tiles[turn]);
                 unsafe {
-                    (self.form.multiply)(copied, self.together() * self.row(), self.groups(), height, b, panel, width, tile, ahead);
-                    if self.form.made.is_some() && !finite(tile.cast(), height, width) {
-                        let first = (batch * all + panels.start, width);
-                        self.again(args, a.cast(), range.start + rows.start..range.start + rows.end, first, tile.cast());
-                    }
-                    self.epilogue.store(tile.cast(), batch, range.start + rows.start, height, column, columns, args, scratch);
+                    self.form.shape.filter(|_| height != shaped).inspect(|shape| shape(height));
+                    (self.form.multiply)(copied, self.together() * self.row(), self.groups(), height, b, panel, width, tile, &ahead);
                 }
+                // Sums that were just stored as tiles cannot be read at once: those before are, while these are made.
+                let sums = Sums { tile, rows: range.start + rows.start..range.start + rows.end, panels: panels.clone() };
+                waiting.replace(sums).map(end);
+                (turn, shaped) = (1 - turn, height);
             }
         }
+        waiting.map(end);
+        self.form.shape.inspect(|shape| unsafe { shape(0) });
     }
+
+    /// Stores a tile of sums.
+    unsafe fn end(&self, Sums { tile, rows, panels }: Sums, (args, a): (&[*mut u8], *const f32), batch: usize, scratch: *mut u8) {
+        let column = panels.start * PANEL;
+        let columns = (self.n - column).min(panels.len() * PANEL);
+        unsafe {
+            if self.form.made.is_some() && !finite(tile.cast(), rows.len(), panels.len()) {
+                let first = (batch * self.n.div_ceil(PANEL) + panels.start, panels.len());
+                self.again(args, a, rows.clone(), first, tile.cast());
+            }
+            self.epilogue.store(tile.cast(), batch, rows.start, rows.len(), column, columns, args, scratch);
+        }
+    }
+}
+
+/// Sums of rows by the columns of some panels.
+struct Sums {
+    tile: *mut u8,
+    rows: Range<usize>,
+    panels: Range<usize>,
 }
 
 impl Copied {
@@ -301,20 +325,21 @@ dispatch! {
 
 #[inline(always)]
 unsafe fn finite_body(tile: *const f32, rows: usize, panels: usize) -> bool {
-    let mut largest = [0u32; PANEL];
+    // Zero of each that is finite, else no number. Sums in `f32` keep their order, so that lanes stay lanes.
+    let mut zeros = [0.0f32; PANEL];
     for r in 0..rows {
         for p in 0..panels {
-            let sums = unsafe { tile.add(r * STRIDE + p * PANEL).cast::<[u32; PANEL]>().read_unaligned() };
-            (0..PANEL).for_each(|l| largest[l] = largest[l].max(sums[l] & 0x7fff_ffff));
+            let sums = unsafe { tile.add(r * STRIDE + p * PANEL).cast::<[f32; PANEL]>().read_unaligned() };
+            (0..PANEL).for_each(|l| zeros[l] += sums[l] * 0.0);
         }
     }
-    largest.iter().all(|&x| x < f32::INFINITY.to_bits())
+    zeros.iter().all(|&zero| zero == 0.0)
 }
 
 /// Lists a kernel of a number of rows and panels by both.
 macro_rules! sizes {
     ($name:ident = $body:ident by $([$($m:literal)*] $n:literal),*) => {
-        pub(super) unsafe fn $name(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8, _: $crate::cpu::copied::Ahead) {
+        pub(super) unsafe fn $name(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8, _: &$crate::cpu::copied::Ahead) {
             match (rows, panels) {
                 $($(($m, $n) => unsafe { $body::<$m, $n>(a, row, groups, b, panel, tile) },)*)*
                 _ => debug_assert!(false, "no kernel for {rows} rows and {panels} panels"),

@@ -20,6 +20,7 @@ pub(super) fn form(depth: usize) -> Form {
         zero: 0,
         copy: round,
         multiply,
+        shape: None,
         made: None,
     };
     #[cfg(target_arch = "x86_64")]
@@ -33,6 +34,7 @@ pub(super) fn form(depth: usize) -> Form {
                 rows: super::amx::ROWS,
                 copy: native::round_to_tiles,
                 multiply: super::amx::pairs,
+                shape: Some(super::amx::shape),
                 ..form
             };
         }
@@ -52,7 +54,7 @@ unsafe fn round_body(from: *const u8, n: usize, begin: *mut u8, first: usize) {
 }
 
 dispatch! {
-    unsafe fn multiply(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8, ahead: Ahead) = multiply_body
+    unsafe fn multiply(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8, ahead: &Ahead) = multiply_body
 }
 
 #[inline(always)]
@@ -65,7 +67,7 @@ unsafe fn multiply_body(
     panel: usize,
     panels: usize,
     tile: *mut u8,
-    _: Ahead,
+    _: &Ahead,
 ) {
     let wide = |x: u16| f32::from_bits(u32::from(x) << 16);
     for r in 0..rows {

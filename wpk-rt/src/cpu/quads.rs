@@ -22,13 +22,22 @@ pub(super) fn form(depth: usize) -> Form {
         zero: 128,
         copy: shift,
         multiply,
+        shape: None,
         made: None,
     };
     #[cfg(target_arch = "x86_64")]
     if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512vnni") {
         #[cfg(target_os = "linux")]
         if depth >= super::amx::DEPTH && super::amx::has(super::amx::INT8) {
-            return Form { group: 64, tiled: true, rows: super::amx::ROWS, copy: shift_to_tiles, multiply: super::amx::quads, ..form };
+            return Form {
+                group: 64,
+                tiled: true,
+                rows: super::amx::ROWS,
+                copy: shift_to_tiles,
+                multiply: super::amx::quads,
+                shape: Some(super::amx::shape),
+                ..form
+            };
         }
         return Form { multiply: native::multiply, ..form };
     }
@@ -71,7 +80,7 @@ unsafe fn shift_body(from: *const u8, n: usize, begin: *mut u8, first: usize) {
 }
 
 dispatch! {
-    unsafe fn multiply(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8, ahead: Ahead) = multiply_body
+    unsafe fn multiply(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8, ahead: &Ahead) = multiply_body
 }
 
 #[inline(always)]
@@ -84,7 +93,7 @@ unsafe fn multiply_body(
     panel: usize,
     panels: usize,
     tile: *mut u8,
-    _: Ahead,
+    _: &Ahead,
 ) {
     for r in 0..rows {
         for p in 0..panels {

@@ -7,6 +7,10 @@ use super::amx;
 use super::contraction::runs;
 use super::copied::{Form, LINE, TILE, lines};
 use super::isa::dispatch;
+use std::arch::x86_64::{
+    __m512, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi16,
+    _mm512_maskz_loadu_ps, _mm512_permutex2var_epi16, _mm512_set1_epi32, _mm512_sub_ps,
+};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 
 /// Parts of a number.
@@ -32,6 +36,7 @@ pub(super) fn form(c: &Contraction) -> Option<Form> {
         zero: 0,
         copy: split,
         multiply: amx::split,
+        shape: Some(amx::shape),
         made: Some(panels),
     })
 }
@@ -68,29 +73,31 @@ fn parts(x: f32) -> [u32; PARTS] {
     [first, second, top(rest - f32::from_bits(second))]
 }
 
-dispatch! {
-    unsafe fn split(from: *const u8, n: usize, begin: *mut u8, first: usize) = split_body
-}
+/// Places of the upper halves of two vectors' words.
+static UPPER: [u16; 2 * PANEL] = {
+    let mut all = [0; 2 * PANEL];
+    let mut i = 0;
+    while i < all.len() {
+        all[i] = 2 * i as u16 + 1;
+        i += 1;
+    }
+    all
+};
 
-#[inline(always)]
-unsafe fn split_body(from: *const u8, n: usize, begin: *mut u8, first: usize) {
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn split(from: *const u8, n: usize, begin: *mut u8, first: usize) {
+    let (upper, tops) = (unsafe { _mm512_loadu_si512(UPPER.as_ptr().cast()) }, _mm512_set1_epi32(0xffff_0000u32 as i32));
     for (at, n) in lines(first..first + n, DEPTH) {
         let from = from.cast::<f32>().wrapping_add(at - first);
         let line = begin.wrapping_add(at / DEPTH * PARTS * TILE * LINE + at % DEPTH * 2);
-        let to: [*mut u16; PARTS] = std::array::from_fn(|part| line.wrapping_add(part * TILE * LINE).cast());
-        let whole = n / PANEL * PANEL;
-        for i in (0..whole).step_by(PANEL) {
-            let numbers = unsafe { from.add(i).cast::<[f32; PANEL]>().read_unaligned() };
-            let mut all = [[0u16; PANEL]; PARTS];
-            for l in 0..PANEL {
-                let parts = parts(numbers[l]);
-                (0..PARTS).for_each(|part| all[part][l] = (parts[part] >> 16) as u16);
-            }
-            (0..PARTS).for_each(|part| unsafe { to[part].add(i).cast::<[u16; PANEL]>().write_unaligned(all[part]) });
-        }
-        for i in whole..n {
-            let parts = parts(unsafe { *from.add(i) });
-            (0..PARTS).for_each(|part| unsafe { to[part].add(i).write((parts[part] >> 16) as u16) });
+        let mask = u32::MAX >> (DEPTH - n);
+        let mut low = unsafe { _mm512_maskz_loadu_ps(mask as u16, from) };
+        let mut high = unsafe { _mm512_maskz_loadu_ps((mask >> PANEL) as u16, from.wrapping_add(PANEL)) };
+        for part in 0..PARTS {
+            let halves = _mm512_permutex2var_epi16(_mm512_castps_si512(low), upper, _mm512_castps_si512(high));
+            unsafe { _mm512_mask_storeu_epi16(line.wrapping_add(part * TILE * LINE).cast(), mask, halves) };
+            let rest = |x: __m512| _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), tops)));
+            (low, high) = (rest(low), rest(high));
         }
     }
 }
