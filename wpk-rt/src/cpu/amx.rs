@@ -3,9 +3,11 @@
 //!
 //! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18; `arch_prctl` of Linux for the permission to use tiles.
 
-use super::copied::Ahead;
+use super::ahead::Ahead;
+use super::copied::Factors;
 use super::isa;
 use super::microkernel::STRIDE;
+use super::split::PAIRS;
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
@@ -54,12 +56,16 @@ struct Call {
     steps: usize,
     /// The last tile of both panels where it is no whole one.
     rest: [*const u8; 2],
-    /// What the sums of both panels begin with.
-    first: [*const u8; 2],
+    /// What sums begin with, and bytes from a row of it to the next.
+    first: [*const u8; 4],
+    along: usize,
     /// The sums of the first rows, and of the second.
     out: [*mut u8; 2],
-    /// What is multiplied next.
+    /// What is multiplied next: of panels that are made, pairs of a step, and those that are left.
     ahead: *const Ahead,
+    pairs: usize,
+    left: usize,
+    turns: *const u16,
 }
 
 /// For [`super::copied::Form`]: the shapes of tiles, sums 0 to 3, rows 4 and 5, columns 6 and 7, for so many rows; tiles are given back where there are none.
@@ -84,7 +90,11 @@ pub(super) unsafe fn shape(rows: usize) {
 
 /// Asks for a step's lines of what is multiplied next.
 macro_rules! fetch {
-    () => {
+    (begin) => {
+        "mov {lines}, [{ahead} + {at_lines}]
+        mov {ahead}, [{ahead} + {at_from}] # not {at_to} {at_pairs} {at_left} {at_turns}"
+    };
+    (step) => {
         "mov {left}, {lines}
         test {left}, {left}
         jz 6f
@@ -97,64 +107,86 @@ macro_rules! fetch {
     };
 }
 
-/// An instruction of a step, or of sums' begin and end, where a kernel of one or two tiles of rows and of columns has it: rows' tiles are loaded (`a0`, `a1`), columns'
-/// (`b0`, `b1`), from an offset, sums are begun (`s00` to `s11`), added to (`p00` to `p11`) and stored (`o00` to `o11`).
-macro_rules! piece {
-    ($m:ident $n:ident $p:literal [a0 $at:literal]) => {
-        concat!("tileloadd tmm4, [{a0} + {line}*1 + ", $at, "]\n")
+/// Makes a step's pairs of what is multiplied next, as `panels` in [`super::split`] does: vector instructions meanwhile cost next to nothing, nor does waiting
+/// for memory. Lines of a tile end where addresses are multiples of its bytes.
+macro_rules! make {
+    (begin) => {
+        "mov {lines}, [{ahead} + {at_to}] # not {at_lines}
+        mov {ahead}, [{ahead} + {at_from}]
+        mov {left}, [{call} + {at_turns}]
+        vmovdqu64 zmm30, [{left}]
+        mov {left:e}, 0xffff0000
+        vpbroadcastd zmm31, {left:e}"
     };
-    (two $n:ident $p:literal [a1 $at:literal]) => {
-        concat!("tileloadd tmm5, [{a1} + {line}*1 + ", $at, "]\n")
-    };
-    ($m:ident $n:ident $p:literal [b0 $at:literal]) => {
-        concat!("tileloadd tmm6, [{b0} + {line}*1 + ", $at, "]\n")
-    };
-    ($m:ident two $p:literal [b1 $at:literal]) => {
-        concat!("tileloadd tmm7, [{b1} + {line}*1 + ", $at, "]\n")
-    };
-    ($m:ident $n:ident $p:literal [p00]) => {
-        concat!($p, " tmm0, tmm4, tmm6\n")
-    };
-    ($m:ident two $p:literal [p01]) => {
-        concat!($p, " tmm1, tmm4, tmm7\n")
-    };
-    (two $n:ident $p:literal [p10]) => {
-        concat!($p, " tmm2, tmm5, tmm6\n")
-    };
-    (two two $p:literal [p11]) => {
-        concat!($p, " tmm3, tmm5, tmm7\n")
-    };
-    ($m:ident $n:ident $p:literal [s00 $left:literal]) => {
-        concat!($p, " tmm0", $left, "\n")
-    };
-    ($m:ident two $p:literal [s01 $right:literal]) => {
-        concat!($p, " tmm1", $right, "\n")
-    };
-    (two $n:ident $p:literal [s10 $left:literal]) => {
-        concat!($p, " tmm2", $left, "\n")
-    };
-    (two two $p:literal [s11 $right:literal]) => {
-        concat!($p, " tmm3", $right, "\n")
-    };
-    ($m:ident $n:ident $p:literal [o00]) => {
-        concat!($p, " [{a0} + {row}*1], tmm0\n")
-    };
-    ($m:ident two $p:literal [o01]) => {
-        concat!($p, " [{a0} + {row}*1 + 64], tmm1\n")
-    };
-    (two $n:ident $p:literal [o10]) => {
-        concat!($p, " [{a1} + {row}*1], tmm2\n")
-    };
-    (two two $p:literal [o11]) => {
-        concat!($p, " [{a1} + {row}*1 + 64], tmm3\n")
-    };
-    ($($absent:tt)*) => {
-        ""
+    (step) => {
+        "mov {left}, [{call} + {at_pairs}]
+        cmp {left}, [{call} + {at_left}]
+        cmova {left}, [{call} + {at_left}]
+        sub [{call} + {at_left}], {left}
+        test {left}, {left}
+        jz 6f
+        5:
+        vmovups zmm0, [{ahead}]
+        vmovups zmm1, [{ahead} + 64]
+        prefetcht1 [{ahead} + 2048]
+        prefetcht1 [{ahead} + 2112]
+        vmovdqa64 zmm2, zmm0
+        vpermt2w zmm2, zmm30, zmm1
+        vmovdqu64 [{lines}], zmm2
+        vpandd zmm3, zmm0, zmm31
+        vpandd zmm4, zmm1, zmm31
+        vsubps zmm0, zmm0, zmm3
+        vsubps zmm1, zmm1, zmm4
+        vmovdqa64 zmm2, zmm0
+        vpermt2w zmm2, zmm30, zmm1
+        vmovdqu64 [{lines} + 1024], zmm2
+        vpandd zmm3, zmm0, zmm31
+        vpandd zmm4, zmm1, zmm31
+        vsubps zmm0, zmm0, zmm3
+        vsubps zmm1, zmm1, zmm4
+        vpermt2w zmm0, zmm30, zmm1
+        vmovdqu64 [{lines} + 2048], zmm0
+        add {ahead}, 128
+        add {lines}, 64
+        test {lines:e}, 1023
+        jnz 7f
+        add {lines}, 2048
+        7:
+        dec {left}
+        jnz 5b
+        6:"
     };
 }
 
+/// An instruction, where a kernel of one or two tiles of rows and of columns has it: rows' tiles are loaded (`a0`, `a1`), and columns' (`b0`, `b1`), from an
+/// offset; sums are begun or stored (`s00` to `s11`), and products added to them (`p00` to `p11`).
+#[rustfmt::skip]
+macro_rules! piece {
+    ($m:ident $n:ident $p:tt [a0 $at:literal]) => { concat!("tileloadd tmm4, [{a0} + {line}*1 + ", $at, "]\n") };
+    (two $n:ident $p:tt [a1 $at:literal]) => { concat!("tileloadd tmm5, [{a1} + {line}*1 + ", $at, "]\n") };
+    ($m:ident $n:ident $p:tt [b0 $at:literal]) => { concat!("tileloadd tmm6, [{b0} + {line}*1 + ", $at, "]\n") };
+    ($m:ident two $p:tt [b1 $at:literal]) => { concat!("tileloadd tmm7, [{b1} + {line}*1 + ", $at, "]\n") };
+    ($m:ident $n:ident $p:tt [p00]) => { concat!($p, " tmm0, tmm4, tmm6\n") };
+    ($m:ident two $p:tt [p01]) => { concat!($p, " tmm1, tmm4, tmm7\n") };
+    (two $n:ident $p:tt [p10]) => { concat!($p, " tmm2, tmm5, tmm6\n") };
+    (two two $p:tt [p11]) => { concat!($p, " tmm3, tmm5, tmm7\n") };
+    ($m:ident $n:ident zero [s00]) => { "tilezero tmm0\n" };
+    ($m:ident two zero [s01]) => { "tilezero tmm1\n" };
+    (two $n:ident zero [s10]) => { "tilezero tmm2\n" };
+    (two two zero [s11]) => { "tilezero tmm3\n" };
+    ($m:ident $n:ident load [s00]) => { "tileloadd tmm0, [{a0} + {line}*1]\n" };
+    ($m:ident two load [s01]) => { "tileloadd tmm1, [{a1} + {line}*1]\n" };
+    (two $n:ident load [s10]) => { "tileloadd tmm2, [{b0} + {line}*1]\n" };
+    (two two load [s11]) => { "tileloadd tmm3, [{b1} + {line}*1]\n" };
+    ($m:ident $n:ident store [s00]) => { "tilestored [{a0} + {row}*1], tmm0\n" };
+    ($m:ident two store [s01]) => { "tilestored [{a0} + {row}*1 + 64], tmm1\n" };
+    (two $n:ident store [s10]) => { "tilestored [{a1} + {row}*1], tmm2\n" };
+    (two two store [s11]) => { "tilestored [{a1} + {row}*1 + 64], tmm3\n" };
+    ($($absent:tt)*) => { "" };
+}
+
 macro_rules! pieces {
-    ($m:ident $n:ident $p:literal $($piece:tt)*) => { concat!($(piece!($m $n $p $piece)),*) };
+    ($m:ident $n:ident $p:tt $($piece:tt)*) => { concat!($(piece!($m $n $p $piece)),*) };
 }
 
 /// The products of factors of one part. A tile is loaded between products of others: loads wait for products before them in the same tile alone.
@@ -180,29 +212,31 @@ macro_rules! parts {
 
 /// A kernel of one or two tiles of rows and of columns.
 macro_rules! kernel {
-    ($name:ident: $m:ident $n:ident, $step:ident, $product:literal, $begin:literal, $left:literal, $right:literal) => {
-        unsafe fn $name(call: &Call) {
+    ($name:ident: $m:ident $n:ident, $step:ident, $ahead:ident, $product:literal, $begin:ident) => {
+        #[target_feature(enable = "avx512f")]
+        unsafe fn $name(call: &mut Call) {
             // SAFETY: the caller's pointers are valid for the shapes that were told; no tile is in use before or after.
             unsafe {
                 asm!(
                     "mov {a0}, [{call} + {at_first}]",
                     "mov {a1}, [{call} + {at_first} + 8]",
-                    "xor {line}, {line}",
-                    pieces!($m $n $begin [s00 $left] [s01 $right] [s10 $left] [s11 $right]),
+                    "mov {b0}, [{call} + {at_first} + 16]",
+                    "mov {b1}, [{call} + {at_first} + 24]",
+                    "mov {line}, [{call} + {at_along}]",
+                    pieces!($m $n $begin [s00] [s01] [s10] [s11]),
                     "mov {a0}, [{call} + {at_a}]",
                     "mov {a1}, [{call} + {at_a} + 8]",
                     "mov {b0}, [{call} + {at_b}]",
                     "mov {b1}, [{call} + {at_b} + 8]",
                     "mov {steps}, [{call} + {at_steps}]",
                     "mov {ahead}, [{call} + {at_ahead}]",
-                    "mov {lines}, [{ahead} + {at_lines}]",
-                    "mov {ahead}, [{ahead} + {at_from}]",
+                    $ahead!(begin),
                     "mov {rest}, [{call} + {at_rest}]",
                     "mov {line}, 64",
                     "test {steps}, {steps}",
                     "jz 3f",
                     "2:",
-                    fetch!(),
+                    $ahead!(step),
                     $step!($m $n $product),
                     concat!("add {a0}, ", $step!(bytes)),
                     concat!("add {a1}, ", $step!(bytes)),
@@ -222,13 +256,15 @@ macro_rules! kernel {
                     "mov {a0}, [{call} + {at_out}]",
                     "mov {a1}, [{call} + {at_out} + 8]",
                     "mov {row}, {stride}",
-                    pieces!($m $n "tilestored" [o00] [o01] [o10] [o11]),
+                    pieces!($m $n store [s00] [s01] [s10] [s11]),
                     call = in(reg) call,
                     a0 = out(reg) _, a1 = out(reg) _, row = out(reg) _, b0 = out(reg) _, b1 = out(reg) _,
                     steps = out(reg) _, rest = out(reg) _, line = out(reg) _, ahead = out(reg) _, lines = out(reg) _, left = out(reg) _,
                     at_a = const offset_of!(Call, a), at_b = const offset_of!(Call, b),
-                    at_steps = const offset_of!(Call, steps), at_ahead = const offset_of!(Call, ahead), at_from = const offset_of!(Ahead, from), at_lines = const offset_of!(Ahead, lines), at_rest = const offset_of!(Call, rest),
-                    at_first = const offset_of!(Call, first), at_out = const offset_of!(Call, out), stride = const STRIDE * 4,
+                    at_steps = const offset_of!(Call, steps), at_ahead = const offset_of!(Call, ahead), at_from = const offset_of!(Ahead, from), at_lines = const offset_of!(Ahead, lines), at_to = const offset_of!(Ahead, to),
+                    at_pairs = const offset_of!(Call, pairs), at_left = const offset_of!(Call, left), at_turns = const offset_of!(Call, turns), at_rest = const offset_of!(Call, rest),
+                    at_first = const offset_of!(Call, first), at_along = const offset_of!(Call, along), at_out = const offset_of!(Call, out), stride = const STRIDE * 4,
+                    out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm30") _, out("zmm31") _,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack)
                 );
@@ -237,20 +273,20 @@ macro_rules! kernel {
     };
 }
 
-/// The kernels of a product by tiles of rows and of columns, with one kind of step; sums begin with zeros, or with what lies at `$left` and `$right`.
+/// The kernels of a product by tiles of rows and of columns, with one kind of step; sums begin with zeros, or are loaded.
 macro_rules! kernels {
-    ($module:ident: $step:ident, $product:literal, $begin:literal, $left:literal, $right:literal) => {
+    ($module:ident: $step:ident, $ahead:ident, $product:literal, $begin:ident) => {
         mod $module {
             use super::{Ahead, Call, STRIDE};
             use std::arch::asm;
             use std::mem::offset_of;
 
-            kernel!(one_by_one: one one, $step, $product, $begin, $left, $right);
-            kernel!(one_by_two: one two, $step, $product, $begin, $left, $right);
-            kernel!(two_by_one: two one, $step, $product, $begin, $left, $right);
-            kernel!(two_by_two: two two, $step, $product, $begin, $left, $right);
+            kernel!(one_by_one: one one, $step, $ahead, $product, $begin);
+            kernel!(one_by_two: one two, $step, $ahead, $product, $begin);
+            kernel!(two_by_one: two one, $step, $ahead, $product, $begin);
+            kernel!(two_by_two: two two, $step, $ahead, $product, $begin);
 
-            pub(super) unsafe fn run(call: &Call, rows: usize, panels: usize) {
+            pub(super) unsafe fn run(call: &mut Call, rows: usize, panels: usize) {
                 unsafe {
                     match (rows > 16, panels) {
                         (false, 1) => one_by_one(call),
@@ -264,91 +300,58 @@ macro_rules! kernels {
     };
 }
 
-kernels!(halves: whole, "tdpbf16ps", "tilezero", "", "");
-kernels!(thirds: parts, "tdpbf16ps", "tilezero", "", "");
-kernels!(bytes: whole, "tdpbusd", "tileloadd", ", [{a0} + {line}*1]", ", [{a1} + {line}*1]");
+kernels!(halves: whole, fetch, "tdpbf16ps", zero);
+kernels!(thirds: parts, make, "tdpbf16ps", load);
+kernels!(bytes: whole, fetch, "tdpbusd", load);
 
 /// For [`super::copied::Form`]: bfloat16.
-pub(super) unsafe fn pairs(
-    a: *const u8,
-    row: usize,
-    _: usize,
-    rows: usize,
-    b: *const u8,
-    panel: usize,
-    panels: usize,
-    tile: *mut u8,
-    ahead: &Ahead,
-) {
-    let none = [std::ptr::null(); 2];
-    unsafe { cut(halves::run, none, (a, row, rows), ([b, b.wrapping_add(panel)], panel, panels), tile, ahead) }
+pub(super) unsafe fn pairs(f: &Factors) {
+    unsafe { cut(halves::run, [std::ptr::null(); 2], f, ([f.b, f.b.wrapping_add(f.panel)], f.panel)) }
 }
 
 /// For [`super::copied::Form`]: bytes, panels with what sums begin with before them.
-pub(super) unsafe fn quads(
-    a: *const u8,
-    row: usize,
-    _: usize,
-    rows: usize,
-    b: *const u8,
-    panel: usize,
-    panels: usize,
-    tile: *mut u8,
-    ahead: &Ahead,
-) {
-    let first = [b, b.wrapping_add(panel)];
-    unsafe { cut(bytes::run, first, (a, row, rows), (first.map(|p| p.wrapping_add(ROW)), panel - ROW, panels), tile, ahead) }
+pub(super) unsafe fn quads(f: &Factors) {
+    let first = [f.b, f.b.wrapping_add(f.panel)];
+    unsafe { cut(bytes::run, first, f, (first.map(|p| p.wrapping_add(ROW)), f.panel - ROW)) }
 }
 
 /// For [`super::copied::Form`]: `f32` in parts, of panels that end with a step.
-pub(super) unsafe fn split(
-    a: *const u8,
-    row: usize,
-    steps: usize,
-    rows: usize,
-    b: *const u8,
-    panel: usize,
-    panels: usize,
-    tile: *mut u8,
-    ahead: &Ahead,
-) {
-    let (none, whole) = ([std::ptr::null(); 2], (steps, [std::ptr::null(); 2]));
-    unsafe { multiply(thirds::run, none, (a, row, rows), ([b, b.wrapping_add(panel)], whole, panels), tile, ahead) }
+pub(super) unsafe fn split(f: &Factors) {
+    #[repr(align(64))]
+    struct Line([u8; ROW]);
+    static ZEROS: Line = Line([0; ROW]);
+    let sums = [0, ROW, 16 * STRIDE * 4, 16 * STRIDE * 4 + ROW].map(|at| f.tile.wrapping_add(at).cast_const());
+    let (first, along) = if f.adds { (sums, STRIDE * 4) } else { ([ZEROS.0.as_ptr(); 4], 0) };
+    unsafe { multiply(thirds::run, (first, along), f, [f.b, f.b.wrapping_add(f.panel)], (f.groups, [std::ptr::null(); 2])) }
 }
 
 /// Kernels by rows and panels.
-type Run = unsafe fn(&Call, usize, usize);
+type Run = unsafe fn(&mut Call, usize, usize);
 
 /// By panels of so many bytes, which may end within a tile: zeros follow there, as they do behind rows.
-unsafe fn cut(
-    run: Run,
-    first: [*const u8; 2],
-    rows: (*const u8, usize, usize),
-    (b, panel, panels): ([*const u8; 2], usize, usize),
-    tile: *mut u8,
-    ahead: &Ahead,
-) {
+unsafe fn cut(run: Run, [left, right]: [*const u8; 2], f: &Factors, (b, panel): ([*const u8; 2], usize)) {
     let (steps, rest) = (panel / TILE, panel % TILE);
     let mut ends = [[0u8; TILE]; 2];
     if rest > 0 {
-        for (end, b) in ends.iter_mut().zip(b).take(panels) {
+        for (end, b) in ends.iter_mut().zip(b).take(f.panels) {
             unsafe { std::ptr::copy_nonoverlapping(b.add(steps * TILE), end.as_mut_ptr(), rest) }
         }
     }
     let rest = if rest > 0 { [ends[0].as_ptr(), ends[1].as_ptr()] } else { [std::ptr::null(); 2] };
-    unsafe { multiply(run, first, rows, (b, (steps, rest), panels), tile, ahead) }
+    unsafe { multiply(run, ([left, right, left, right], 0), f, b, (steps, rest)) }
 }
 
 /// By panels of so many steps and what follows them.
 unsafe fn multiply(
     run: Run,
-    first: [*const u8; 2],
-    (a, row, rows): (*const u8, usize, usize),
-    (b, (steps, rest), panels): ([*const u8; 2], (usize, [*const u8; 2]), usize),
-    tile: *mut u8,
-    ahead: &Ahead,
+    (first, along): ([*const u8; 4], usize),
+    f: &Factors,
+    b: [*const u8; 2],
+    (steps, rest): (usize, [*const u8; 2]),
 ) {
-    let out = [tile, tile.wrapping_add(16 * STRIDE * 4)];
-    let call = Call { a: [a, a.wrapping_add(row)], b, steps, rest, first, out, ahead };
-    unsafe { run(&call, rows, panels) }
+    let out = [f.tile, f.tile.wrapping_add(16 * STRIDE * 4)];
+    let (a, left) = ([f.a, f.a.wrapping_add(f.row)], f.ahead.pairs);
+    let pairs = left.div_ceil(f.groups.max(1));
+    let mut call = Call { a, b, steps, rest, first, along, out, ahead: &f.ahead, pairs, left, turns: PAIRS.as_ptr() };
+    unsafe { run(&mut call, f.rows, f.panels) }
 }

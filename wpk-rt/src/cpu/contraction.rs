@@ -42,7 +42,7 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool, schedule:
     let depth = c.inner().iter().product();
     let form = match layout {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        WeightLayout::Panels16 if fast && !small && schedule.is_none() => super::split::form(c),
+        WeightLayout::Panels16 if fast && schedule.is_none() => super::split::form(c),
         WeightLayout::Pairs16 => Some(pairs::form(depth)),
         WeightLayout::Quads16 => Some(quads::form(depth)),
         _ => None,

@@ -6,6 +6,7 @@ use super::floats::Floats;
 use super::map::{load, store};
 use super::microkernel::{Direct, STRIDE};
 use super::requantize::{Places, Requantize, Residual, VECTORS, requantize, vectors};
+use std::ops::Range;
 use wpk_plan::problem::Contraction;
 use wpk_plan::{Binary, DType, Expr, Unary, View};
 
@@ -60,6 +61,21 @@ enum Kind {
     /// Other functions of bytes and sums of bytes, in `f32`.
     Floats(Floats),
     General(Code),
+}
+
+/// Numbers of a line of the caches.
+const LINE: usize = 16;
+
+/// Asks for a line of the first cache.
+#[inline(always)]
+fn fetch(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: an address that is none changes nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
 }
 
 /// The end of a contraction.
@@ -128,6 +144,16 @@ impl Epilogue {
             _ => return None,
         };
         Some(Direct { bias, bounds, to: place(args.len() - 1, self.out.base + offsets[0]), rows: self.out.rows[row..].as_ptr() })
+    }
+
+    /// Asks for what [`Epilogue::store`] reads beside the sums of a tile.
+    pub(crate) fn fetch(&self, batch: usize, rows: Range<usize>, column: usize, columns: usize, args: &[*mut u8]) {
+        let Kind::Simple { residual: Some(e), .. } = self.kind else { return };
+        let extra = &self.extras[e];
+        let first = args[2 + e].cast::<f32>().wrapping_offset((extra.base + self.batches[batch][1 + e]) as isize + column as isize);
+        for &row in &extra.rows[rows] {
+            (0..columns).step_by(LINE).for_each(|at| fetch(first.wrapping_add(row as usize + at)));
+        }
     }
 
     /// Stores a tile of sums: `rows` rows from `row` on, columns from `column` on.

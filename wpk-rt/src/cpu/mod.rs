@@ -6,6 +6,7 @@
 #![allow(clippy::too_many_arguments, reason = "kernels take what registers hold")]
 
 mod activation;
+mod ahead;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod attention;

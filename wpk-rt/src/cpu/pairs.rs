@@ -1,7 +1,7 @@
 //! Products in bfloat16 with sums in `f32`, by instructions that multiply pairs where the machine has them: half the weights to read, twice
 //! the products at a time. The first factor is rounded as it is copied.
 
-use super::copied::{Ahead, Form, VECTORS};
+use super::copied::{Factors, Form, VECTORS};
 use super::isa::dispatch;
 use super::microkernel::STRIDE;
 use wpk_plan::number::bf16;
@@ -54,21 +54,12 @@ unsafe fn round_body(from: *const u8, n: usize, begin: *mut u8, first: usize) {
 }
 
 dispatch! {
-    unsafe fn multiply(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8, ahead: &Ahead) = multiply_body
+    unsafe fn multiply(f: &Factors) = multiply_body
 }
 
 #[inline(always)]
-unsafe fn multiply_body(
-    a: *const u8,
-    row: usize,
-    groups: usize,
-    rows: usize,
-    b: *const u8,
-    panel: usize,
-    panels: usize,
-    tile: *mut u8,
-    _: &Ahead,
-) {
+unsafe fn multiply_body(f: &Factors) {
+    let Factors { a, row, groups, rows, b, panel, panels, tile, .. } = *f;
     let wide = |x: u16| f32::from_bits(u32::from(x) << 16);
     for r in 0..rows {
         for p in 0..panels {

@@ -1,7 +1,7 @@
 //! Products of bytes with sums in `i32`, by instructions that multiply and add four at a time where the machine has them. The first factor
 //! is read as unsigned, 128 more; what that adds to a sum is taken off before it begins.
 
-use super::copied::{Ahead, Form, LINE, TILE, VECTORS, lines};
+use super::copied::{Factors, Form, LINE, TILE, VECTORS, lines};
 use super::isa::dispatch;
 use super::microkernel::STRIDE;
 use wpk_plan::problem::{PANEL, Roles};
@@ -80,21 +80,12 @@ unsafe fn shift_body(from: *const u8, n: usize, begin: *mut u8, first: usize) {
 }
 
 dispatch! {
-    unsafe fn multiply(a: *const u8, row: usize, groups: usize, rows: usize, b: *const u8, panel: usize, panels: usize, tile: *mut u8, ahead: &Ahead) = multiply_body
+    unsafe fn multiply(f: &Factors) = multiply_body
 }
 
 #[inline(always)]
-unsafe fn multiply_body(
-    a: *const u8,
-    row: usize,
-    groups: usize,
-    rows: usize,
-    b: *const u8,
-    panel: usize,
-    panels: usize,
-    tile: *mut u8,
-    _: &Ahead,
-) {
+unsafe fn multiply_body(f: &Factors) {
+    let Factors { a, row, groups, rows, b, panel, panels, tile, .. } = *f;
     for r in 0..rows {
         for p in 0..panels {
             let (a, b) = (a.wrapping_add(r * row).cast::<[u8; 4]>(), b.wrapping_add(p * panel));

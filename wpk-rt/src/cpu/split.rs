@@ -2,14 +2,14 @@
 //! products of parts the six largest are made (Henry, Tang and Heinecke, Leveraging the bfloat16 Artificial Intelligence Datatype for
 //! Higher-Precision Computations, 2019). What is left out is at most 2^-20 of a product and 2^-24 of a sum of random ones, where adding the products in `f32` costs several times
 //! as much; sums are rounded as those of plain products are, sixteen times less often. Parts below the smallest normal number, 2^-126, count as zero. Sums that are not finite are computed again by plain products.
+//! Weights stay as they are in memory: the panels that are multiplied next are parted while vector instructions have nothing else to do.
 
 use super::amx;
 use super::contraction::runs;
 use super::copied::{Form, LINE, TILE, lines};
-use super::isa::dispatch;
 use std::arch::x86_64::{
-    __m512, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi16,
-    _mm512_maskz_loadu_ps, _mm512_permutex2var_epi16, _mm512_set1_epi32, _mm512_sub_ps,
+    __m512, __m512i, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mask_storeu_epi16, _mm512_maskz_loadu_ps, _mm512_permutex2var_epi16, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_sub_ps,
 };
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 
@@ -18,11 +18,10 @@ const PARTS: usize = 3;
 /// Depth of a step: what a row of a tile holds.
 const DEPTH: usize = 32;
 
-/// Where this machine has tiles, and they are clearly faster than plain products.
+/// Where this machine has tiles, and they are faster than plain products.
 pub(super) fn form(c: &Contraction) -> Option<Form> {
-    const CLEARLY: f64 = 0.75;
-    let roles = c.roles();
-    if !amx::has(amx::BF16) || runs(c, &roles).1 < DEPTH || estimate(&roles) >= CLEARLY * plain(&roles) {
+    let (m, n, k) = sizes(&c.roles());
+    if !faster(c, m * n * k / MULTIPLIED + n * k / READ) {
         return None;
     }
     Some(Form {
@@ -32,7 +31,7 @@ pub(super) fn form(c: &Contraction) -> Option<Form> {
         group: DEPTH,
         tiled: true,
         rows: amx::ROWS,
-        panel: |r| r.count(&r.k()).div_ceil(DEPTH) * PARTS * TILE * LINE,
+        panel: |r| r.count(&r.k()) * PANEL * 4,
         zero: 0,
         copy: split,
         multiply: amx::split,
@@ -41,92 +40,85 @@ pub(super) fn form(c: &Contraction) -> Option<Form> {
     })
 }
 
-/// Nanoseconds of a plain product on one core with wide vectors.
-fn plain(roles: &Roles) -> f64 {
-    let (m, n, k) = sizes(roles);
-    (m * n * k / 60.0).max(n * k * 4.0 / BYTES)
-}
+/// Multiplications and weights read from memory in a nanosecond on one core of such machines.
+pub(super) const MULTIPLIED: f64 = 60.0;
+pub(super) const READ: f64 = 5.0;
 
-/// Bytes of weights that come from memory in a nanosecond.
-const BYTES: f64 = 12.0;
+/// Whether tiles take clearly less than so many nanoseconds on one core.
+pub(super) fn faster(c: &Contraction, than: f64) -> bool {
+    const CLEARLY: f64 = 0.9;
+    let roles = c.roles();
+    amx::has(amx::BF16) && runs(c, &roles).1 >= DEPTH && estimate(&roles) < CLEARLY * than
+}
 
 fn sizes(roles: &Roles) -> (f64, f64, f64) {
     let batch = roles.count(&roles.batch) as f64;
     (roles.count(&roles.m) as f64, batch * roles.count(&roles.n) as f64, roles.count(&roles.k()) as f64)
 }
 
-/// Nanoseconds on one core: products of whole tiles, what it takes to copy rows and to store sums through memory, or reading weights where that takes longer.
+/// Nanoseconds on one core: products of whole tiles and the ends of sums, parting rows, and reading and parting weights.
 fn estimate(roles: &Roles) -> f64 {
     let (m, n, k) = sizes(roles);
     let whole = |x: f64, of: usize| (x / of as f64).ceil() * of as f64;
-    let (rows, columns, depth) = (whole(m, 16), whole(n, PANEL), whole(k, DEPTH));
-    (rows * columns * (depth / 150.0 + 2.0)).max(n * k * 6.0 / BYTES)
+    let (rows, columns, depth) = (whole(m, TILE), whole(n, PANEL), whole(k, DEPTH));
+    rows * columns * (depth / 150.0 + 0.4) + m * k / 4.0 + n * k / 3.5
 }
 
-/// The parts of a number, as `f32` whose lower halves are zero.
-#[inline(always)]
-fn parts(x: f32) -> [u32; PARTS] {
-    let top = |x: f32| x.to_bits() & 0xffff_0000;
-    let first = top(x);
-    let rest = x - f32::from_bits(first);
-    let second = top(rest);
-    [first, second, top(rest - f32::from_bits(second))]
-}
+/// Places of halves of words, those of two vectors one after the other.
+type Places = [u16; 2 * PANEL];
 
-/// Places of the upper halves of two vectors' words.
-static UPPER: [u16; 2 * PANEL] = {
-    let mut all = [0; 2 * PANEL];
-    let mut i = 0;
+/// The upper halves of the first vector's words, then of the second's; and the same in turn.
+static UPPER: Places = places(false);
+pub(super) static PAIRS: Places = places(true);
+
+const fn places(turns: bool) -> Places {
+    let (mut all, mut i) = ([0; 2 * PANEL], 0);
     while i < all.len() {
-        all[i] = 2 * i as u16 + 1;
+        let word = if turns { i / 2 + i % 2 * PANEL } else { i };
+        all[i] = 2 * word as u16 + 1;
         i += 1;
     }
     all
-};
+}
+
+/// Stores the parts of the numbers of two vectors, a part of both as its halves lie at places, where a mask has them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn parts(mut low: __m512, mut high: __m512, places: __m512i, mask: u32, to: *mut u8) {
+    let tops = _mm512_set1_epi32(0xffff_0000u32 as i32);
+    for part in 0..PARTS {
+        let halves = _mm512_permutex2var_epi16(_mm512_castps_si512(low), places, _mm512_castps_si512(high));
+        unsafe { _mm512_mask_storeu_epi16(to.wrapping_add(part * TILE * LINE).cast(), mask, halves) };
+        let rest = |x: __m512| _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), tops)));
+        (low, high) = (rest(low), rest(high));
+    }
+}
 
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn split(from: *const u8, n: usize, begin: *mut u8, first: usize) {
-    let (upper, tops) = (unsafe { _mm512_loadu_si512(UPPER.as_ptr().cast()) }, _mm512_set1_epi32(0xffff_0000u32 as i32));
+    let upper = unsafe { _mm512_loadu_si512(UPPER.as_ptr().cast()) };
     for (at, n) in lines(first..first + n, DEPTH) {
         let from = from.cast::<f32>().wrapping_add(at - first);
-        let line = begin.wrapping_add(at / DEPTH * PARTS * TILE * LINE + at % DEPTH * 2);
         let mask = u32::MAX >> (DEPTH - n);
-        let mut low = unsafe { _mm512_maskz_loadu_ps(mask as u16, from) };
-        let mut high = unsafe { _mm512_maskz_loadu_ps((mask >> PANEL) as u16, from.wrapping_add(PANEL)) };
-        for part in 0..PARTS {
-            let halves = _mm512_permutex2var_epi16(_mm512_castps_si512(low), upper, _mm512_castps_si512(high));
-            unsafe { _mm512_mask_storeu_epi16(line.wrapping_add(part * TILE * LINE).cast(), mask, halves) };
-            let rest = |x: __m512| _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), tops)));
-            (low, high) = (rest(low), rest(high));
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(mask as u16, from);
+            let high = _mm512_maskz_loadu_ps((mask >> PANEL) as u16, from.wrapping_add(PANEL));
+            parts(low, high, upper, mask, begin.wrapping_add(at / DEPTH * PARTS * TILE * LINE + at % DEPTH * 2));
         }
     }
 }
 
-dispatch! {
-    unsafe fn panels(from: *const f32, k: usize, panels: usize, to: *mut u8) = panels_body
-}
-
-/// Of panels in `f32`: pairs of depth side by side, the parts of a step one after another.
-#[inline(always)]
-unsafe fn panels_body(from: *const f32, k: usize, panels: usize, to: *mut u8) {
-    let steps = k.div_ceil(DEPTH);
-    for panel in 0..panels {
-        for pair in 0..k.div_ceil(2) {
-            let row = |depth: usize| {
-                let row = from.wrapping_add((panel * k + depth) * PANEL).cast::<[f32; PANEL]>();
-                if depth < k { unsafe { row.read_unaligned() } } else { [0.0; PANEL] }
-            };
-            let (even, odd) = (row(2 * pair), row(2 * pair + 1));
-            let mut all = [[0u32; PANEL]; PARTS];
-            for l in 0..PANEL {
-                let (even, odd) = (parts(even[l]), parts(odd[l]));
-                (0..PARTS).for_each(|part| all[part][l] = even[part] >> 16 | odd[part]);
-            }
-            let (step, line) = (pair * 2 / DEPTH, pair % (DEPTH / 2));
-            for (part, words) in all.iter().enumerate() {
-                let at = (((panel * steps + step) * PARTS + part) * TILE + line) * LINE;
-                unsafe { to.add(at).cast::<[u32; PANEL]>().write_unaligned(*words) };
-            }
-        }
+/// Of neighbours in a panel in `f32`: pairs of depth side by side, the parts of a step one after another, from a pair on; zeros behind them in their last step.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn panels(from: *const u8, numbers: usize, to: *mut u8, first: usize) {
+    const PAIRS_OF_STEP: usize = DEPTH / 2;
+    let turns = unsafe { _mm512_loadu_si512(PAIRS.as_ptr().cast()) };
+    let row = |at: usize| {
+        let row = from.cast::<f32>().wrapping_add(at * PANEL);
+        if at < numbers { unsafe { _mm512_loadu_ps(row) } } else { _mm512_setzero_ps() }
+    };
+    for (i, pair) in (first..(first + numbers.div_ceil(2)).next_multiple_of(PAIRS_OF_STEP)).enumerate() {
+        let line = to.wrapping_add(pair / PAIRS_OF_STEP * PARTS * TILE * LINE + pair % PAIRS_OF_STEP * LINE);
+        unsafe { parts(row(2 * i), row(2 * i + 1), turns, u32::MAX, line) };
     }
 }

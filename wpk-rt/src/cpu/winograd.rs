@@ -72,8 +72,12 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, filtering: Option<Filt
     };
     let epilogue = Epilogue::new(c, &[], &roles.m, &roles.n)?;
     let out = [c.space[*p], c.space[*q]];
-    let cost = |size: usize| estimate(size, roles.count(others), out, channels, columns);
-    let estimated = Filtering { tile: if cost(4) < cost(2) { 4 } else { 2 }, kept: CACHED };
+    let work = |size: usize| Work::new(size, roles.count(others), out, channels, columns);
+    let estimated = if work(4).estimate() < work(2).estimate() { 4 } else { 2 };
+    if filtering.is_none() && by_parts(c, &work(estimated)) {
+        return None;
+    }
+    let estimated = Filtering { tile: estimated as u32, kept: CACHED };
     let Filtering { tile, kept } = filtering.unwrap_or(estimated);
     let size = if tile == 4 { 4 } else { 2 };
     Some(Box::new(Winograd {
@@ -94,13 +98,37 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, filtering: Option<Filt
     }))
 }
 
-/// Nanoseconds on one core with wide vectors: products, or reading the transformed weights where that takes longer, and the transforms.
-fn estimate(size: usize, images: usize, out: [usize; 2], channels: usize, columns: usize) -> f64 {
-    let places = (size + 2) * (size + 2);
-    let tiles = images * out[0].div_ceil(size) * out[1].div_ceil(size);
-    let weights = places * channels * columns;
-    let products = (tiles * weights) as f64 / 110.0;
-    products.max((4 * weights) as f64 / 14.0) + (tiles * places * (channels + columns)) as f64 / 6.0
+/// What a convolution takes.
+struct Work {
+    products: f64,
+    weights: f64,
+    transformed: f64,
+}
+
+impl Work {
+    fn new(size: usize, images: usize, out: [usize; 2], channels: usize, columns: usize) -> Self {
+        let places = (size + 2) * (size + 2);
+        let tiles = images * out[0].div_ceil(size) * out[1].div_ceil(size);
+        let weights = places * channels * columns;
+        Self { products: (tiles * weights) as f64, weights: weights as f64, transformed: (tiles * places * (channels + columns)) as f64 }
+    }
+
+    /// Nanoseconds on one core with wide vectors: products, or reading the transformed weights where that takes longer, and the transforms.
+    fn estimate(&self) -> f64 {
+        (self.products / 110.0).max(self.weights / 3.5) + self.transformed / 6.0
+    }
+}
+
+/// Whether the plain sum takes less by tiles of this machine.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn by_parts(c: &Contraction, work: &Work) -> bool {
+    use super::split::{MULTIPLIED, READ, faster};
+    faster(c, work.products / MULTIPLIED + work.weights / READ + work.transformed / 6.0)
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn by_parts(_: &Contraction, _: &Work) -> bool {
+    false
 }
 
 /// What a filter's taps are multiplied by, for results of two and of four.

@@ -1,0 +1,77 @@
+//! Panels of the second factor that are multiplied next: asked for, or made, while others are multiplied.
+
+use super::copied::{LINE, TILE};
+use std::ops::Range;
+use wpk_plan::problem::PANEL;
+
+/// Makes panels of the plan's in `f32`: neighbours in one, how many, where all panels go, and the pair of depth that the first is of, counting those of panels before.
+/// What is left of the last step becomes zeros.
+pub(super) type Make = unsafe fn(*const u8, usize, *mut u8, usize);
+
+/// What a tile does ahead.
+#[repr(C)]
+pub(super) struct Ahead {
+    pub(super) from: *const u8,
+    /// Lines to ask for in every step.
+    pub(super) lines: usize,
+    /// Pairs to make, and where.
+    pub(super) pairs: usize,
+    pub(super) to: *mut u8,
+}
+
+/// Nothing.
+pub(super) const NONE: Ahead = Ahead { from: std::ptr::null(), lines: 0, pairs: 0, to: std::ptr::null_mut() };
+
+/// Panels, or the same part of several.
+pub(super) struct Panels {
+    pub(super) from: *const u8,
+    pub(super) count: usize,
+    /// Bytes of the part of one, and from one to the next.
+    pub(super) bytes: usize,
+    pub(super) stride: usize,
+}
+
+impl Panels {
+    fn at(&self, byte: usize) -> *const u8 {
+        let panel = (byte / self.bytes).min(self.count - 1);
+        self.from.wrapping_add(panel * self.stride + byte - panel * self.bytes)
+    }
+
+    /// What one of so many tiles asks for in its steps.
+    pub(super) fn fetched(&self, (t, count): (usize, usize), steps: usize) -> Ahead {
+        let lines = (self.count * self.bytes).div_ceil(LINE * count * steps);
+        Ahead { from: self.at(t * lines * LINE * steps), lines, ..NONE }
+    }
+
+    /// Pairs of a panel.
+    fn pairs(&self) -> usize {
+        (self.bytes / (PANEL * 4)).div_ceil(2 * TILE) * TILE
+    }
+
+    /// Makes all, in so many parts.
+    pub(super) unsafe fn make(&self, make: Make, to: *mut u8) {
+        unsafe { self.some(make, 0..self.count * self.pairs(), to) }
+    }
+
+    /// Makes some pairs.
+    pub(super) unsafe fn some(&self, make: Make, range: Range<usize>, to: *mut u8) {
+        const PAIR: usize = 2 * PANEL * 4;
+        let (pairs, mut first) = (self.pairs(), range.start);
+        while first < range.end {
+            let (panel, at) = (first / pairs, first % pairs);
+            let end = range.end.min((panel + 1) * pairs);
+            let numbers = (self.bytes - at * PAIR).min((end - first) * PAIR) / (PANEL * 4);
+            unsafe { make(self.from.wrapping_add(panel * self.stride + at * PAIR), numbers, to, first) };
+            first = end;
+        }
+    }
+
+    /// What one of so many tiles makes in its steps, where the depth is one of whole steps, and what it has to make behind them.
+    pub(super) fn made(&self, (t, count): (usize, usize), parts: usize, to: *mut u8) -> (Ahead, Range<usize>) {
+        let pairs = self.pairs();
+        let Range { start, end } = super::part(self.count * pairs, count, t);
+        let stop = if self.stride == self.bytes { end } else { end.min((start / pairs + 1) * pairs) };
+        let to = to.wrapping_add(start / TILE * parts * TILE * LINE + start % TILE * LINE);
+        (Ahead { from: self.at(start * 2 * PANEL * 4), pairs: stop - start, to, ..NONE }, stop..end)
+    }
+}
