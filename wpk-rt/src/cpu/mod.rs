@@ -34,6 +34,7 @@ mod rows;
 mod simd;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod split;
+mod task;
 pub mod trial;
 mod window;
 mod winograd;

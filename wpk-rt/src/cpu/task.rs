@@ -1,0 +1,231 @@
+//! A task of a product of copied rows: some rows by some groups of panels, on one thread.
+
+use super::ahead::{self, Panels};
+use super::contraction::OUTSIDE;
+use super::copied::{BYTES, Copied, Factors, Form, LINE, TILE, lines};
+use super::isa::dispatch;
+use super::microkernel::STRIDE;
+use super::part;
+use std::ops::Range;
+use wpk_plan::problem::PANEL;
+
+pub(super) struct Task<'a> {
+    pub(super) product: &'a Copied,
+    pub(super) args: &'a [*mut u8],
+    pub(super) batch: usize,
+    pub(super) rows: Range<usize>,
+    /// Its groups of panels, of so many.
+    pub(super) some: Range<usize>,
+    pub(super) groups: usize,
+    /// The thread's memory.
+    pub(super) own: *mut u8,
+}
+
+/// What the thread's memory is for.
+struct Own {
+    copies: *mut u8,
+    /// Panels that are made, in turn.
+    making: [*mut u8; 2],
+    sums: *mut u8,
+    scratch: *mut u8,
+}
+
+/// Sums of rows by the columns of some panels.
+struct Sums {
+    tile: *mut u8,
+    rows: Range<usize>,
+    panels: Range<usize>,
+}
+
+impl Task<'_> {
+    fn memory(&self) -> Own {
+        let product = self.product;
+        let making = self.own.wrapping_add(product.copies());
+        let making = making.wrapping_add(making.align_offset(BYTES));
+        let sums = making.wrapping_add(2 * product.making());
+        let scratch = sums.wrapping_add(product.tiles() * product.tile());
+        Own { copies: self.own, making: [making, making.wrapping_add(product.making())], sums, scratch }
+    }
+
+    /// # Safety
+    /// As for [`super::Bound::run`].
+    pub(super) unsafe fn run(&self) {
+        let (product, own) = (self.product, self.memory());
+        let Form { group, parts, tiled, made, shape, multiply, .. } = product.form;
+        let (blocks, whole) = (product.blocks(), product.k.is_multiple_of(group));
+        let mut order = (0..blocks).flat_map(|block| self.some.clone().map(move |g| (block, g))).peekable();
+        let end = |sums: Sums| unsafe { self.end(&sums, own.scratch) };
+        let (mut waiting, mut shaped, mut turn, mut ready, mut which) = (None, 0, 0, false, 0);
+        while let Some((block, g)) = order.next() {
+            let steps = product.groups(block).len();
+            let row = product.row(steps);
+            if g == self.some.start {
+                unsafe { self.copy(block, own.copies) };
+                turn = 0;
+            }
+            let (panels, next) = (self.panels(block, g), order.peek().map(|&(block, g)| self.panels(block, g)));
+            let (b, panel) = match made {
+                Some(make) => {
+                    if !ready {
+                        unsafe { panels.make(make, own.making[which]) };
+                    }
+                    (own.making[which].cast_const(), TILE * row)
+                }
+                None => (panels.from, product.panel),
+            };
+            which = 1 - which;
+            let most = product.form.rows[panels.count - 1];
+            let (all, count) = (self.rows.len(), self.rows.len().div_ceil(most));
+            for t in 0..count {
+                let rows = if tiled { t * most..all.min((t + 1) * most) } else { part(all, count, t) };
+                let tile = own.sums.wrapping_add(if blocks == 1 { turn % 2 } else { turn } * product.tile());
+                let (ahead, rest) = match &next {
+                    Some(next) if made.is_none() => (next.fetched((t, count), steps), 0..0),
+                    Some(next) if whole => next.made((t, count), parts, own.making[which]),
+                    _ => (ahead::NONE, 0..0),
+                };
+                let (a, height) = (own.copies.wrapping_add(rows.start * row), rows.len());
+                let sums =
+                    Sums { tile, rows: self.rows.start + rows.start..self.rows.start + rows.end, panels: part(self.all(), self.groups, g) };
+                let last = block + 1 == blocks;
+                if tiled && last {
+                    product.epilogue.fetch(self.batch, sums.rows.clone(), sums.panels.start * PANEL, panels.count * PANEL, self.args);
+                }
+                unsafe {
+                    shape.filter(|_| height != shaped).inspect(|shape| shape(height));
+                    let row = product.together() * row;
+                    let adds = block > 0;
+                    multiply(&Factors { a, row, groups: steps, rows: height, b, panel, panels: panels.count, tile, adds, ahead });
+                    if let (Some(make), Some(next)) = (made, &next) {
+                        next.some(make, rest, own.making[which]);
+                    }
+                }
+                (turn, shaped) = (turn + 1, height);
+                if last {
+                    // Sums that were just stored as tiles cannot be read at once: those before are, while these are made.
+                    waiting.replace(sums).map(end);
+                }
+            }
+            ready = whole && next.is_some();
+        }
+        waiting.map(end);
+        shape.inspect(|shape| unsafe { shape(0) });
+    }
+
+    /// Panels of all columns.
+    fn all(&self) -> usize {
+        self.product.n.div_ceil(PANEL)
+    }
+
+    /// A block of the panels of a group.
+    fn panels(&self, block: usize, g: usize) -> Panels {
+        let Copied { panel, k, .. } = *self.product;
+        let panels = part(self.all(), self.groups, g);
+        let from = self.args[1].cast_const().wrapping_add((self.batch * self.all() + panels.start) * panel);
+        if self.product.blocks() == 1 {
+            return Panels { from, count: panels.len(), bytes: panel, stride: panel };
+        }
+        let [start, end] = self.depth(block).map(|at| at.min(k) * PANEL * 4);
+        Panels { from: from.wrapping_add(start), count: panels.len(), bytes: end - start, stride: panel }
+    }
+
+    /// Where a block of the depth begins and ends, in whole groups.
+    fn depth(&self, block: usize) -> [usize; 2] {
+        let Range { start, end } = self.product.groups(block);
+        [start, end].map(|g| g * self.product.form.group)
+    }
+
+    /// The first factor.
+    fn a(&self) -> *const u8 {
+        self.args[0].wrapping_offset(self.product.batch[self.batch] as isize * self.product.form.from as isize).cast_const()
+    }
+
+    /// Copies a block of the rows.
+    unsafe fn copy(&self, block: usize, to: *mut u8) {
+        let Form { from, zero, copy, tiled, .. } = self.product.form;
+        let (k, taps, table) = (self.product.k, self.product.taps.max(1), &self.product.table);
+        let (depth, [first, beyond]) = ((k / taps).max(1), self.depth(block));
+        let (last, bytes) = (beyond.min(k), self.product.row(self.product.groups(block).len()));
+        for (r, row) in self.rows.clone().enumerate() {
+            let begin = if tiled { r / TILE * TILE * bytes + r % TILE * LINE } else { r * bytes };
+            let begin = to.wrapping_add(begin);
+            for tap in first / depth..last.div_ceil(depth) {
+                let (start, end) = (first.max(tap * depth), last.min((tap + 1) * depth));
+                match table[row * taps + tap] {
+                    OUTSIDE => unsafe { self.fill(begin, start - first..end - first, zero) },
+                    offset => {
+                        let at = offset as isize + (start - tap * depth) as isize;
+                        unsafe { copy(self.a().wrapping_offset(at * from as isize), end - start, begin, start - first) }
+                    }
+                }
+            }
+            // What is beyond the depth meets weights of zero.
+            unsafe { self.fill(begin, last - first..beyond - first, 0) };
+        }
+    }
+
+    /// Fills some elements of a row that begins there with a byte.
+    unsafe fn fill(&self, begin: *mut u8, range: Range<usize>, byte: u8) {
+        let Form { to, parts, group, tiled, .. } = self.product.form;
+        if !tiled {
+            return unsafe { std::ptr::write_bytes(begin.add(range.start * to), byte, range.len() * to) };
+        }
+        for (at, n) in lines(range, group) {
+            let line = begin.wrapping_add(at / group * parts * TILE * LINE + at % group * to);
+            (0..parts).for_each(|p| unsafe { std::ptr::write_bytes(line.add(p * TILE * LINE), byte, n * to) });
+        }
+    }
+
+    /// Stores a tile of sums.
+    unsafe fn end(&self, sums: &Sums, scratch: *mut u8) {
+        let Sums { tile, rows, panels } = sums;
+        let column = panels.start * PANEL;
+        let columns = (self.product.n - column).min(panels.len() * PANEL);
+        unsafe {
+            if self.product.form.made.is_some() && !finite(tile.cast(), rows.len(), panels.len()) {
+                self.again(sums);
+            }
+            self.product.epilogue.store(tile.cast(), self.batch, rows.start, rows.len(), column, columns, self.args, scratch);
+        }
+    }
+
+    /// Sums of a tile by plain products of panels in `f32`: parts of what is not finite are not its sum.
+    unsafe fn again(&self, Sums { tile, rows, panels }: &Sums) {
+        let Copied { k, taps, table, .. } = self.product;
+        let depth = k / taps.max(&1);
+        for (r, row) in rows.clone().enumerate() {
+            for (p, panel) in panels.clone().enumerate() {
+                let b = self.args[1].cast::<[f32; PANEL]>().wrapping_add((self.batch * self.all() + panel) * k);
+                let mut sums = [0.0f32; PANEL];
+                for tap in 0..*taps {
+                    let offset = table[row * taps + tap];
+                    for i in 0..depth {
+                        let x =
+                            if offset == OUTSIDE { 0.0 } else { unsafe { *self.a().cast::<f32>().offset(offset as isize + i as isize) } };
+                        let columns = unsafe { &*b.add(tap * depth + i) };
+                        sums.iter_mut().zip(columns).for_each(|(sum, w)| *sum = x.mul_add(*w, *sum));
+                    }
+                }
+                unsafe { tile.cast::<f32>().add(r * STRIDE + p * PANEL).cast::<[f32; PANEL]>().write(sums) };
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// Whether all sums of a tile are finite.
+    unsafe fn finite(tile: *const f32, rows: usize, panels: usize) -> bool = finite_body
+}
+
+#[inline(always)]
+unsafe fn finite_body(tile: *const f32, rows: usize, panels: usize) -> bool {
+    // Zero of each that is finite, else no number. Sums in `f32` keep their order, so that lanes stay lanes.
+    let mut zeros = [0.0f32; PANEL];
+    for r in 0..rows {
+        for p in 0..panels {
+            let sums = unsafe { tile.add(r * STRIDE + p * PANEL).cast::<[f32; PANEL]>().read_unaligned() };
+            (0..PANEL).for_each(|l| zeros[l] += sums[l] * 0.0);
+        }
+    }
+    zeros.iter().all(|&zero| zero == 0.0)
+}
