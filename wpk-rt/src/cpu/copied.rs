@@ -55,7 +55,9 @@ pub(super) struct Factors {
     pub(super) panels: usize,
     /// Four-byte sums with [`STRIDE`] in a row, and whether they are added to, where panels are made.
     pub(super) tile: *mut u8,
+    #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "of tiles alone"))]
     pub(super) adds: bool,
+    #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "of tiles alone"))]
     pub(super) ahead: Ahead,
 }
 
