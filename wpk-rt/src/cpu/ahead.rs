@@ -48,7 +48,7 @@ impl Panels {
         (self.bytes / (PANEL * 4)).div_ceil(2 * TILE) * TILE
     }
 
-    /// Makes all, in so many parts.
+    /// Makes all.
     pub(super) unsafe fn make(&self, make: Make, to: *mut u8) {
         unsafe { self.some(make, 0..self.count * self.pairs(), to) }
     }

@@ -1,5 +1,6 @@
 //! Contractions whose first factor is copied tile by tile into the form that instructions multiply: rounded to bfloat16 or shifted to
-//! unsigned bytes, the rows of a window one after another, or as a sum of several parts. The second factor lies in that form in panels.
+//! unsigned bytes, the rows of a window one after another, or as a sum of several parts. The second factor lies in that form in panels, or is made
+//! so block by block of the depth.
 
 use super::ahead::{Ahead, Make};
 use super::contraction::{CHUNK, row_table, runs};

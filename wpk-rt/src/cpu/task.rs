@@ -17,13 +17,12 @@ pub(super) struct Task<'a> {
     /// Its groups of panels, of so many.
     pub(super) some: Range<usize>,
     pub(super) groups: usize,
-    /// The thread's memory.
+    /// The thread's memory, which begins with copied rows.
     pub(super) own: *mut u8,
 }
 
-/// What the thread's memory is for.
+/// What the thread's memory is for, behind copied rows.
 struct Own {
-    copies: *mut u8,
     /// Panels that are made, in turn.
     making: [*mut u8; 2],
     sums: *mut u8,
@@ -44,7 +43,7 @@ impl Task<'_> {
         let making = making.wrapping_add(making.align_offset(BYTES));
         let sums = making.wrapping_add(2 * product.making());
         let scratch = sums.wrapping_add(product.tiles() * product.tile());
-        Own { copies: self.own, making: [making, making.wrapping_add(product.making())], sums, scratch }
+        Own { making: [making, making.wrapping_add(product.making())], sums, scratch }
     }
 
     /// # Safety
@@ -60,7 +59,7 @@ impl Task<'_> {
             let steps = product.groups(block).len();
             let row = product.row(steps);
             if g == self.some.start {
-                unsafe { self.copy(block, own.copies) };
+                unsafe { self.copy(block) };
                 turn = 0;
             }
             let (panels, next) = (self.panels(block, g), order.peek().map(|&(block, g)| self.panels(block, g)));
@@ -84,7 +83,7 @@ impl Task<'_> {
                     Some(next) if whole => next.made((t, count), parts, own.making[which]),
                     _ => (ahead::NONE, 0..0),
                 };
-                let (a, height) = (own.copies.wrapping_add(rows.start * row), rows.len());
+                let (a, height) = (self.own.wrapping_add(rows.start * row), rows.len());
                 let sums =
                     Sums { tile, rows: self.rows.start + rows.start..self.rows.start + rows.end, panels: part(self.all(), self.groups, g) };
                 let last = block + 1 == blocks;
@@ -141,14 +140,14 @@ impl Task<'_> {
     }
 
     /// Copies a block of the rows.
-    unsafe fn copy(&self, block: usize, to: *mut u8) {
+    unsafe fn copy(&self, block: usize) {
         let Form { from, zero, copy, tiled, .. } = self.product.form;
         let (k, taps, table) = (self.product.k, self.product.taps.max(1), &self.product.table);
         let (depth, [first, beyond]) = ((k / taps).max(1), self.depth(block));
         let (last, bytes) = (beyond.min(k), self.product.row(self.product.groups(block).len()));
         for (r, row) in self.rows.clone().enumerate() {
             let begin = if tiled { r / TILE * TILE * bytes + r % TILE * LINE } else { r * bytes };
-            let begin = to.wrapping_add(begin);
+            let begin = self.own.wrapping_add(begin);
             for tap in first / depth..last.div_ceil(depth) {
                 let (start, end) = (first.max(tap * depth), last.min((tap + 1) * depth));
                 match table[row * taps + tap] {
