@@ -124,3 +124,48 @@ fn only_what_no_kernel_writes_is_read_early() {
     assert!(text(&[], 0).contains("before the kernels that this one depends on have ended"));
     assert!(text(&[0], 1).contains("before the kernels that this one depends on have ended"));
 }
+
+/// Two blocks, each of which reads what the other wrote.
+fn peers(arrivals: [Option<bool>; 2], again: bool) -> Kernel {
+    let mut k = Writer::new();
+    k.cluster(2);
+    let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
+    let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
+    k.shared(128);
+    let own = slot(&mut k, thread);
+    let x = k.op(Ty::F32, Op::Convert(Ty::U32), &[block]);
+    k.store(MemTy::F32, own, &[x]);
+    let meet = |k: &mut Writer, releases: Option<bool>| {
+        if let Some(releases) = releases {
+            k.arrive_cluster(releases);
+            k.wait_cluster();
+        }
+    };
+    meet(&mut k, arrivals[0]);
+    let peer = k.peer(own, 1);
+    let x = k.load_peer((MemTy::F32, Ty::F32), peer, 0, 1);
+    if again {
+        k.store(MemTy::F32, own, &x);
+    }
+    meet(&mut k, arrivals[1]);
+    k.finish("planted", 1, 32, 2)
+}
+
+#[test]
+fn what_blocks_of_a_cluster_read_is_ordered() {
+    let run = |kernel: Kernel| {
+        assert_eq!(kernel.verify(), Vec::<String>::new());
+        emulate::run(&kernel, &mut [vec![0; 128]])
+    };
+    assert_eq!(run(peers([Some(true), Some(true)], false)), Ok(()));
+    let faults = [
+        ([None, Some(true)], false, "before the cluster knows of it"),
+        ([Some(false), Some(true)], false, "before the cluster knows of it"),
+        ([Some(true), None], false, "reads of other blocks that no arrival ends"),
+        ([Some(true), Some(true)], true, "which other blocks may read"),
+    ];
+    for (arrivals, again, expected) in faults {
+        let found = run(peers(arrivals, again)).expect_err("a fault");
+        assert!(found.contains(expected), "{found}");
+    }
+}

@@ -5,7 +5,7 @@ mod support;
 use support::contractions::{convolution, finish, product};
 use support::{Random, assemble, check_of};
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{Bulk, Product, Strict, Unsupported, Wgmma, bulk, strict, wgmma};
+use wpk_kernels::family::{Bulk, Mma, Product, Strict, Unsupported, Wgmma, bulk, mma, strict, wgmma};
 use wpk_kernels::ptx::Kernel;
 use wpk_kernels::schedule::Schedule;
 use wpk_plan::problem::{Access, Affine, Problem};
@@ -127,5 +127,41 @@ fn strict_contractions_of_what_is_not_finite() {
         let planted = [(0, f64::INFINITY), (0, f64::NEG_INFINITY), (0, f64::NAN)];
         let outcome = support::outcome_with(&Problem::Contraction(p.contraction), p.layout, &kernel, seed, &planted);
         assert_eq!(outcome, Ok(()), "seed {seed} {s}");
+    }
+}
+
+/// Blocks that share the depth of a tile in a cluster: its sums by rows, by half a warp's rows, and by columns.
+#[test]
+fn clusters_share_the_sums_of_a_depth() {
+    let run = |dtype: DType, along: bool, name: String, generate: &dyn Fn(&Product) -> Result<Kernel, Unsupported>| {
+        let (m, n, depth) = (72, 136, 1000);
+        let b = if along { View::dense(&[n, depth]) } else { View::dense(&[depth, n]).transpose(&[1, 0]) };
+        let [a, b] = [(View::dense(&[m, depth]), 0), (b, 1)].map(|(view, line)| Access::new(&view, [line, 2].map(Affine::of).to_vec()));
+        let p = Product { contraction: finish(&[m, n, depth], 2, (dtype, false), a, b), layout: WeightLayout::Dense };
+        let kernel = generate(&p).unwrap_or_else(|e| panic!("{name}: {e}"));
+        // Groups of columns that lanes exchange are not torn apart.
+        let torn = name.contains("bn=96") && kernel.cluster == 1;
+        assert!(torn || kernel.cluster > 1 && kernel.workspace == 0, "{name}: {} blocks are a cluster", kernel.cluster);
+        let problem = Problem::Contraction(p.contraction);
+        check_of(&problem, p.layout, &kernel, 3);
+        if dtype == DType::F32 {
+            let planted = [(0, f64::INFINITY), (0, f64::NAN)];
+            assert_eq!(support::outcome_with(&problem, p.layout, &kernel, 4, &planted), Ok(()), "{name}");
+        }
+        assemble(&kernel, hopper());
+    };
+    for split in [2, 4, 8] {
+        for (bm, bn, wm) in [(64, 32, 64), (64, 64, 64), (64, 96, 64), (128, 64, 128)] {
+            let s = Wgmma { bm, bn, wm, stages: 4, split };
+            run(DType::F16, true, s.to_string(), &|p| wgmma(p, &s, hopper()));
+        }
+        for (wm, wn) in [(16, 16), (32, 32)].into_iter().filter(|w| split < 8 || w.0 > 16) {
+            let s = Mma { bm: 32, bn: 64, bk: 64, wm, wn, stages: 4, split };
+            run(DType::BF16, true, s.to_string(), &|p| mma(p, &s, hopper()));
+            let s = Mma { stages: 3, ..s };
+            run(DType::F32, false, s.to_string(), &|p| mma(p, &s, hopper()));
+        }
+        let s = Strict { bm: 64, bn: 64, stages: 2, split };
+        run(DType::F32, false, s.to_string(), &|p| strict(p, &s, hopper()));
     }
 }

@@ -86,7 +86,7 @@ impl Shared {
             let untouched = touch.reader.is_none() && touch.writer.is_none();
             let ordered = touch.ended <= waits && (touch.ended > 0 || untouched);
             let before = ordered || own && untouched;
-            if touch.pending || touch.products > 0 || !before {
+            if touch.pending || touch.lent || touch.products > 0 || !before {
                 return Err(format!("a tile is copied to {at}, which the block still uses"));
             }
             touch.pending = true;

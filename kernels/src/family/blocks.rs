@@ -3,6 +3,7 @@
 
 use super::engine::Engine;
 use super::factors::Size;
+use super::partial::{Partial, Shares};
 use super::pipeline::{Factors, Pipeline, Readers};
 use super::tile::{Corner, Layout, Loader, Source};
 use crate::arch::Arch;
@@ -28,6 +29,8 @@ pub struct Tiling<'a> {
     pub copied: usize,
     /// Panels of the second factor side by side, each of which a layout describes.
     pub panels: u32,
+    /// How blocks that share the depth share out its sums, where they are a cluster.
+    pub shares: Option<Shares>,
 }
 
 /// A block among the tiles.
@@ -76,6 +79,9 @@ impl Tiling<'_> {
 
     /// The beginning of a kernel: where its block is, and what copies its factors.
     pub fn place<'a>(&self, k: &mut Writer, sources: &'a [Source; 2], arch: &Arch) -> Place<'a> {
+        if self.shares.is_some() {
+            k.cluster(self.split);
+        }
         let [bm, bn] = self.extents;
         let (tiles_m, tiles_n) = (self.size.m.div_ceil(bm).next_multiple_of(self.cluster), self.size.n.div_ceil(bn));
         let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
@@ -104,6 +110,12 @@ impl Tiling<'_> {
         let loaders = loaders.collect();
         let stage = self.layouts[0].bytes() + self.panels * self.layouts[1].bytes();
         Place { thread, tile, part, rank, batch, firsts, starts, loaders, tiles: self.size.batch * tiles_m * tiles_n, stage }
+    }
+
+    /// What becomes of the sums of a block of a contraction with so many operands and extra ones.
+    pub fn partial(&self, place: &Place<'_>, extras: usize) -> Partial {
+        let (&Place { tile, part, thread, tiles, .. }, &Tiling { split, threads, shares, .. }) = (place, self);
+        Partial { split, threads, operands: 3 + extras as u32, tiles, tile, part, thread, shares, shared: place.starts[0], settled: false }
     }
 
     /// Whether all rows, and all columns, of every tile exist.

@@ -101,7 +101,9 @@ impl Engine {
         let zero = k.int(0, Ty::U32);
         let asks = k.compare(Cmp::Eq, place.thread, zero);
         let barriers = k.shared(stages * BARRIER);
-        k.cluster(cluster);
+        if cluster > 1 {
+            k.cluster(cluster);
+        }
         k.when(asks, |k| {
             for stage in 0..stages {
                 let at = k.plus(barriers, i64::from(stage * BARRIER));
@@ -111,7 +113,7 @@ impl Engine {
         });
         // Threads of the block come to a barrier before they wait for bytes.
         if cluster > 1 {
-            k.arrive_cluster();
+            k.arrive_cluster(false);
             k.wait_cluster();
         }
         let side = |map, to, line| Side { map, to, line, panels: 0, everywhere: false, constant: false };
@@ -205,7 +207,7 @@ impl Pipeline {
         let [reading, came, parity] = [zero; 3].map(|x| k.variable(x));
         let writing = Stage { bytes: k.variable(begin.bytes), barrier: k.variable(begin.barrier) };
         if engine.cluster > 1 {
-            k.arrive_cluster();
+            k.arrive_cluster(false);
         }
         k.repeat(self.rounds, |k, round| {
             self.arrived(k, ahead - 1);
@@ -236,7 +238,7 @@ impl Pipeline {
             self.commit(k);
             self.round_before(k);
             if engine.cluster > 1 {
-                k.arrive_cluster();
+                k.arrive_cluster(false);
             }
             self.advance(k, writing.bytes);
             self.step(k, writing.barrier, BARRIER);

@@ -3,10 +3,14 @@
 use super::Unsupported;
 use super::fragments::{exchange, first_column};
 use super::output::{self, Rectangle};
+use super::partial::{Partial, Shares};
 use crate::dsl::{Val, Writer};
+use crate::ptx::Kernel;
 use wpk_plan::problem::{Contraction, Roles};
 
-/// A warp's sums: blocks of 16 rows, four sums for every 8 columns of each (see [`crate::ptx::Stmt::Mma`]).
+/// A warp's sums: blocks of 16 rows, four sums for every 8 columns of each (see [`crate::ptx::Stmt::Mma`]). What is left of a grid that
+/// was shared out may be half a block.
+#[derive(Clone, Copy)]
 pub struct Grid<'a> {
     pub c: &'a Contraction,
     pub roles: &'a Roles,
@@ -30,28 +34,55 @@ impl Grid<'_> {
         (self.columns / 8).min(4)
     }
 
-    /// The sums by row, with neighbouring columns in one lane.
-    pub fn neighbours(&self, k: &mut Writer, sums: &[Val]) -> Vec<Val> {
-        let tiles = self.tiles() as usize;
-        let across = self.columns as usize / 8;
-        let mut all = vec![];
-        for block in 0..self.rows as usize / 16 {
-            for half in 0..2 {
-                for first in (0..across).step_by(tiles) {
-                    let own: Vec<[Val; 2]> = (first..first + tiles)
-                        .map(|tile| {
-                            let at = 4 * (block * across + tile) + 2 * half;
-                            [sums[at], sums[at + 1]]
-                        })
-                        .collect();
-                    all.extend(exchange(k, self.lane, &own));
-                }
-            }
-        }
-        all
+    /// Ends a kernel whose warps have these sums, as tensor cores hold them.
+    pub fn finish(&self, mut k: Writer, name: &str, own: &Partial, sums: &[Val]) -> Result<Kernel, Unsupported> {
+        let Some(shares) = own.shares else {
+            let sums = self.neighbours(&mut k, &self.pairs(sums, &Shares::ALL));
+            return own.finish(k, name, &sums, |k, sums| self.store(k, sums));
+        };
+        let sums = own.meet_in_cluster(&mut k, &self.pairs(sums, &shares).concat());
+        let pairs: Vec<[Val; 2]> = sums.chunks(2).map(|s| [s[0], s[1]]).collect();
+        let share = self.share(&mut k, &shares, own.part);
+        let sums = share.neighbours(&mut k, &pairs);
+        share.store(&mut k, &sums)?;
+        Ok(own.leave_cluster(k, name))
     }
 
-    pub fn store(&self, k: &mut Writer, sums: &[Val]) -> Result<(), Unsupported> {
+    /// The sums of two neighbouring columns, by share, row and 8 columns.
+    fn pairs(&self, sums: &[Val], shares: &Shares) -> Vec<[Val; 2]> {
+        let across = self.columns / 8;
+        let (rows, columns) = (self.rows / 8 / shares.rows, across / shares.columns);
+        let each = |n: u32, of: u32| n * of..(n + 1) * of;
+        let share = (0..shares.rows).flat_map(|r| (0..shares.columns).map(move |c| (r, c)));
+        let places = share.flat_map(|(r, c)| each(r, rows).flat_map(move |row| each(c, columns).map(move |column| (row, column))));
+        let pair = |(row, column)| {
+            let at = (4 * (row / 2 * across + column) + row % 2 * 2) as usize;
+            [sums[at], sums[at + 1]]
+        };
+        places.map(pair).collect()
+    }
+
+    /// A share of the grid.
+    fn share(&self, k: &mut Writer, shares: &Shares, number: Val) -> Self {
+        let (row, column) = k.div_rem(number, shares.columns);
+        let (rows, columns) = (self.rows / shares.rows, self.columns / shares.columns);
+        let down = if rows == 8 {
+            let (block, half) = k.div_rem(row, 2);
+            let (block, half) = (k.scaled(block, i64::from(self.apart)), k.scaled(half, 8));
+            k.add(block, half)
+        } else {
+            k.scaled(row, i64::from(rows / 16 * self.apart))
+        };
+        let across = k.scaled(column, i64::from(columns));
+        Self { rows, columns, firsts: [k.add(self.firsts[0], down), k.add(self.firsts[1], across)], ..*self }
+    }
+
+    /// The sums by row, with neighbouring columns in one lane.
+    fn neighbours(&self, k: &mut Writer, pairs: &[[Val; 2]]) -> Vec<Val> {
+        pairs.chunks(self.tiles() as usize).flat_map(|own| exchange(k, self.lane, own)).collect()
+    }
+
+    fn store(&self, k: &mut Writer, sums: &[Val]) -> Result<(), Unsupported> {
         let tiles = self.tiles();
         let (g, _) = k.div_rem(self.lane, 4);
         let row = k.add(self.firsts[0], g);

@@ -10,7 +10,7 @@ use super::exact::{Tile, repair};
 use super::factors::{Size, sources};
 use super::fragments::{Fragments, Side};
 use super::grid::Grid;
-use super::partial::Partial;
+use super::partial::Shares;
 use super::pipeline::Readers;
 use super::products::{Mode, Words, multiply};
 use super::tile::{Along, Layout};
@@ -99,10 +99,12 @@ impl Facts {
     }
 
     /// Nanoseconds of tiles, each split between blocks, by the cycles that so many blocks at once take on a multiprocessor; sums of split
-    /// tiles go through the second cache.
-    pub(super) fn time(&self, (tiles, split): (u32, u32), resident: f64, sums: u32, wave: impl Fn(f64) -> f64) -> f64 {
+    /// tiles go through the second cache, or through shared memory where blocks are a cluster.
+    pub(super) fn time(&self, (tiles, split): (u32, u32), (resident, cluster): (f64, bool), sums: u32, wave: impl Fn(f64) -> f64) -> f64 {
         let mut cycles = self.arch.waves(f64::from(tiles * split), resident, wave);
-        if split > 1 {
+        if cluster {
+            cycles += 700.0 + f64::from(225 * split) + f64::from(sums * 4) / 30.0;
+        } else if split > 1 {
             cycles += 2450.0 + f64::from(sums * 4 * split) / 35.0;
         }
         let (time, traffic) = (cycles / 1.7, self.bytes / (1.5 * self.arch.bandwidth));
@@ -145,6 +147,12 @@ impl Mma {
     fn layouts(&self, f: &Facts) -> [Layout; 2] {
         let layout = |i: usize, lines| Layout::for_matrices(f.directions[i], lines, self.depth(f.element), f.element);
         [layout(0, self.bm), layout(1, self.bn)]
+    }
+
+    /// How blocks that share the depth share out its sums, where they are a cluster.
+    fn shares(&self, f: &Facts) -> Option<Shares> {
+        let shared = self.shared(f.mode?, self.layouts(f).iter().map(Layout::bytes).sum());
+        Shares::of(self.split, (self.wm, self.wn), &f.arch).filter(|_| 4 * self.bm * self.bn <= shared)
     }
 
     /// Tiles of the depth that each block takes.
@@ -210,7 +218,7 @@ impl Mma {
             let slowest = [blocks * issue, blocks * shared, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
             rounds * (slowest + 0.065 * blocks * (issue + shared + cache)) + 1500.0 + blocks * epilogue
         };
-        f.time((tiles, self.split), resident, self.bm * self.bn, wave)
+        f.time((tiles, self.split), (resident, self.shares(f).is_some()), self.bm * self.bn, wave)
     }
 }
 
@@ -230,11 +238,22 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (threads, depth) = (s.threads(), s.depth(facts.element));
     let stage = layouts[0].bytes() + layouts[1].bytes();
     let (extents, shared) = ([s.bm, s.bn], s.shared(mode, stage));
-    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster: 1, copied: 2, panels: 1 };
+    let tiling = Tiling {
+        size,
+        layouts: &layouts,
+        extents,
+        split: s.split,
+        threads,
+        shared,
+        cluster: 1,
+        copied: 2,
+        panels: 1,
+        shares: s.shares(&facts),
+    };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);
-    let Place { thread, tile, part, batch, starts, .. } = place;
+    let Place { thread, batch, starts, .. } = place;
     let (warp, lane) = k.div_rem(thread, 32);
     let (warp_m, warp_n) = k.div_rem(warp, s.bn / s.wn);
     let lines = [k.scaled(warp_m, i64::from(s.wm)), k.scaled(warp_n, i64::from(s.wn))];
@@ -270,10 +289,12 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     };
     place.stream(&mut k, &depth, (first, s.split), (p.layout, None), consume);
     let firsts = [k.add(place.firsts[0], lines[0]), k.add(place.firsts[1], lines[1])];
+    let mut own = tiling.partial(&place, c.extras.len());
     if mode == Mode::Parts {
         let (sources, across, total) = (&sources, s.wn / 8, size.k);
         let tile = Tile { sources, batch, firsts, across, lane, first, depth: depth.rounds * depth.elements, total };
-        repair(&mut k, &tile, &sums, (starts[0], thread, threads));
+        own.settled = true;
+        repair(&mut k, &tile, &sums, &own);
     }
     let grid = Grid {
         c,
@@ -287,7 +308,5 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         lane,
         whole: tiling.whole(),
     };
-    let sums = grid.neighbours(&mut k, &sums);
-    let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
-    own.finish(k, "mma", &sums, (tile, part, thread), place.tiles, |k, sums| grid.store(k, sums))
+    grid.finish(k, "mma", &own, &sums)
 }

@@ -1,14 +1,48 @@
-//! Blocks that share the depth of a tile: each leaves its sums in memory, the last to come adds them in a fixed order.
+//! Blocks that share the depth of a tile. In a cluster each adds a share of the sums, which it reads from the others' shared memory;
+//! where they are no cluster each leaves its sums in memory, and the last to come adds them. The order is fixed in both.
 
 use super::Unsupported;
+use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Kernel, MemTy, Op, Ty};
 
-/// Partial sums of the blocks that share a tile, in memory of the kernel's own.
+/// How the sums of a warp are shared out among the blocks of a cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Shares {
+    pub rows: u32,
+    pub columns: u32,
+}
+
+impl Shares {
+    /// Everything to one.
+    pub const ALL: Self = Self { rows: 1, columns: 1 };
+
+    /// To so many blocks, of a warp's rows and columns; `None` where they are no cluster.
+    pub fn of(split: u32, (rows, columns): (u32, u32), arch: &Arch) -> Option<Self> {
+        // Rows first: what a block writes of each is longer.
+        let by_rows = split.min(1 << (rows / 8).trailing_zeros());
+        let shares = Self { rows: by_rows, columns: split / by_rows };
+        // Lanes exchange the sums of up to four groups of eight columns.
+        let groups = columns / 8 / shares.columns;
+        let whole = (columns / 8).is_multiple_of(shares.columns) && (groups.is_multiple_of(4) || groups.is_power_of_two());
+        (arch.groups > 0.0 && matches!(split, 2 | 4 | 8) && whole).then_some(shares)
+    }
+}
+
+/// Partial sums of the blocks that share a tile.
 pub struct Partial {
     pub split: u32,
     pub threads: u32,
     pub operands: u32,
+    pub tiles: u32,
+    pub tile: Val,
+    pub part: Val,
+    pub thread: Val,
+    /// Where they are a cluster, whose sums fit in the shared memory that begins here, free once all threads came to an end.
+    pub shares: Option<Shares>,
+    pub shared: Val,
+    /// Whether all threads came there already.
+    pub settled: bool,
 }
 
 impl Partial {
@@ -18,41 +52,79 @@ impl Partial {
         mut k: Writer,
         name: &str,
         sums: &[Val],
-        (tile, part, thread): (Val, Val, Val),
-        tiles: u32,
         mut store: impl FnMut(&mut Writer, &[Val]) -> Result<(), Unsupported>,
     ) -> Result<Kernel, Unsupported> {
         if self.split == 1 {
             store(&mut k, sums)?;
-            return Ok(k.finish(name, self.operands, self.threads, tiles));
+            return Ok(k.finish(name, self.operands, self.threads, self.tiles));
         }
-        let last = self.meet(&mut k, sums, (tile, part, thread));
+        let last = self.meet(&mut k, sums);
         let mut result = Ok(());
         k.when(last, |k| {
-            let sums = self.sum(k, (sums.len(), sums[0].ty), (tile, thread));
+            let sums = self.sum(k, (sums.len(), sums[0].ty));
             result = store(k, &sums);
         });
         result?;
-        let blocks = tiles * self.split;
+        let blocks = self.tiles * self.split;
         let mut kernel = k.finish(name, self.operands + 2, self.threads, blocks);
         kernel.workspace = (blocks * self.threads) as usize * sums.len() * 4;
-        kernel.zeroed = tiles as usize * 4;
+        kernel.zeroed = self.tiles as usize * 4;
         Ok(kernel)
     }
 
+    /// How many of a thread's sums lie side by side in shared memory; groups lie `threads` apart.
+    pub fn width(&self, sums: usize) -> usize {
+        self.shares.map_or(1, |_| 4.min(sums / self.split as usize))
+    }
+
+    /// The sums of the block's share, those of all parts in their order; `sums` are a thread's own by share.
+    pub fn meet_in_cluster(&self, k: &mut Writer, sums: &[Val]) -> Vec<Val> {
+        let share = sums.len() / self.split as usize;
+        let (ty, width) = (sums[0].ty, self.width(sums.len()));
+        let apart = 4 * width as u32 * self.threads;
+        let own = k.scaled(self.thread, 4 * width as i64);
+        let own = k.add(self.shared, own);
+        if !self.settled {
+            k.barrier();
+        }
+        for (i, group) in sums.chunks(width).enumerate() {
+            k.store_at(memory(ty), own, i as i32 * apart as i32, group);
+        }
+        k.arrive_cluster(true);
+        let first = k.scaled(self.part, (share / width) as i64 * i64::from(apart));
+        let first = k.add(own, first);
+        let peers: Vec<Val> = (0..self.split).map(|n| k.peer(first, n)).collect();
+        k.wait_cluster();
+        let mut total: Vec<Val> = vec![];
+        for peer in peers {
+            let groups = (0..share / width).flat_map(|i| k.load_peer((memory(ty), ty), peer, i as i32 * apart as i32, width));
+            let read: Vec<Val> = groups.collect();
+            total = if total.is_empty() { read } else { total.iter().zip(read).map(|(&sum, x)| k.add(sum, x)).collect() };
+        }
+        // No block ends while others read.
+        k.arrive_cluster(true);
+        total
+    }
+
+    /// Ends the kernel of a cluster's blocks behind their stores.
+    pub fn leave_cluster(&self, mut k: Writer, name: &str) -> Kernel {
+        k.wait_cluster();
+        k.finish(name, self.operands, self.threads, self.tiles * self.split)
+    }
+
     /// The address of a thread's sums of one part; groups of four lie `threads` apart.
-    fn address(&self, k: &mut Writer, (tile, part, thread): (Val, Val, Val), groups: u32) -> Val {
-        let first = k.scaled(tile, i64::from(self.split));
+    fn address(&self, k: &mut Writer, part: Val, groups: u32) -> Val {
+        let first = k.scaled(self.tile, i64::from(self.split));
         let first = k.add(first, part);
         let first = k.scaled(first, i64::from(groups * self.threads));
-        let first = k.add(first, thread);
+        let first = k.add(first, self.thread);
         k.element(self.operands, Val { ty: Ty::S32, ..first }, 16)
     }
 
     /// Writes this block's sums; whether it is the last of its tile.
-    fn meet(&self, k: &mut Writer, sums: &[Val], at: (Val, Val, Val)) -> Val {
+    fn meet(&self, k: &mut Writer, sums: &[Val]) -> Val {
         let width = 4.min(sums.len());
-        let to = self.address(k, at, (sums.len() / width) as u32);
+        let to = self.address(k, self.part, (sums.len() / width) as u32);
         for (i, group) in sums.chunks(width).enumerate() {
             k.store_at(memory(group[0].ty), to, (i as u32 * self.threads * 16) as i32, group);
         }
@@ -60,9 +132,9 @@ impl Partial {
         let flag = k.shared(4);
         k.barrier();
         let zero = k.int(0, Ty::U32);
-        let first = k.compare(Cmp::Eq, at.2, zero);
+        let first = k.compare(Cmp::Eq, self.thread, zero);
         k.when(first, |k| {
-            let counter = k.element(self.operands + 1, Val { ty: Ty::S32, ..at.0 }, 4);
+            let counter = k.element(self.operands + 1, Val { ty: Ty::S32, ..self.tile }, 4);
             let before = k.atomic_inc(counter, self.split - 1);
             k.store(MemTy::B32, flag, &[before]);
         });
@@ -74,12 +146,12 @@ impl Partial {
     }
 
     /// The sums of all parts, in their order.
-    fn sum(&self, k: &mut Writer, (n, ty): (usize, Ty), (tile, thread): (Val, Val)) -> Vec<Val> {
+    fn sum(&self, k: &mut Writer, (n, ty): (usize, Ty)) -> Vec<Val> {
         let width = 4.min(n);
         let zero = if ty == Ty::F32 { k.float(0.0, ty) } else { k.int(0, ty) };
         let sums: Vec<Val> = (0..n).map(|_| k.variable(zero)).collect();
         k.repeat(self.split, |k, part| {
-            let from = self.address(k, (tile, part, thread), (n / width) as u32);
+            let from = self.address(k, part, (n / width) as u32);
             for (i, group) in sums.chunks(width).enumerate() {
                 let loaded = k.load_at(memory(ty), ty, from, (i as u32 * self.threads * 16) as i32, width);
                 for (&sum, x) in group.iter().zip(loaded) {

@@ -7,7 +7,6 @@ use super::affine::small;
 use super::blocks::{Depth, Place, Tiling};
 use super::factors::{Size, sources};
 use super::output::{self, Rectangle};
-use super::partial::Partial;
 use super::pipeline::Readers;
 use super::tile::{Along, Layout};
 use crate::arch::Arch;
@@ -141,11 +140,12 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
     }
     let stage = layouts[0].bytes() + layouts[1].bytes();
     let (extents, shared) = ([s.bm, s.bn], s.stages * stage);
-    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster: 1, copied: 2, panels: 1 };
+    let tiling =
+        Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster: 1, copied: 2, panels: 1, shares: None };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);
-    let Place { thread, tile, part, batch, starts, firsts, .. } = place;
+    let Place { thread, batch, starts, firsts, .. } = place;
     let (ty, tx) = k.div_rem(thread, s.bn / s.tn);
     let lines = [layouts[0].first_line(&mut k, ty, s.tm), layouts[1].first_line(&mut k, tx, s.tn)];
     let from = [layouts[0].address(&mut k, starts[0], lines[0]), layouts[1].address(&mut k, starts[1], lines[1])];
@@ -168,8 +168,8 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
         }
     });
     let grid = Grid { c, roles: &roles, s, layouts, lines, firsts, batch };
-    let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
-    own.finish(k, "simt", &sums, (tile, part, thread), place.tiles, |k, sums| grid.store(k, sums))
+    let own = tiling.partial(&place, c.extras.len());
+    own.finish(k, "simt", &sums, |k, sums| grid.store(k, sums))
 }
 
 /// Where a thread's sums belong.

@@ -9,7 +9,7 @@ use super::factors::sources;
 use super::fragments::{Fragments, Side};
 use super::grid::Grid;
 use super::mma::{Facts, Product};
-use super::partial::Partial;
+use super::partial::{Partial, Shares};
 use super::pipeline::{Factors, Pipeline, Readers};
 use super::products::{Mode, Words, part_of};
 use super::tile::{Along, Layout};
@@ -70,6 +70,11 @@ impl Strict {
         (self.stages * self.stage(f)).next_multiple_of(8 * ROW) + 2 * self.parts()
     }
 
+    /// How blocks that share the depth share out its sums, where they are a cluster.
+    fn shares(&self, f: &Facts) -> Option<Shares> {
+        Shares::of(self.split, (16, self.bn), &f.arch).filter(|_| 4 * self.bm * self.bn <= self.shared(f))
+    }
+
     fn rounds(&self, f: &Facts) -> u32 {
         f.size.k.div_ceil(DEPTH).div_ceil(self.split)
     }
@@ -112,7 +117,7 @@ impl Strict {
             let slowest = [0.9 * blocks * (1.05 * products + issue), blocks * cache, alone].into_iter().fold(0.0, f64::max);
             rounds * slowest + 2500.0 + blocks * epilogue
         };
-        f.time((tiles, self.split), resident, self.bm * self.bn, wave)
+        f.time((tiles, self.split), (resident, self.shares(f).is_some()), self.bm * self.bn, wave)
     }
 }
 
@@ -225,10 +230,21 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
     let (roles, size, threads) = (c.roles(), facts.size, s.threads());
     let (sources, layouts) = (sources(c, p.layout), s.layouts(&facts));
     let (extents, shared) = ([s.bm, s.bn], s.shared(&facts));
-    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster: 1, copied: 2, panels: 1 };
+    let tiling = Tiling {
+        size,
+        layouts: &layouts,
+        extents,
+        split: s.split,
+        threads,
+        shared,
+        cluster: 1,
+        copied: 2,
+        panels: 1,
+        shares: s.shares(&facts),
+    };
     let mut k = Writer::for_arch(arch);
     let place = tiling.place(&mut k, &sources, arch);
-    let Place { thread, tile, part, batch, starts, .. } = place;
+    let Place { thread, batch, starts, .. } = place;
     let (warp, lane) = k.div_rem(thread, 32);
     let (group, quarter) = k.div_rem(warp, 4);
     let own = k.scaled(group, i64::from(ROWS));
@@ -271,10 +287,9 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
 
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let again = Tile { sources: &sources, batch, firsts, across: s.bn / 8, lane, first, depth: depth.rounds * DEPTH, total: size.k };
-    repair(&mut k, &again, &sums, (starts[0], thread, threads));
+    let own = Partial { settled: true, ..tiling.partial(&place, c.extras.len()) };
+    repair(&mut k, &again, &sums, &own);
     let ahead = if threads > 128 { 4 } else { 8 };
     let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, ahead, firsts, batch, lane, whole: tiling.whole() };
-    let sums = grid.neighbours(&mut k, &sums);
-    let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
-    own.finish(k, "strict", &sums, (tile, part, thread), place.tiles, |k, sums| grid.store(k, sums))
+    grid.finish(k, "strict", &own, &sums)
 }

@@ -9,7 +9,7 @@ use super::factors::sources;
 use super::fragments::{Fragments, Side};
 use super::grid::Grid;
 use super::mma::{Facts, Product};
-use super::partial::Partial;
+use super::partial::Shares;
 use super::pipeline::Readers;
 use super::products::{Mode, Words};
 use super::tile::{Along, Layout};
@@ -63,6 +63,11 @@ impl Wgmma {
     /// Panels of columns: a row of shared memory holds 64 of those that lie across the depth.
     fn panels(&self, f: &Facts) -> u32 {
         if f.across() { self.bn.div_ceil(PANEL) } else { 1 }
+    }
+
+    /// How blocks that share the depth share out its sums, where they are a cluster.
+    fn shares(&self, f: &Facts) -> Option<Shares> {
+        Shares::of(self.split, (self.wm / 4, self.bn), &f.arch).filter(|_| 4 * self.bm * self.bn <= self.stages * self.stage())
     }
 
     fn rounds(&self, f: &Facts) -> u32 {
@@ -132,7 +137,7 @@ impl Wgmma {
             let slowest = [blocks * products, blocks * issue, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
             rounds * (slowest + blocks * (together * (issue + cache) + lockstep)) + 1500.0 + blocks * epilogue
         };
-        f.time((tiles, self.split), resident, self.bm * self.bn, wave)
+        f.time((tiles, self.split), (resident, self.shares(f).is_some()), self.bm * self.bn, wave)
     }
 }
 
@@ -219,11 +224,12 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let copied = maps.map_or(2, |m| usize::from(m.0.is_none()));
     let (extents, shared) = ([s.bm, s.bn], s.stages * s.stage());
     let panels = s.panels(&facts);
-    let tiling = Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster, copied, panels };
+    let tiling =
+        Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster, copied, panels, shares: s.shares(&facts) };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);
-    let Place { thread, tile, part, batch, starts, .. } = place;
+    let Place { thread, batch, starts, .. } = place;
     let engine = maps.map(|maps| Engine::new(&mut k, maps, &place, (s.stages, cluster)));
     let (warp, lane) = k.div_rem(thread, 32);
     let (group, quarter) = k.div_rem(warp, 4);
@@ -258,8 +264,6 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let ahead = (if threads > 256 { 4 } else { 8 } * 32 / s.wm).max(1) as usize;
     let grid = Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, ahead, firsts, batch, lane, whole: tiling.whole() };
-    let sums = grid.neighbours(&mut k, &sums);
-    let own = Partial { split: s.split, threads, operands: 3 + c.extras.len() as u32 };
     let name = if engine.is_some() { "bulk" } else { "wgmma" };
-    own.finish(k, name, &sums, (tile, part, thread), place.tiles, |k, sums| grid.store(k, sums))
+    grid.finish(k, name, &tiling.partial(&place, c.extras.len()), &sums)
 }

@@ -70,6 +70,8 @@ pub enum Op {
     Exp2,
     /// `1 / a` to one unit in the last place.
     Recip,
+    /// A shared address as it is in the cluster's block of that number (`mapa`).
+    Peer,
     /// The same bits as another type of the same size.
     Bits(Ty),
     /// Nearest integral value, ties to even.
@@ -238,8 +240,11 @@ pub enum Stmt {
         /// Whether every block of the cluster gets it, and is told, at the same place.
         everywhere: bool,
     },
-    /// Tells the cluster that the thread came here; it orders no memory but what the thread waited for.
-    ArriveCluster,
+    /// Tells the cluster that the thread came here.
+    ArriveCluster {
+        /// Whether that orders what the thread wrote, or no memory but what it waited for.
+        releases: bool,
+    },
     /// Waits until all threads of the cluster came to the arrival that the thread's last one was.
     WaitCluster,
     /// Orders the thread's accesses to global memory before and after it, for the whole device.

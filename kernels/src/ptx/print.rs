@@ -212,7 +212,9 @@ impl Printer {
                     self.copy_engine(stmt)
                 }
                 Stmt::FenceBarriers => "fence.mbarrier_init.release.cluster;".to_owned(),
-                Stmt::ArriveCluster => "barrier.cluster.arrive.relaxed.aligned;".to_owned(),
+                Stmt::ArriveCluster { releases } => {
+                    format!("barrier.cluster.arrive.{}.aligned;", if *releases { "release" } else { "relaxed" })
+                }
                 Stmt::WaitCluster => "barrier.cluster.wait.acquire.aligned;".to_owned(),
                 Stmt::Fence => "fence.acq_rel.gpu;".to_owned(),
                 Stmt::LaunchDependents => "griddepcontrol.launch_dependents;".to_owned(),
@@ -367,6 +369,7 @@ impl Printer {
             Op::Recip => ("rcp.approx.ftz.f32".to_owned(), Ty::F32),
             Op::FromHalf => (format!("cvt.{t}.f16"), Ty::B16),
             Op::ToHalf => ("cvt.rn.f16.f32".to_owned(), Ty::F32),
+            Op::Peer => ("mapa.shared::cluster.u32".to_owned(), Ty::U32),
             Op::Bits(from) => (format!("mov.b{}", if matches!(to.ty, Ty::S64 | Ty::U64 | Ty::F64) { 64 } else { 32 }), from),
             Op::Round => (format!("cvt.rni.{t}.{t}"), to.ty),
             Op::Floor => (format!("cvt.rmi.{t}.{t}"), to.ty),
@@ -383,6 +386,7 @@ fn memory_space(space: Space) -> &'static str {
     match space {
         Space::Global => "global",
         Space::Shared => "shared",
+        Space::Cluster => "shared::cluster",
     }
 }
 

@@ -49,6 +49,7 @@ impl Check<'_> {
         for stmt in body {
             match stmt {
                 Stmt::Op { to, op, args } => self.op(*to, *op, args),
+                Stmt::Store { space: Space::Cluster, .. } => self.faults.push("a store to another block".to_owned()),
                 Stmt::Load { space, ty, to, address, .. } => {
                     self.memory(*space, *ty, to.len(), *address);
                     for r in to {
@@ -129,7 +130,7 @@ impl Check<'_> {
                     }
                     sums.iter().for_each(|r| self.typed(&Operand::Reg(*r), Ty::F32, "a sum"));
                 }
-                Stmt::ArriveCluster | Stmt::WaitCluster => self.together("a barrier of a cluster"),
+                Stmt::ArriveCluster { .. } | Stmt::WaitCluster => self.together("a barrier of a cluster"),
                 Stmt::InitBarrier { address, .. } | Stmt::ExpectBytes { address, .. } => {
                     self.typed(&Operand::Reg(*address), Ty::U32, "an address");
                 }
@@ -224,7 +225,7 @@ impl Check<'_> {
             Op::Set | Op::Mov | Op::Sqrt | Op::Abs | Op::Neg | Op::Round | Op::Floor | Op::Ceil => vec![t],
             Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Max | Op::Min | Op::And | Op::Or | Op::Xor => vec![t, t],
             Op::Shl | Op::Shr => vec![t, Ty::U32],
-            Op::MulHi | Op::MulWide => vec![Ty::U32, Ty::U32],
+            Op::MulHi | Op::MulWide | Op::Peer => vec![Ty::U32, Ty::U32],
             Op::Fma => vec![t, t, t],
             Op::Compare(_, ty) => vec![ty, ty],
             Op::Select => vec![t, t, Ty::Pred],
@@ -242,7 +243,7 @@ impl Check<'_> {
             Op::Ballot => t == Ty::U32 && self.divergent == 0,
             Op::Pack(_) | Op::ToTf32 => t == Ty::U32,
             Op::Exp2 | Op::Recip => t == Ty::F32,
-            Op::Special(_) | Op::MulHi => t == Ty::U32,
+            Op::Special(_) | Op::MulHi | Op::Peer => t == Ty::U32,
             Op::ShuffleXor(mask) => matches!(t, Ty::F32 | Ty::S32 | Ty::U32) && (1..32).contains(&mask) && self.divergent == 0,
             Op::Param(_) => t == Ty::U64,
             Op::MulWide => matches!(t, Ty::U64 | Ty::S64),

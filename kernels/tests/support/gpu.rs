@@ -46,7 +46,7 @@ fn execute(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[V
         zeroed: kernel.zeroed,
         body: Body { blocks: vec![Block::Run(vec![step])] },
     };
-    let arch = Arch::named(if kernel.groups() { "sm_90a" } else { "sm_80" }).expect("an architecture");
+    let arch = Arch::named(if kernel.groups() || kernel.cluster > 1 { "sm_90a" } else { "sm_80" }).expect("an architecture");
     let module = kernel.module(arch);
     let gpu = plan(arch.target, step(wpk_plan::Kernel::Gpu(problem.clone(), layout, 0), &args));
     let cpu = plan("cpu", step(wpk_plan::Kernel::Cpu(problem.clone(), layout), &args[..reads.len() + writes.len()]));
