@@ -125,47 +125,56 @@ fn only_what_no_kernel_writes_is_read_early() {
     assert!(text(&[0], 1).contains("before the kernels that this one depends on have ended"));
 }
 
-/// Two blocks, each of which reads what the other wrote.
-fn peers(arrivals: [Option<bool>; 2], again: bool) -> Kernel {
+/// Two blocks, each of which sends its number to the second; what it announces, and whether it waits.
+fn peers(bytes: u32, waits: [bool; 2]) -> Kernel {
     let mut k = Writer::new();
     k.cluster(2);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
     let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
-    k.shared(128);
-    let own = slot(&mut k, thread);
-    let x = k.op(Ty::F32, Op::Convert(Ty::U32), &[block]);
-    k.store(MemTy::F32, own, &[x]);
-    let meet = |k: &mut Writer, releases: Option<bool>| {
-        if let Some(releases) = releases {
-            k.arrive_cluster(releases);
-            k.wait_cluster();
-        }
-    };
-    meet(&mut k, arrivals[0]);
-    let peer = k.peer(own, 1);
-    let x = k.load_peer((MemTy::F32, Ty::F32), peer, 0, 1);
-    if again {
-        k.store(MemTy::F32, own, &x);
+    let (sums, barrier) = (k.shared(256), k.shared(8));
+    let zero = k.int(0, Ty::U32);
+    let first = k.compare(Cmp::Eq, thread, zero);
+    k.when(first, |k| {
+        k.init_barrier(barrier, 1);
+        k.fence_barriers();
+        k.expect_bytes(barrier, bytes);
+    });
+    if waits[0] {
+        k.arrive_cluster();
+        k.wait_cluster();
     }
-    meet(&mut k, arrivals[1]);
+    let (own, place) = (k.scaled(block, 128), k.scaled(thread, 4));
+    let (from, to) = (k.add(sums, place), k.add(sums, own));
+    let to = k.add(to, place);
+    let (to, there) = (k.peer(to, 1), k.peer(barrier, 1));
+    k.send(to, 0, &[block], there);
+    if waits[1] {
+        let second = k.compare(Cmp::Lt, zero, block);
+        let (parity, last) = (zero, k.int(1, Ty::U32));
+        let parity = k.select(second, parity, last);
+        k.await_bytes(barrier, parity);
+    }
+    let second = k.compare(Cmp::Lt, zero, block);
+    k.when(second, |k| {
+        k.load(MemTy::B32, Ty::U32, from, 1);
+    });
     k.finish("planted", 1, 32, 2)
 }
 
 #[test]
-fn what_blocks_of_a_cluster_read_is_ordered() {
+fn what_blocks_of_a_cluster_send_is_waited_for() {
     let run = |kernel: Kernel| {
         assert_eq!(kernel.verify(), Vec::<String>::new());
-        emulate::run(&kernel, &mut [vec![0; 128]])
+        emulate::run_with(&kernel, &mut [vec![0; 128]], emulate::Moment::Latest, 0)
     };
-    assert_eq!(run(peers([Some(true), Some(true)], false)), Ok(()));
+    assert_eq!(run(peers(256, [true, true])), Ok(()));
     let faults = [
-        ([None, Some(true)], false, "before the cluster knows of it"),
-        ([Some(false), Some(true)], false, "before the cluster knows of it"),
-        ([Some(true), None], false, "reads of other blocks that no arrival ends"),
-        ([Some(true), Some(true)], true, "which other blocks may read"),
+        (256, [false, true], "may not have begun"),
+        (256, [true, false], "is read while it is copied to"),
+        (260, [true, true], "a wait that does not end"),
     ];
-    for (arrivals, again, expected) in faults {
-        let found = run(peers(arrivals, again)).expect_err("a fault");
+    for (bytes, waits, expected) in faults {
+        let found = run(peers(bytes, waits)).expect_err("a fault");
         assert!(found.contains(expected), "{found}");
     }
 }

@@ -27,7 +27,7 @@ fn order(s: &Stmt) -> Option<&'static str> {
         Stmt::FenceBarriers => Some("fence of barriers"),
         Stmt::ExpectBytes { .. } => Some("announcement"),
         Stmt::AwaitBytes { .. } => Some("wait for bytes"),
-        Stmt::ArriveCluster { .. } => Some("arrival"),
+        Stmt::ArriveCluster => Some("arrival"),
         Stmt::WaitCluster => Some("wait for the cluster"),
         _ => None,
     }
@@ -141,7 +141,7 @@ fn nothing_that_orders_can_be_left_out() {
         table.extend(mutate(&s.to_string(), &Problem::Attention(p.clone()), &kernel));
     }
     let p = Product { contraction: Contraction { dtype: DType::F16, ..product() }, layout: WeightLayout::Dense };
-    let s = Mma { bm: 32, bn: 32, bk: 32, wm: 16, wn: 16, stages: 2, split: 2 };
+    let s = Mma { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 2, split: 2 };
     let kernel = mma(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
     table.extend(mutate(&format!("{s} sm_90a"), &Problem::Contraction(p.contraction.clone()), &kernel));
     let long = Contraction { space: vec![40, 36, 448], ..p.contraction };

@@ -1,7 +1,7 @@
 //! The copy engine: tiles that it copies, barriers that it tells, and clusters of blocks that share them.
 
 use super::{Val, Writer};
-use crate::ptx::{MemTy, Op, Operand, Reg, Space, Stmt, Ty};
+use crate::ptx::{Op, Operand, Stmt, Ty};
 use wpk_plan::TensorMap;
 
 impl Writer {
@@ -56,23 +56,21 @@ impl Writer {
         self.say(Stmt::CopyTile { map, at: at.map(|v| v.operand), to, barrier, everywhere });
     }
 
-    /// Comes to the cluster's barrier: see [`Stmt::ArriveCluster`].
-    pub fn arrive_cluster(&mut self, releases: bool) {
-        self.say(Stmt::ArriveCluster { releases });
-    }
-
     /// A shared address as it is in the cluster's block of a number.
     pub fn peer(&mut self, address: Val, block: u32) -> Val {
         let block = self.int(i64::from(block), Ty::U32);
         self.op(Ty::U32, Op::Peer, &[address, block])
     }
 
-    /// Neighbouring elements some bytes behind a shared address, as they are in the cluster's block of a number.
-    pub fn load_peer(&mut self, (mem, ty): (MemTy, Ty), address: Val, offset: i32, n: usize) -> Vec<Val> {
-        let Operand::Reg(address) = address.operand else { return vec![] };
-        let to: Vec<Reg> = (0..n).map(|_| self.fresh(ty)).collect();
-        self.say(Stmt::Load { space: Space::Cluster, ty: mem, to: to.clone(), address, offset });
-        to.into_iter().map(|r| Val { ty, operand: Operand::Reg(r) }).collect()
+    /// Sends values to a block of the cluster: see [`Stmt::Send`].
+    pub fn send(&mut self, to: Val, offset: i32, values: &[Val], barrier: Val) {
+        let (to, barrier) = (self.register(to), self.register(barrier));
+        self.say(Stmt::Send { from: values.iter().map(|v| v.operand).collect(), to, offset, barrier });
+    }
+
+    /// Comes to the cluster's barrier.
+    pub fn arrive_cluster(&mut self) {
+        self.say(Stmt::ArriveCluster);
     }
 
     /// Waits for the cluster's other threads there.

@@ -143,14 +143,10 @@ impl Cluster<'_, '_> {
                 continue;
             }
             if warps.iter().all(|w| w.state == State::Done) {
-                let fault = |w: &Warp<'_>| match () {
-                    () if w.arrivals != w.waits => Some("an arrival at the cluster's barrier without a wait"),
-                    // A block may have ended, and its memory be another's.
-                    () if w.lent.is_some_and(|at| at >= w.arrivals) => Some("reads of other blocks that no arrival ends"),
-                    () => None,
+                return match warps.iter().find(|w| w.arrivals != w.waits) {
+                    Some(w) => Err(format!("block {}: an arrival at the cluster's barrier without a wait", self.blocks[w.block].number)),
+                    None => Ok(()),
                 };
-                let found = warps.iter().find_map(|w| Some((self.blocks[w.block].number, fault(w)?)));
-                return found.map_or(Ok(()), |(block, what)| Err(format!("block {block}: {what}")));
             }
             let together = |w: &[Warp<'_>]| w.iter().all(|w| w.state == State::Waiting);
             let Some(block) = warps.chunks(self.threads / 32).position(together) else {
@@ -173,10 +169,7 @@ impl Cluster<'_, '_> {
         let come = warps.iter().filter(|w| w.state != State::Done).map(|w| w.arrivals).min().unwrap_or(0);
         for warp in warps {
             match warp.state {
-                State::Cluster(arrival) if come >= arrival => {
-                    (warp.state, warp.waits) = (State::Ready, arrival);
-                    warp.seen = self.blocks[warp.block].shared.releases[warp.first / 32];
-                }
+                State::Cluster(arrival) if come >= arrival => (warp.state, warp.waits) = (State::Ready, arrival),
                 State::Bytes(address, parity) => {
                     self.turn(warp.block);
                     if self.phase_ended(address, parity).map_err(|e| format!("block {}: {e}", self.blocks[self.now].number))? {
@@ -222,7 +215,7 @@ impl Cluster<'_, '_> {
             | Stmt::Mma { .. }
             | Stmt::GroupMma { .. }
             | Stmt::AwaitBytes { .. }
-            | Stmt::ArriveCluster { .. }
+            | Stmt::ArriveCluster
             | Stmt::WaitCluster
                 if mask != u32::MAX =>
             {
@@ -234,10 +227,7 @@ impl Cluster<'_, '_> {
                 let (address, parity) = (self.value(Operand::Reg(*address), warp.first), self.value(*parity, warp.first));
                 warp.state = State::Bytes(address, parity & 1 != 0);
             }
-            Stmt::ArriveCluster { releases } => {
-                warp.arrivals += 1;
-                self.blocks[self.now].shared.releases[warp.first / 32] += u32::from(*releases);
-            }
+            Stmt::ArriveCluster => warp.arrivals += 1,
             Stmt::WaitCluster => warp.state = State::Cluster(warp.waits + 1),
             Stmt::CopyTile { map, at, to, barrier, everywhere } => {
                 for t in warp.lanes(mask) {
@@ -247,16 +237,11 @@ impl Cluster<'_, '_> {
                     tile.and_then(|tile| self.copy_tile(tile, barrier, *everywhere, warp.waits)).map_err(|e| format!("thread {t}: {e}"))?;
                 }
             }
-            Stmt::Load { space: Space::Cluster, ty, to, address, offset } => {
-                warp.lent = Some(warp.arrivals);
+            Stmt::Send { from, to, offset, barrier } => {
                 for t in warp.lanes(mask) {
-                    let address = self.address(*address, *offset, t);
-                    let block = (address >> shared::RANK) as usize;
-                    let peer = self.blocks.get_mut(block).ok_or_else(|| format!("thread {t}: there is no block {block} in the cluster"))?;
-                    let read = |i| peer.shared.read_peer(address, i, *ty, to.len(), warp.seen);
-                    let read: Result<Vec<_>, _> = (0..to.len()).map(read).collect();
-                    let read = read.map_err(|e| format!("thread {t}: {e}"))?;
-                    to.iter().zip(read).for_each(|(r, bytes)| self.set(*r, t, u64::from_le_bytes(bytes)));
+                    let (to, barrier) = (self.address(*to, *offset, t), self.value(Operand::Reg(*barrier), t));
+                    let bytes = from.iter().flat_map(|o| (self.value(*o, t) as u32).to_le_bytes()).collect();
+                    self.send(bytes, to, barrier, warp.waits).map_err(|e| format!("thread {t}: {e}"))?;
                 }
             }
             Stmt::CommitProducts => self.blocks[self.now].shared.products.commit(warp.first / 32),
@@ -299,7 +284,7 @@ impl Cluster<'_, '_> {
                 let address = self.address(*address, *offset, thread);
                 for (i, r) in to.iter().enumerate() {
                     let bytes = match space {
-                        Space::Shared | Space::Cluster => self.blocks[self.now].shared.read(address, i, *ty, to.len(), thread)?,
+                        Space::Shared => self.blocks[self.now].shared.read(address, i, *ty, to.len(), thread)?,
                         Space::Global => self.global.read(address, i, *ty, to.len(), thread)?,
                     };
                     let bits = u64::from_le_bytes(bytes);
@@ -316,9 +301,7 @@ impl Cluster<'_, '_> {
                 for (i, o) in from.iter().enumerate() {
                     let bytes = self.value(*o, thread).to_le_bytes();
                     match space {
-                        Space::Shared | Space::Cluster => {
-                            self.blocks[self.now].shared.write(address, i, *ty, from.len(), thread, &bytes)?
-                        }
+                        Space::Shared => self.blocks[self.now].shared.write(address, i, *ty, from.len(), thread, &bytes)?,
                         Space::Global => self.global.write(address, i, *ty, from.len(), thread, &bytes)?,
                     }
                 }
@@ -351,7 +334,7 @@ impl Cluster<'_, '_> {
                 let address = self.value(Operand::Reg(*address), thread);
                 self.blocks[self.now].shared.expect_bytes(address, *bytes)?;
             }
-            Stmt::AwaitBytes { .. } | Stmt::CopyTile { .. } | Stmt::ArriveCluster { .. } | Stmt::WaitCluster => {}
+            Stmt::AwaitBytes { .. } | Stmt::CopyTile { .. } | Stmt::Send { .. } | Stmt::ArriveCluster | Stmt::WaitCluster => {}
             Stmt::If { .. } | Stmt::Loop { .. } | Stmt::Barrier | Stmt::BarrierAny { .. } => {}
             Stmt::LoadMatrix { .. } | Stmt::Mma { .. } | Stmt::GroupMma { .. } | Stmt::CommitProducts | Stmt::WaitProducts(_) => {}
         }

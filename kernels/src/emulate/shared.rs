@@ -32,10 +32,6 @@ pub(super) struct Touch {
     pub seen: bool,
     /// The arrival at the cluster's barrier behind the last product that read it.
     pub ended: u32,
-    /// The writer's next arrival at the cluster's barrier that releases, counting those alone; none for what other blocks may not read.
-    pub released: Option<u32>,
-    /// Whether another block read it: nothing tells when it may be written again.
-    pub lent: bool,
 }
 
 /// A copy that was issued and not waited for.
@@ -56,16 +52,13 @@ pub struct Shared {
     /// By thread, the closed groups of copies, oldest first, and the open one.
     groups: Vec<(VecDeque<Vec<Copy>>, Vec<Copy>)>,
     pub(super) moment: Moment,
-    /// By warp, how often it arrived at the cluster's barrier and released what it wrote.
-    pub(super) releases: Vec<u32>,
 }
 
 impl Shared {
     pub fn new(bytes: usize, threads: usize, moment: Moment, grouped: bool) -> Self {
         let groups = (0..threads).map(|_| Default::default()).collect();
         let (products, barriers) = (Products::new(grouped, threads), Barriers::default());
-        let releases = vec![0; threads / 32];
-        Self { bytes: vec![0; bytes], touched: vec![Touch::default(); bytes], products, barriers, groups, moment, releases }
+        Self { bytes: vec![0; bytes], touched: vec![Touch::default(); bytes], products, barriers, groups, moment }
     }
 
     pub fn barrier(&mut self) {
@@ -96,25 +89,9 @@ impl Shared {
             }
             touch.reader = Some(if touch.reader.is_none_or(|r| r == thread) { thread } else { usize::MAX });
         }
-        Ok(self.element(at, ty))
-    }
-
-    fn element(&self, at: usize, ty: MemTy) -> [u8; 8] {
         let mut bytes = [0; 8];
         bytes[..ty.bytes()].copy_from_slice(&self.bytes[at..at + ty.bytes()]);
-        bytes
-    }
-
-    /// What a warp of any block of the cluster reads that knows of so many arrivals that release.
-    pub fn read_peer(&mut self, address: u64, i: usize, ty: MemTy, n: usize, seen: u32) -> Result<[u8; 8], String> {
-        let at = self.place(address, n * ty.bytes())? + i * ty.bytes();
-        for touch in &mut self.touched[at..at + ty.bytes()] {
-            if touch.pending || touch.released.is_none_or(|r| r > seen) {
-                return Err(format!("shared byte {at} of a block is read before the cluster knows of it"));
-            }
-            touch.lent = true;
-        }
-        Ok(self.element(at, ty))
+        Ok(bytes)
     }
 
     /// Whether a thread may write a byte now.
@@ -124,9 +101,6 @@ impl Shared {
         if touch.products > 0 {
             return Err(format!("shared byte {b} is written while a product reads it"));
         }
-        if touch.lent {
-            return Err(format!("shared byte {b} is written, which other blocks may read"));
-        }
         if touch.pending || other(touch.writer) || other(touch.reader) {
             return Err(format!("shared byte {b} is written while another thread uses it"));
         }
@@ -135,10 +109,9 @@ impl Shared {
 
     pub fn write(&mut self, address: u64, i: usize, ty: MemTy, n: usize, thread: usize, bytes: &[u8]) -> Result<(), String> {
         let at = self.place(address, n * ty.bytes())? + i * ty.bytes();
-        let released = Some(self.releases[thread / 32] + 1);
         for b in at..at + ty.bytes() {
             let touch = self.claim(b, thread)?;
-            (touch.written, touch.writer, touch.seen, touch.released) = (true, Some(thread), false, released);
+            (touch.written, touch.writer, touch.seen) = (true, Some(thread), false);
         }
         self.products.wrote(thread, at..at + ty.bytes());
         self.bytes[at..at + ty.bytes()].copy_from_slice(&bytes[..ty.bytes()]);

@@ -1,7 +1,8 @@
-//! The copy engine: tiles on their way to the shared memory of one block or of a whole cluster, and the barriers that they tell.
+//! The copy engine: tiles on their way to the shared memory of one block or of a whole cluster, and the barriers that they tell; and what
+//! threads send to blocks of the cluster, which tells barriers too.
 
 use super::global::{Global, SPAN};
-use super::shared::{BASE, Shared, within};
+use super::shared::{BASE, RANK, Shared, within};
 use super::{Cluster, Moment};
 use crate::layout::{PERIOD, Swizzle};
 use std::collections::BTreeMap;
@@ -19,8 +20,14 @@ struct Barrier {
     phase: u64,
     /// The thread that prepared it, until it made that known.
     hidden: Option<usize>,
-    /// Tiles under way that will tell it.
-    coming: Vec<Tile>,
+    /// What is under way and will tell it.
+    coming: Vec<Coming>,
+}
+
+/// A tile, or bytes with their place.
+enum Coming {
+    Tile(Tile),
+    Sent(usize, Vec<u8>),
 }
 
 /// A tile under way.
@@ -86,7 +93,7 @@ impl Shared {
             let untouched = touch.reader.is_none() && touch.writer.is_none();
             let ordered = touch.ended <= waits && (touch.ended > 0 || untouched);
             let before = ordered || own && untouched;
-            if touch.pending || touch.lent || touch.products > 0 || !before {
+            if touch.pending || touch.products > 0 || !before {
                 return Err(format!("a tile is copied to {at}, which the block still uses"));
             }
             touch.pending = true;
@@ -94,11 +101,10 @@ impl Shared {
         Ok(())
     }
 
-    /// A tile arrives.
-    fn arrive(&mut self, tile: &Tile, map: &TensorMap, bytes: &[u8]) {
-        let at = (tile.to as u32 - BASE) as usize;
+    /// Bytes arrive.
+    fn arrive(&mut self, at: usize, bytes: &[u8]) {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
-        for touch in &mut self.touched[at..at + map.tile_bytes() as usize] {
+        for touch in &mut self.touched[at..at + bytes.len()] {
             (touch.written, touch.pending, touch.writer, touch.seen) = (true, false, None, true);
         }
     }
@@ -138,7 +144,7 @@ impl Cluster<'_, '_> {
         for block in (0..self.blocks.len()).filter(|&b| everywhere || b == own) {
             let shared = &mut self.blocks[block].shared;
             shared.claim_tile(&tile, &self.maps[tile.map], block == own, waits)?;
-            shared.known(barrier)?.coming.push(tile);
+            shared.known(barrier)?.coming.push(Coming::Tile(tile));
             if shared.moment == Moment::Earliest {
                 self.land(block, barrier)?;
             }
@@ -150,15 +156,39 @@ impl Cluster<'_, '_> {
     fn land(&mut self, block: usize, barrier: u64) -> Result<(), String> {
         let maps = self.maps;
         let shared = &mut self.blocks[block].shared;
-        for tile in std::mem::take(&mut shared.known(barrier)?.coming) {
-            let map = &maps[tile.map];
-            let bytes = read(&tile, map, self.global)?;
-            shared.arrive(&tile, map, &bytes);
+        for coming in std::mem::take(&mut shared.known(barrier)?.coming) {
+            let (at, bytes) = match coming {
+                Coming::Tile(tile) => ((tile.to as u32 - BASE) as usize, read(&tile, &maps[tile.map], self.global)?),
+                Coming::Sent(at, bytes) => (at, bytes),
+            };
+            shared.arrive(at, &bytes);
             let barrier = shared.known(barrier)?;
-            barrier.bytes -= i64::from(map.tile_bytes());
+            barrier.bytes -= bytes.len() as i64;
             barrier.settle();
         }
         Ok(())
+    }
+
+    /// Sends bytes to a block of the cluster, from a thread that has waited for it so often.
+    pub(super) fn send(&mut self, bytes: Vec<u8>, to: u64, barrier: u64, waits: u32) -> Result<(), String> {
+        let block = (to >> RANK) as usize;
+        if block != (barrier >> RANK) as usize {
+            return Err(format!("what is sent to block {block} of the cluster tells another block's barrier"));
+        }
+        if waits == 0 {
+            return Err("blocks of the cluster may not have begun".to_owned());
+        }
+        let shared = &mut self.blocks.get_mut(block).ok_or_else(|| format!("there is no block {block} in the cluster"))?.shared;
+        let at = shared.place(to, bytes.len())?;
+        for touch in &mut shared.touched[at..at + bytes.len()] {
+            if touch.pending || touch.written || touch.reader.is_some() {
+                return Err(format!("bytes are sent to {at}, which the block uses"));
+            }
+            touch.pending = true;
+        }
+        let earliest = shared.moment == Moment::Earliest;
+        shared.known(barrier)?.coming.push(Coming::Sent(at, bytes));
+        if earliest { self.land(block, barrier) } else { Ok(()) }
     }
 
     /// Whether the phase of a parity of a barrier has ended; what is on its way arrives for the question.

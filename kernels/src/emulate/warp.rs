@@ -35,9 +35,6 @@ pub struct Warp<'k> {
     /// How often it arrived at the cluster's barrier, and waited there.
     pub arrivals: u32,
     pub waits: u32,
-    /// How many arrivals that release it knows of, and how often it had arrived when it last read another block's memory.
-    pub seen: u32,
-    pub lent: Option<u32>,
     pub state: State,
     /// What it wants to know from the barrier at which it waits: the predicate assigned, and its own.
     pub asks: Option<(Reg, Reg)>,
@@ -50,7 +47,7 @@ type Again = Option<(Reg, u32)>;
 impl<'k> Warp<'k> {
     pub fn new((block, first): (usize, usize), body: &'k [Stmt]) -> Self {
         let stack = vec![Frame { body, at: 0, mask: u32::MAX, rounds: None }];
-        Self { block, first, arrivals: 0, waits: 0, seen: 0, lent: None, state: State::Ready, asks: None, stack }
+        Self { block, first, arrivals: 0, waits: 0, state: State::Ready, asks: None, stack }
     }
 
     /// The threads of some lanes.

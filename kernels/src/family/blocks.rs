@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use super::factors::Size;
-use super::partial::{Partial, Shares};
+use super::partial::{Meeting, Partial, Shares};
 use super::pipeline::{Factors, Pipeline, Readers};
 use super::tile::{Corner, Layout, Loader, Source};
 use crate::arch::Arch;
@@ -49,6 +49,8 @@ pub struct Place<'a> {
     pub loaders: Vec<Loader<'a>>,
     /// Tiles in all.
     pub tiles: u32,
+    /// Where blocks that share the depth meet, if they are a cluster.
+    cluster: Option<(Shares, Meeting)>,
     stage: u32,
 }
 
@@ -79,9 +81,6 @@ impl Tiling<'_> {
 
     /// The beginning of a kernel: where its block is, and what copies its factors.
     pub fn place<'a>(&self, k: &mut Writer, sources: &'a [Source; 2], arch: &Arch) -> Place<'a> {
-        if self.shares.is_some() {
-            k.cluster(self.split);
-        }
         let [bm, bn] = self.extents;
         let (tiles_m, tiles_n) = (self.size.m.div_ceil(bm).next_multiple_of(self.cluster), self.size.n.div_ceil(bn));
         let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
@@ -98,6 +97,10 @@ impl Tiling<'_> {
         let tile_m = k.add(tile_m, rank);
         let firsts = [k.scaled(tile_m, i64::from(bm)), k.scaled(tile_n, i64::from(bn))];
         let start = k.shared(self.shared);
+        let cluster = self.shares.map(|shares| {
+            k.cluster(self.split);
+            (shares, Meeting::prepare(k, thread, 4 * bm * bn))
+        });
         let starts = [start, k.plus(start, i64::from(self.layouts[0].bytes()))];
         let all = [(0, 0)].into_iter().chain((0..self.panels).map(|panel| (1, panel)));
         let loaders = all.filter(|&(side, _)| side < self.copied).map(|(side, panel)| {
@@ -109,13 +112,13 @@ impl Tiling<'_> {
         });
         let loaders = loaders.collect();
         let stage = self.layouts[0].bytes() + self.panels * self.layouts[1].bytes();
-        Place { thread, tile, part, rank, batch, firsts, starts, loaders, tiles: self.size.batch * tiles_m * tiles_n, stage }
+        Place { thread, tile, part, rank, batch, firsts, starts, loaders, tiles: self.size.batch * tiles_m * tiles_n, cluster, stage }
     }
 
     /// What becomes of the sums of a block of a contraction with so many operands and extra ones.
     pub fn partial(&self, place: &Place<'_>, extras: usize) -> Partial {
-        let (&Place { tile, part, thread, tiles, .. }, &Tiling { split, threads, shares, .. }) = (place, self);
-        Partial { split, threads, operands: 3 + extras as u32, tiles, tile, part, thread, shares, shared: place.starts[0], settled: false }
+        let &Place { tile, part, thread, tiles, cluster, .. } = place;
+        Partial { split: self.split, threads: self.threads, operands: 3 + extras as u32, tiles, tile, part, thread, cluster }
     }
 
     /// Whether all rows, and all columns, of every tile exist.

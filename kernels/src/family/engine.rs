@@ -113,7 +113,7 @@ impl Engine {
         });
         // Threads of the block come to a barrier before they wait for bytes.
         if cluster > 1 {
-            k.arrive_cluster(false);
+            k.arrive_cluster();
             k.wait_cluster();
         }
         let side = |map, to, line| Side { map, to, line, panels: 0, everywhere: false, constant: false };
@@ -207,7 +207,7 @@ impl Pipeline {
         let [reading, came, parity] = [zero; 3].map(|x| k.variable(x));
         let writing = Stage { bytes: k.variable(begin.bytes), barrier: k.variable(begin.barrier) };
         if engine.cluster > 1 {
-            k.arrive_cluster(false);
+            k.arrive_cluster();
         }
         k.repeat(self.rounds, |k, round| {
             self.arrived(k, ahead - 1);
@@ -238,7 +238,7 @@ impl Pipeline {
             self.commit(k);
             self.round_before(k);
             if engine.cluster > 1 {
-                k.arrive_cluster(false);
+                k.arrive_cluster();
             }
             self.advance(k, writing.bytes);
             self.step(k, writing.barrier, BARRIER);

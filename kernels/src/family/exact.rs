@@ -1,7 +1,6 @@
 //! Sums that are not finite, computed again: as the sum of two parts an infinite factor would meet itself with another sign. A block
 //! that finds such a sum computes its tile once more, product by product in `f32`, as slowly as simply.
 
-use super::partial::Partial;
 use super::tile::Source;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, MemTy, Op, Ty};
@@ -22,22 +21,20 @@ pub struct Tile<'a> {
     pub total: u32,
 }
 
-/// Replaces the sums of a block of which one is not finite, through the shared memory that sums meet in, which is free once all threads
-/// came here.
-pub fn repair(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], own: &Partial) {
+/// Replaces the sums of a block of which one is not finite. `shared` begins memory of 4 bytes for every sum of each of `threads`
+/// threads, which is free once all threads came here.
+pub fn repair(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads): (Val, Val, u32)) {
     let nothing = k.float(0.0, Ty::F32);
     // A product with zero is zero, but for what is not finite.
     let check = sums.iter().fold(nothing, |check, &s| k.fma(s, nothing, check));
     let broken = k.compare(Cmp::Nan, check, check);
     let any = k.barrier_any(broken);
-    k.when(any, |k| again(k, tile, sums, own));
+    k.when(any, |k| again(k, tile, sums, (shared, thread, threads)));
 }
 
-fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], own: &Partial) {
-    let width = own.width(sums.len()) as u32;
-    let bytes = k.scaled(own.thread, i64::from(4 * width));
-    let start = k.add(own.shared, bytes);
-    let apart = 4 * width * own.threads;
+fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads): (Val, Val, u32)) {
+    let bytes = k.scaled(thread, 4);
+    let start = k.add(shared, bytes);
     let (g, t) = k.div_rem(tile.lane, 4);
     k.repeat(sums.len() as u32, |k, i| {
         let (rest, column) = k.div_rem(i, 2);
@@ -86,15 +83,12 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], own: &Partial) {
             });
             k.update(sum, Op::Fma, &[factors[0], factors[1], sum]);
         });
-        let (group, within) = k.div_rem(i, width);
-        let (moved, within) = (k.scaled(group, i64::from(apart)), k.scaled(within, 4));
+        let moved = k.scaled(i, i64::from(4 * threads));
         let to = k.add(start, moved);
-        let to = k.add(to, within);
         k.store(MemTy::F32, to, &[sum]);
     });
     for (i, &sum) in sums.iter().enumerate() {
-        let place = i as u32 / width * apart + i as u32 % width * 4;
-        let x = k.load_at(MemTy::F32, Ty::F32, start, place as i32, 1)[0];
+        let x = k.load_at(MemTy::F32, Ty::F32, start, (i as u32 * 4 * threads) as i32, 1)[0];
         k.assign(sum, x);
     }
 }

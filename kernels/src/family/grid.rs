@@ -36,11 +36,11 @@ impl Grid<'_> {
 
     /// Ends a kernel whose warps have these sums, as tensor cores hold them.
     pub fn finish(&self, mut k: Writer, name: &str, own: &Partial, sums: &[Val]) -> Result<Kernel, Unsupported> {
-        let Some(shares) = own.shares else {
+        let Some((shares, meeting)) = own.cluster else {
             let sums = self.neighbours(&mut k, &self.pairs(sums, &Shares::ALL));
             return own.finish(k, name, &sums, |k, sums| self.store(k, sums));
         };
-        let sums = own.meet_in_cluster(&mut k, &self.pairs(sums, &shares).concat());
+        let sums = own.meet_in_cluster(&mut k, meeting, &self.pairs(sums, &shares).concat());
         let pairs: Vec<[Val; 2]> = sums.chunks(2).map(|s| [s[0], s[1]]).collect();
         let share = self.share(&mut k, &shares, own.part);
         let sums = share.neighbours(&mut k, &pairs);

@@ -10,7 +10,7 @@ use super::exact::{Tile, repair};
 use super::factors::{Size, sources};
 use super::fragments::{Fragments, Side};
 use super::grid::Grid;
-use super::partial::Shares;
+use super::partial::{Meeting, Shares};
 use super::pipeline::Readers;
 use super::products::{Mode, Words, multiply};
 use super::tile::{Along, Layout};
@@ -103,7 +103,7 @@ impl Facts {
     pub(super) fn time(&self, (tiles, split): (u32, u32), (resident, cluster): (f64, bool), sums: u32, wave: impl Fn(f64) -> f64) -> f64 {
         let mut cycles = self.arch.waves(f64::from(tiles * split), resident, wave);
         if cluster {
-            cycles += 700.0 + f64::from(225 * split) + f64::from(sums * 4) / 30.0;
+            cycles += 900.0 + f64::from(sums * 4) / 30.0;
         } else if split > 1 {
             cycles += 2450.0 + f64::from(sums * 4 * split) / 35.0;
         }
@@ -152,7 +152,7 @@ impl Mma {
     /// How blocks that share the depth share out its sums, where they are a cluster.
     fn shares(&self, f: &Facts) -> Option<Shares> {
         let shared = self.shared(f.mode?, self.layouts(f).iter().map(Layout::bytes).sum());
-        Shares::of(self.split, (self.wm, self.wn), &f.arch).filter(|_| 4 * self.bm * self.bn <= shared)
+        Shares::of(self.split, (self.wm, self.wn), [self.bm, self.bn], (shared, &f.arch))
     }
 
     /// Tiles of the depth that each block takes.
@@ -193,7 +193,11 @@ impl Mma {
         let layouts = self.layouts(f);
         let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
         let stage: u32 = layouts.iter().map(Layout::bytes).sum();
-        let resident = f64::from(f.arch.resident(self.threads(), self.registers(f, mode), self.stages * stage));
+        let resident = f64::from(f.arch.resident(
+            self.threads(),
+            self.registers(f, mode),
+            self.stages * stage + Meeting::beside(self.shares(f), [self.bm, self.bn]),
+        ));
         let (warps, steps) = (f64::from(self.warps()), f64::from(self.bk / 32));
         // By warp and round: products, loads of matrices, roundings, and copies by thread.
         let products = f64::from(self.wm * self.wn / 128 * mode.products()) * steps;
@@ -289,12 +293,10 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     };
     place.stream(&mut k, &depth, (first, s.split), (p.layout, None), consume);
     let firsts = [k.add(place.firsts[0], lines[0]), k.add(place.firsts[1], lines[1])];
-    let mut own = tiling.partial(&place, c.extras.len());
     if mode == Mode::Parts {
         let (sources, across, total) = (&sources, s.wn / 8, size.k);
         let tile = Tile { sources, batch, firsts, across, lane, first, depth: depth.rounds * depth.elements, total };
-        own.settled = true;
-        repair(&mut k, &tile, &sums, &own);
+        repair(&mut k, &tile, &sums, (starts[0], thread, threads));
     }
     let grid = Grid {
         c,
@@ -308,5 +310,5 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         lane,
         whole: tiling.whole(),
     };
-    grid.finish(k, "mma", &own, &sums)
+    grid.finish(k, "mma", &tiling.partial(&place, c.extras.len()), &sums)
 }

@@ -17,15 +17,17 @@ impl Shares {
     /// Everything to one.
     pub const ALL: Self = Self { rows: 1, columns: 1 };
 
-    /// To so many blocks, of a warp's rows and columns; `None` where they are no cluster.
-    pub fn of(split: u32, (rows, columns): (u32, u32), arch: &Arch) -> Option<Self> {
+    /// To so many blocks, of a warp's rows and columns; `None` where they are no cluster, since there is no room for the sums of a tile beside
+    /// so many bytes of shared memory, or a warp's cannot be shared out.
+    pub fn of(split: u32, (rows, columns): (u32, u32), tile: [u32; 2], (shared, arch): (u32, &Arch)) -> Option<Self> {
         // Rows first: what a block writes of each is longer.
         let by_rows = split.min(1 << (rows / 8).trailing_zeros());
         let shares = Self { rows: by_rows, columns: split / by_rows };
         // Lanes exchange the sums of up to four groups of eight columns.
         let groups = columns / 8 / shares.columns;
         let whole = (columns / 8).is_multiple_of(shares.columns) && (groups.is_multiple_of(4) || groups.is_power_of_two());
-        (arch.groups > 0.0 && matches!(split, 2 | 4 | 8) && whole).then_some(shares)
+        let fits = (shared + Meeting::bytes(tile)) as usize <= arch.shared;
+        (arch.groups > 0.0 && matches!(split, 2 | 4 | 8) && whole && fits).then_some(shares)
     }
 }
 
@@ -38,11 +40,41 @@ pub struct Partial {
     pub tile: Val,
     pub part: Val,
     pub thread: Val,
-    /// Where they are a cluster, whose sums fit in the shared memory that begins here, free once all threads came to an end.
-    pub shares: Option<Shares>,
-    pub shared: Val,
-    /// Whether all threads came there already.
-    pub settled: bool,
+    /// Where they are a cluster: how it shares out the sums, and where they come together.
+    pub cluster: Option<(Shares, Meeting)>,
+}
+
+/// Shared memory for a block's share of the sums of its cluster, and the barrier that knows when they came.
+#[derive(Clone, Copy)]
+pub struct Meeting {
+    sums: Val,
+    barrier: Val,
+}
+
+impl Meeting {
+    /// What it takes for a tile, with the memory that kernels have beside.
+    fn bytes([bm, bn]: [u32; 2]) -> u32 {
+        4 * bm * bn + 64
+    }
+
+    /// The same where there is a meeting.
+    pub fn beside(shares: Option<Shares>, tile: [u32; 2]) -> u32 {
+        shares.map_or(0, |_| Self::bytes(tile))
+    }
+
+    /// Prepares to receive so many bytes from all blocks together.
+    pub fn prepare(k: &mut Writer, thread: Val, bytes: u32) -> Self {
+        let (sums, barrier) = (k.shared(bytes), k.shared(8));
+        let zero = k.int(0, Ty::U32);
+        let first = k.compare(Cmp::Eq, thread, zero);
+        k.when(first, |k| {
+            k.init_barrier(barrier, 1);
+            k.fence_barriers();
+            k.expect_bytes(barrier, bytes);
+        });
+        k.arrive_cluster();
+        Self { sums, barrier }
+    }
 }
 
 impl Partial {
@@ -72,43 +104,40 @@ impl Partial {
         Ok(kernel)
     }
 
-    /// How many of a thread's sums lie side by side in shared memory; groups lie `threads` apart.
-    pub fn width(&self, sums: usize) -> usize {
-        self.shares.map_or(1, |_| 4.min(sums / self.split as usize))
-    }
-
     /// The sums of the block's share, those of all parts in their order; `sums` are a thread's own by share.
-    pub fn meet_in_cluster(&self, k: &mut Writer, sums: &[Val]) -> Vec<Val> {
+    pub fn meet_in_cluster(&self, k: &mut Writer, meeting: Meeting, sums: &[Val]) -> Vec<Val> {
         let share = sums.len() / self.split as usize;
-        let (ty, width) = (sums[0].ty, self.width(sums.len()));
+        let (ty, width) = (sums[0].ty, 4.min(share));
+        // By part, then by group of sums; a thread's own lie side by side.
         let apart = 4 * width as u32 * self.threads;
+        let part = apart * (share / width) as u32;
         let own = k.scaled(self.thread, 4 * width as i64);
-        let own = k.add(self.shared, own);
-        if !self.settled {
-            k.barrier();
-        }
-        for (i, group) in sums.chunks(width).enumerate() {
-            k.store_at(memory(ty), own, i as i32 * apart as i32, group);
-        }
-        k.arrive_cluster(true);
-        let first = k.scaled(self.part, (share / width) as i64 * i64::from(apart));
-        let first = k.add(own, first);
-        let peers: Vec<Val> = (0..self.split).map(|n| k.peer(first, n)).collect();
+        let own = k.add(meeting.sums, own);
+        let moved = k.scaled(self.part, i64::from(part));
+        let to = k.add(own, moved);
+        // Every block has prepared its barrier.
         k.wait_cluster();
-        let mut total: Vec<Val> = vec![];
-        for peer in peers {
-            let groups = (0..share / width).flat_map(|i| k.load_peer((memory(ty), ty), peer, i as i32 * apart as i32, width));
-            let read: Vec<Val> = groups.collect();
-            total = if total.is_empty() { read } else { total.iter().zip(read).map(|(&sum, x)| k.add(sum, x)).collect() };
+        for (block, sums) in (0..).zip(sums.chunks(share)) {
+            let (to, barrier) = (k.peer(to, block), k.peer(meeting.barrier, block));
+            for (i, group) in (0..).zip(sums.chunks(width)) {
+                k.send(to, (i * apart) as i32, group, barrier);
+            }
         }
-        // No block ends while others read.
-        k.arrive_cluster(true);
-        total
+        let zero = k.int(0, Ty::U32);
+        k.await_bytes(meeting.barrier, zero);
+        let of_part = |k: &mut Writer, n: u32| -> Vec<Val> {
+            let at = |i: u32| (n * part + i * apart) as i32;
+            (0..(share / width) as u32).flat_map(|i| k.load_at(memory(ty), ty, own, at(i), width)).collect()
+        };
+        let first = of_part(k, 0);
+        (1..self.split).fold(first, |sums, n| {
+            let more = of_part(k, n);
+            sums.iter().zip(more).map(|(&sum, x)| k.add(sum, x)).collect()
+        })
     }
 
-    /// Ends the kernel of a cluster's blocks behind their stores.
-    pub fn leave_cluster(&self, mut k: Writer, name: &str) -> Kernel {
-        k.wait_cluster();
+    /// Ends the kernel of a cluster's blocks.
+    pub fn leave_cluster(&self, k: Writer, name: &str) -> Kernel {
         k.finish(name, self.operands, self.threads, self.tiles * self.split)
     }
 

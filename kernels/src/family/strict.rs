@@ -9,7 +9,7 @@ use super::factors::sources;
 use super::fragments::{Fragments, Side};
 use super::grid::Grid;
 use super::mma::{Facts, Product};
-use super::partial::{Partial, Shares};
+use super::partial::{Meeting, Shares};
 use super::pipeline::{Factors, Pipeline, Readers};
 use super::products::{Mode, Words, part_of};
 use super::tile::{Along, Layout};
@@ -72,7 +72,7 @@ impl Strict {
 
     /// How blocks that share the depth share out its sums, where they are a cluster.
     fn shares(&self, f: &Facts) -> Option<Shares> {
-        Shares::of(self.split, (16, self.bn), &f.arch).filter(|_| 4 * self.bm * self.bn <= self.shared(f))
+        Shares::of(self.split, (16, self.bn), [self.bm, self.bn], (self.shared(f), &f.arch))
     }
 
     fn rounds(&self, f: &Facts) -> u32 {
@@ -97,7 +97,11 @@ impl Strict {
     /// As for `wgmma`, where what a warp does by itself does not run beside its products.
     fn estimate(&self, f: &Facts) -> f64 {
         let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
-        let resident = f64::from(f.arch.resident(self.threads(), self.registers(), self.shared(f)));
+        let resident = f64::from(f.arch.resident(
+            self.threads(),
+            self.registers(),
+            self.shared(f) + Meeting::beside(self.shares(f), [self.bm, self.bn]),
+        ));
         let warps = f64::from(self.threads() / 32);
         let products = 6.0 * f64::from(self.bm * self.bn * DEPTH) / f.arch.groups;
         let copies = self.layouts(f).iter().map(|l| f64::from(l.lines * l.depth / l.vector)).sum::<f64>() / f64::from(self.threads());
@@ -287,9 +291,8 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
 
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let again = Tile { sources: &sources, batch, firsts, across: s.bn / 8, lane, first, depth: depth.rounds * DEPTH, total: size.k };
-    let own = Partial { settled: true, ..tiling.partial(&place, c.extras.len()) };
-    repair(&mut k, &again, &sums, &own);
+    repair(&mut k, &again, &sums, (starts[0], thread, threads));
     let ahead = if threads > 128 { 4 } else { 8 };
     let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, ahead, firsts, batch, lane, whole: tiling.whole() };
-    grid.finish(k, "strict", &own, &sums)
+    grid.finish(k, "strict", &tiling.partial(&place, c.extras.len()), &sums)
 }

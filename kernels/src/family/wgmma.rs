@@ -9,7 +9,7 @@ use super::factors::sources;
 use super::fragments::{Fragments, Side};
 use super::grid::Grid;
 use super::mma::{Facts, Product};
-use super::partial::Shares;
+use super::partial::{Meeting, Shares};
 use super::pipeline::Readers;
 use super::products::{Mode, Words};
 use super::tile::{Along, Layout};
@@ -67,7 +67,7 @@ impl Wgmma {
 
     /// How blocks that share the depth share out its sums, where they are a cluster.
     fn shares(&self, f: &Facts) -> Option<Shares> {
-        Shares::of(self.split, (self.wm / 4, self.bn), &f.arch).filter(|_| 4 * self.bm * self.bn <= self.stages * self.stage())
+        Shares::of(self.split, (self.wm / 4, self.bn), [self.bm, self.bn], (self.stages * self.stage(), &f.arch))
     }
 
     fn rounds(&self, f: &Facts) -> u32 {
@@ -107,7 +107,11 @@ impl Wgmma {
     pub(super) fn cost_with(&self, f: &Facts, engine: Option<u32>) -> f64 {
         let cluster = engine.unwrap_or(1);
         let tiles = f.size.batch * f.size.m.div_ceil(self.bm).next_multiple_of(cluster) * f.size.n.div_ceil(self.bn);
-        let resident = f64::from(f.arch.resident(self.threads(), self.registers(), self.stages * self.stage()));
+        let resident = f64::from(f.arch.resident(
+            self.threads(),
+            self.registers(),
+            self.stages * self.stage() + Meeting::beside(self.shares(f), [self.bm, self.bn]),
+        ));
         let warps = f64::from(self.threads() / 32);
         let products = f64::from(self.bm * self.bn) * f64::from(ROW / 2) / f.arch.groups;
         let copied = if engine.is_none() { 2 } else { usize::from(!f.matrix) };

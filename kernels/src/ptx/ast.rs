@@ -240,11 +240,20 @@ pub enum Stmt {
         /// Whether every block of the cluster gets it, and is told, at the same place.
         everywhere: bool,
     },
-    /// Tells the cluster that the thread came here.
-    ArriveCluster {
-        /// Whether that orders what the thread wrote, or no memory but what it waited for.
-        releases: bool,
+    /// Sends neighbouring elements of 4 bytes, 1, 2 or 4 of them, to the shared memory of a block of the cluster, and tells a barrier there how
+    /// many bytes came (`st.async`).
+    Send {
+        /// The values.
+        from: Vec<Operand>,
+        /// The address, from [`Op::Peer`].
+        to: Reg,
+        /// Bytes added to it.
+        offset: i32,
+        /// The barrier's address in the same block.
+        barrier: Reg,
     },
+    /// Tells the cluster that the thread came here; it orders no memory but what the thread waited for.
+    ArriveCluster,
     /// Waits until all threads of the cluster came to the arrival that the thread's last one was.
     WaitCluster,
     /// Orders the thread's accesses to global memory before and after it, for the whole device.

@@ -208,13 +208,13 @@ impl Printer {
                 Stmt::CommitProducts => "wgmma.commit_group.sync.aligned;".to_owned(),
                 Stmt::WaitProducts(n) => format!("wgmma.wait_group.sync.aligned {n};"),
                 Stmt::FenceProxy => "fence.proxy.async.shared::cta;".to_owned(),
-                Stmt::InitBarrier { .. } | Stmt::ExpectBytes { .. } | Stmt::AwaitBytes { .. } | Stmt::CopyTile { .. } => {
-                    self.copy_engine(stmt)
-                }
+                Stmt::InitBarrier { .. }
+                | Stmt::ExpectBytes { .. }
+                | Stmt::AwaitBytes { .. }
+                | Stmt::CopyTile { .. }
+                | Stmt::Send { .. } => self.copy_engine(stmt),
                 Stmt::FenceBarriers => "fence.mbarrier_init.release.cluster;".to_owned(),
-                Stmt::ArriveCluster { releases } => {
-                    format!("barrier.cluster.arrive.{}.aligned;", if *releases { "release" } else { "relaxed" })
-                }
+                Stmt::ArriveCluster => "barrier.cluster.arrive.relaxed.aligned;".to_owned(),
                 Stmt::WaitCluster => "barrier.cluster.wait.acquire.aligned;".to_owned(),
                 Stmt::Fence => "fence.acq_rel.gpu;".to_owned(),
                 Stmt::LaunchDependents => "griddepcontrol.launch_dependents;".to_owned(),
@@ -284,6 +284,15 @@ impl Printer {
                 format!(
                     "{{ .reg .b16 all; mov.b16 all, {}; cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes{kind} [{to}], [{map}, {{{x}, {y}}}], [{barrier}]{blocks}; }}",
                     (1 << self.cluster) - 1
+                )
+            }
+            Stmt::Send { from, to, offset, barrier } => {
+                let values: Vec<String> = from.iter().map(|o| self.operand(*o, Ty::F32)).collect();
+                let (to, barrier) = (self.reg(*to), self.reg(*barrier));
+                format!(
+                    "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes{}.b32 [{to}+{offset}], {}, [{barrier}];",
+                    vector(values.len()),
+                    list(&values)
                 )
             }
             _ => String::new(),
@@ -386,7 +395,6 @@ fn memory_space(space: Space) -> &'static str {
     match space {
         Space::Global => "global",
         Space::Shared => "shared",
-        Space::Cluster => "shared::cluster",
     }
 }
 

@@ -146,6 +146,4 @@ pub enum Space {
     Global,
     /// The block's; addresses are `U32`, from [`Special::Shared`].
     Shared,
-    /// That of any block of the cluster, which is only read; addresses are `U32`, from [`Op::Peer`](super::Op::Peer).
-    Cluster,
 }

@@ -49,7 +49,6 @@ impl Check<'_> {
         for stmt in body {
             match stmt {
                 Stmt::Op { to, op, args } => self.op(*to, *op, args),
-                Stmt::Store { space: Space::Cluster, .. } => self.faults.push("a store to another block".to_owned()),
                 Stmt::Load { space, ty, to, address, .. } => {
                     self.memory(*space, *ty, to.len(), *address);
                     for r in to {
@@ -130,7 +129,7 @@ impl Check<'_> {
                     }
                     sums.iter().for_each(|r| self.typed(&Operand::Reg(*r), Ty::F32, "a sum"));
                 }
-                Stmt::ArriveCluster { .. } | Stmt::WaitCluster => self.together("a barrier of a cluster"),
+                Stmt::ArriveCluster | Stmt::WaitCluster => self.together("a barrier of a cluster"),
                 Stmt::InitBarrier { address, .. } | Stmt::ExpectBytes { address, .. } => {
                     self.typed(&Operand::Reg(*address), Ty::U32, "an address");
                 }
@@ -143,6 +142,18 @@ impl Check<'_> {
                     [to, barrier].iter().for_each(|r| self.typed(&Operand::Reg(**r), Ty::U32, "an address"));
                     self.typed(&Operand::Reg(*map), Ty::U64, "a map");
                     at.iter().for_each(|o| self.typed(o, Ty::S32, "a coordinate"));
+                }
+                Stmt::Send { from, to, barrier, .. } => {
+                    self.memory(Space::Shared, MemTy::B32, from.len(), *to);
+                    self.typed(&Operand::Reg(*barrier), Ty::U32, "an address");
+                    for o in from {
+                        if let Operand::Reg(r) = o {
+                            self.used(*r);
+                            if !matches!(r.ty, Ty::F32 | Ty::S32 | Ty::U32) {
+                                self.faults.push(format!("{r:?} is sent, which has no 4 bytes"));
+                            }
+                        }
+                    }
                 }
                 Stmt::AtomicInc { to, address, .. } => {
                     self.typed(&Operand::Reg(*address), Ty::U64, "an address");

@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn modules_become_one_text_with_names_of_their_own() {
-        let head = ".version 8.0\n.target sm_90a\n.address_size 64\n";
+        let head = ".version 8.1\n.target sm_90a\n.address_size 64\n";
         let shared = |align: u32| format!("{head}\n.extern .shared .align {align} .b8 tile[];\n\n");
         let modules = [module("mma", head, "a"), module("mma", &shared(16), "b"), module("mma", &shared(1024), "c")];
         let (text, entries) = together(&modules.iter().collect::<Vec<_>>()).expect("one text");
