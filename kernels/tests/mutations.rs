@@ -172,8 +172,8 @@ fn nothing_that_orders_can_be_left_out() {
     let access = |lines, at| Access::new(&View::dense(&[lines, 448]), [at, 2].map(Affine::of).to_vec());
     let out = Operand::dense(DType::F32, &[140, 64]);
     let p = Product { contraction: Contraction { a: access(140, 0), b: access(64, 1), out, ..large.contraction }, ..large };
-    for (stages, cluster) in [(3, 1), (3, 2), (4, 2)] {
-        let s = Bulk { bm: 64, bn: 64, wm: 64, stages, cluster };
+    for (stages, cluster, split) in [(3, 1, 1), (3, 2, 1), (4, 2, 1), (3, 1, 2)] {
+        let s = Bulk { bm: 64, bn: 64, wm: 64, stages, cluster, split };
         for p in [&p, &in_tf32(&p)] {
             let kernel = bulk(p, &s, &few).unwrap_or_else(|e| panic!("{e}"));
             table.extend(mutate_of(&s.to_string(), &Problem::Contraction(p.contraction.clone()), p.layout, &kernel));
@@ -183,7 +183,7 @@ fn nothing_that_orders_can_be_left_out() {
     let b = Access::new(&View::dense(&[448, 64]), [2, 1].map(Affine::of).to_vec());
     let p = Product { contraction: Contraction { b, ..p.contraction }, layout: WeightLayout::Dense };
     for cluster in [1, 2] {
-        let s = Bulk { bm: 64, bn: 64 * cluster, wm: 64, stages: 3, cluster };
+        let s = Bulk { bm: 64, bn: 64 * cluster, wm: 64, stages: 3, cluster, split: 1 };
         let kernel = bulk(&p, &s, &few).unwrap_or_else(|e| panic!("{e}"));
         table.extend(mutate(&format!("{s} across"), &Problem::Contraction(p.contraction.clone()), &kernel));
     }

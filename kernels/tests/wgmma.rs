@@ -109,7 +109,7 @@ fn factors_that_are_inputs_agree_with_the_evaluator() {
                 check_of(&problem, p.layout, &wgmma(&p, &s, hopper()).unwrap_or_else(|e| panic!("{e}")), seed as u64);
             }
             for (bn, cluster) in [(64, 1), (128, 1), (128, 2), (256, 2)] {
-                let s = Bulk { bm: 64, bn, wm: 64, stages: 4, cluster };
+                let s = Bulk { bm: 64, bn, wm: 64, stages: 4, cluster, split: 1 };
                 let kernel = bulk(&p, &s, &small()).unwrap_or_else(|e| panic!("{e}"));
                 check_of(&problem, p.layout, &kernel, seed as u64);
                 assemble(&kernel, hopper());
@@ -163,5 +163,50 @@ fn clusters_share_the_sums_of_a_depth() {
         }
         let s = Strict { bm: 64, bn: 64, stages: 2, split };
         run(DType::F32, false, s.to_string(), &|p| strict(p, &s, hopper()));
+    }
+}
+
+/// Rows that the copy engine reads by windows of images: with padding, steps, dilation, several images, and tiles that end within or behind them.
+#[test]
+fn windows_on_images_agree_with_the_evaluator() {
+    // Images, rows, columns, window rows and columns, step, dilation, padding.
+    let shapes = [
+        [1, 9, 9, 3, 3, 1, 1, 1],
+        [2, 7, 11, 3, 2, 2, 1, 1],
+        [3, 8, 6, 1, 1, 2, 1, 0],
+        [1, 12, 5, 2, 3, 1, 2, 2],
+        [2, 1, 40, 1, 5, 1, 1, 2],
+    ];
+    for (seed, [images, h, w, kh, kw, step, dilation, pad]) in shapes.into_iter().enumerate() {
+        for (dtype, tf32, ci) in [(DType::F16, false, 64), (DType::BF16, false, 128), (DType::F32, true, 32)] {
+            let up = if h == 1 { 0 } else { pad };
+            let windows = |extent: usize, taps: usize, pad: usize| (extent + 2 * pad - dilation * (taps - 1) - 1) / step + 1;
+            let (oh, ow, co) = (windows(h, kh, up), windows(w, kw, pad), 40);
+            let along = |o: u8, k: u8, pad: usize| Affine {
+                offset: -(pad as i64),
+                terms: vec![(o, step as i64), (k, dilation as i64)],
+                divisor: 1,
+            };
+            let index = vec![Affine::of(0), along(1, 5, up), along(2, 6, pad), Affine::of(4)];
+            let a = Access::new(&View::dense(&[images, h, w, ci]), index);
+            let b = Access::new(&View::dense(&[co, ci, kh, kw]), [3, 4, 5, 6].map(Affine::of).to_vec());
+            let contraction = finish(&[images, oh, ow, co, ci, kh, kw], 4, (dtype, tf32), a, b);
+            let p = Product { contraction, layout: WeightLayout::Columns };
+            let depth = (ci * dtype.bytes() / 128 * kh * kw) as u32;
+            for (bm, cluster, split) in [(64, 1, 1), (128, 1, 1), (64, 1, 2), (64, 2, 1), (64, 1, 4)] {
+                let s = Bulk { bm, bn: 32, wm: 64, stages: 3, cluster, split };
+                let arch = if cluster == 1 { *hopper() } else { Arch { sms: 1, ..*hopper() } };
+                let rounds = depth.div_ceil(split);
+                if split > 1 && (rounds < 2 || rounds * (split - 1) >= depth) {
+                    continue;
+                }
+                let kernel = bulk(&p, &s, &arch).unwrap_or_else(|e| panic!("{s} {images} {h} {w}: {e}"));
+                assert!(kernel.maps.iter().any(|m| m.images.is_some()), "{s}");
+                check_of(&Problem::Contraction(p.contraction.clone()), p.layout, &kernel, seed as u64);
+                if seed < 2 {
+                    assemble(&kernel, hopper());
+                }
+            }
+        }
     }
 }

@@ -207,6 +207,15 @@ impl<A: Codec, B: Codec> Codec for (A, B) {
     }
 }
 
+impl<T: Codec> Codec for [T; 2] {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.iter().for_each(|x| x.encode(out));
+    }
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok([T::decode(r)?, T::decode(r)?])
+    }
+}
+
 /// Derives [`Codec`] for a struct from its list of fields.
 macro_rules! codec_struct {
     ($T:ty { $($field:ident),* $(,)? }) => {

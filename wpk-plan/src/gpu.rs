@@ -58,8 +58,52 @@ pub struct TensorMap {
     pub pitch: usize,
     /// Lines of a tile, at most 256.
     pub tile: u32,
+    /// Where lines are what windows of images read: the images, whose columns lie a pitch apart.
+    pub images: Option<Images>,
 }
-codec_struct!(TensorMap { argument, dtype, offset, depth, lines, pitch, tile });
+codec_struct!(TensorMap { argument, dtype, offset, depth, lines, pitch, tile, images });
+
+/// Images with their channels as lines, read by the windows of a convolution (im2col mode): line `i` of a map is what window `i` reads at one of
+/// its positions, which every copy names. Rows and columns beyond the images are zeros. Of a pair the first is for rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Images {
+    /// How many.
+    pub count: usize,
+    /// Rows and columns of one.
+    pub extents: [usize; 2],
+    /// Bytes from one row to the next, and from one image to the next.
+    pub pitches: [usize; 2],
+    /// Windows of an image.
+    pub windows: [usize; 2],
+    /// Where the first of them begins.
+    pub first: [i64; 2],
+    /// How far they lie apart.
+    pub steps: [usize; 2],
+}
+codec_struct!(Images { count, extents, pitches, windows, first, steps });
+
+impl Images {
+    /// Behind the last position at which a window begins, counted from the images' end.
+    pub fn last(&self) -> [i64; 2] {
+        [0, 1].map(|i| self.first[i] + ((self.windows[i] - 1) * self.steps[i]) as i64 - (self.extents[i] as i64 - 1))
+    }
+
+    fn fault(&self, lines: usize, pitch: usize) -> bool {
+        let [rows, columns] = self.windows;
+        let counts = self.count == 0 || rows == 0 || columns == 0 || self.extents.contains(&0);
+        let corner = |c: &i64| (-128..128).contains(c);
+        // What the descriptions of four dimensions have bits for.
+        counts
+            || self.count.checked_mul(rows).and_then(|n| n.checked_mul(columns)) != Some(lines)
+            || self.steps.iter().any(|s| !(1..=8).contains(s))
+            || [(pitch, self.extents[1], self.pitches[0]), (self.pitches[0], self.extents[0], self.pitches[1])].iter().any(
+                |(inner, count, outer)| {
+                    *inner == 0 || !outer.is_multiple_of(*inner) || inner.checked_mul(*count).is_none_or(|n| n > *outer)
+                },
+            )
+            || !self.first.iter().chain(&self.last()).all(corner)
+    }
+}
 
 impl TensorMap {
     /// Bytes of a tile's line.
@@ -67,7 +111,13 @@ impl TensorMap {
 
     /// Bytes up to the end of the last line.
     pub fn bytes(&self) -> Option<usize> {
-        let last = self.lines.checked_sub(1)?.checked_mul(self.pitch)?;
+        let last = match &self.images {
+            None => self.lines.checked_sub(1)?.checked_mul(self.pitch)?,
+            Some(i) => {
+                let reach = [(i.count, i.pitches[1]), (i.extents[0], i.pitches[0]), (i.extents[1], self.pitch)];
+                reach.iter().try_fold(0usize, |at, (n, pitch)| at.checked_add(n.checked_sub(1)?.checked_mul(*pitch)?))?
+            }
+        };
         last.checked_add(self.depth.checked_mul(self.dtype.bytes())?)?.checked_add(self.offset)
     }
 
@@ -88,6 +138,7 @@ impl TensorMap {
             {
                 Some("has lines that overlap or are not aligned")
             }
+            () if self.images.is_some_and(|i| i.fault(self.lines, self.pitch)) => Some("has images that no tile is copied from"),
             () => None,
         }
     }

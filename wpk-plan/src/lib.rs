@@ -25,7 +25,7 @@ mod walk;
 pub use codec::{Bytes, Codec, DecodeError, Reader};
 pub use cpu::{Blocking, CpuSchedule, CpuSchedules, CpuStep, Filtering};
 pub use dtype::DType;
-pub use gpu::{Cubin, GpuPlans, Module, TensorMap};
+pub use gpu::{Cubin, GpuPlans, Images, Module, TensorMap};
 pub use plan::{
     Arg, Block, Body, Bound, Count, Dim, Edge, EdgeKind, Kernel, Place, Plan, Port, Program, Role, Section, Step, VERSION, WeightLayout,
 };

@@ -50,10 +50,17 @@ impl Writer {
     }
 
     /// Starts the copy of a tile: see [`Stmt::CopyTile`].
-    pub fn copy_tile(&mut self, map: Val, at: [Val; 2], to: Val, barrier: Val, everywhere: bool) {
+    pub fn copy_tile(&mut self, map: Val, at: &[Val], window: Option<[Val; 2]>, to: Val, barrier: Val, everywhere: bool) {
         let Operand::Reg(map) = map.operand else { return };
         let (to, barrier) = (self.register(to), self.register(barrier));
-        self.say(Stmt::CopyTile { map, at: at.map(|v| v.operand), to, barrier, everywhere });
+        self.say(Stmt::CopyTile {
+            map,
+            at: at.iter().map(|v| v.operand).collect(),
+            window: window.map(|w| w.map(|v| v.operand)),
+            to,
+            barrier,
+            everywhere,
+        });
     }
 
     /// A shared address as it is in the cluster's block of a number.

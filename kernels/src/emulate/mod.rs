@@ -229,9 +229,10 @@ impl Cluster<'_, '_> {
             }
             Stmt::ArriveCluster => warp.arrivals += 1,
             Stmt::WaitCluster => warp.state = State::Cluster(warp.waits + 1),
-            Stmt::CopyTile { map, at, to, barrier, everywhere } => {
+            Stmt::CopyTile { map, at, window, to, barrier, everywhere } => {
                 for t in warp.lanes(mask) {
-                    let at = at.map(|o| i64::from(self.value(o, t) as i32));
+                    let signed = |o: &Operand| i64::from(self.value(*o, t) as i32);
+                    let at = (at.iter().map(signed).collect(), window.as_ref().map(|w| w.each_ref().map(signed)));
                     let [map, to, barrier] = [map, to, barrier].map(|r| self.value(Operand::Reg(*r), t));
                     let tile = self.tile(map, at, to, t);
                     tile.and_then(|tile| self.copy_tile(tile, barrier, *everywhere, warp.waits)).map_err(|e| format!("thread {t}: {e}"))?;

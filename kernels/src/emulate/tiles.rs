@@ -30,13 +30,15 @@ enum Coming {
     Sent(usize, Vec<u8>),
 }
 
+/// Coordinates of a tile, and the position in windows; see [`Stmt::CopyTile`](crate::ptx::Stmt::CopyTile).
+type At = (Vec<i64>, Option<[i64; 2]>);
+
 /// A tile under way.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Tile {
     /// The number of its map.
     map: usize,
-    /// Its first element of depth, and its first line.
-    at: [i64; 2],
+    at: At,
     /// Where it goes.
     to: u64,
     /// Who asked for it.
@@ -116,13 +118,13 @@ fn read(tile: &Tile, map: &TensorMap, global: &mut Global<'_>) -> Result<Vec<u8>
     let (size, swizzle) = (map.dtype.bytes(), Swizzle::of_rows(TensorMap::LINE as u32));
     let mut bytes = vec![0; map.tile_bytes() as usize];
     for line in 0..map.tile as usize {
-        let row = tile.at[1] + line as i64;
+        let Some(start) = line_of(tile, map, line as i64)? else { continue };
         for element in 0..TensorMap::LINE / size {
-            let depth = tile.at[0] + element as i64;
-            if !(0..map.depth as i64).contains(&depth) || !(0..map.lines as i64).contains(&row) {
+            let depth = tile.at.0[0] + element as i64;
+            if !(0..map.depth as i64).contains(&depth) {
                 continue;
             }
-            let from = u64::from(map.argument + 1) * SPAN + (map.offset + row as usize * map.pitch + depth as usize * size) as u64;
+            let from = u64::from(map.argument + 1) * SPAN + (map.offset + start + depth as usize * size) as u64;
             let byte = element * size;
             let to = swizzle.apply((line * TensorMap::LINE + byte / PIECE * PIECE) as u32) as usize + byte % PIECE;
             bytes[to..to + size].copy_from_slice(&global.bytes(from, size, tile.thread)?);
@@ -131,9 +133,36 @@ fn read(tile: &Tile, map: &TensorMap, global: &mut Global<'_>) -> Result<Vec<u8>
     Ok(bytes)
 }
 
+/// Where a line of a tile begins; nothing beyond the extents.
+fn line_of(tile: &Tile, map: &TensorMap, line: i64) -> Result<Option<usize>, String> {
+    let (at, window) = &tile.at;
+    let within = |i: i64, n: usize| (0..n as i64).contains(&i);
+    let (images, [right, down]) = match (&map.images, window) {
+        (None, None) => return Ok(within(at[1] + line, map.lines).then(|| (at[1] + line) as usize * map.pitch)),
+        (Some(images), Some(window)) => (images, *window),
+        _ => return Err("a tile of images that are none".to_owned()),
+    };
+    if ![right, down].iter().all(|x| (0..256).contains(x)) {
+        return Err(format!("a window is read at {right}, {down}"));
+    }
+    // The engine goes from window to window, from the one that begins here.
+    let begins = |at: i64, i: usize| {
+        let (ahead, step) = (at - images.first[i], images.steps[i] as i64);
+        let number = (ahead >= 0 && ahead % step == 0).then_some(ahead / step).filter(|n| within(*n, images.windows[i]));
+        number.ok_or_else(|| format!("no window begins at {at}"))
+    };
+    let ([rows, columns], [row, column]) = (images.windows.map(|n| n as i64), [begins(at[2], 0)?, begins(at[1], 1)?]);
+    let number = (at[3] * rows + row) * columns + column + line;
+    let (row, column) = (number / columns % rows, number % columns);
+    let place = |i: usize, number: i64, moved: i64| images.first[i] + number * images.steps[i] as i64 + moved;
+    let (y, x, image) = (place(0, row, down), place(1, column, right), number / (rows * columns));
+    let inside = within(y, images.extents[0]) && within(x, images.extents[1]) && within(image, images.count);
+    Ok(inside.then(|| image as usize * images.pitches[1] + y as usize * images.pitches[0] + x as usize * map.pitch))
+}
+
 impl Cluster<'_, '_> {
     /// The tile of a map, by the address that a thread of the block whose turn it is gives.
-    pub(super) fn tile(&self, map: u64, at: [i64; 2], to: u64, thread: usize) -> Result<Tile, String> {
+    pub(super) fn tile(&self, map: u64, at: At, to: u64, thread: usize) -> Result<Tile, String> {
         let known = self.maps.iter().position(|m| u64::from(m.argument + 1) * SPAN == map);
         Ok(Tile { map: known.ok_or("a tile of what is no map")?, at, to: within(to), thread })
     }
@@ -144,7 +173,7 @@ impl Cluster<'_, '_> {
         for block in (0..self.blocks.len()).filter(|&b| everywhere || b == own) {
             let shared = &mut self.blocks[block].shared;
             shared.claim_tile(&tile, &self.maps[tile.map], block == own, waits)?;
-            shared.known(barrier)?.coming.push(Coming::Tile(tile));
+            shared.known(barrier)?.coming.push(Coming::Tile(tile.clone()));
             if shared.moment == Moment::Earliest {
                 self.land(block, barrier)?;
             }

@@ -3,6 +3,7 @@
 
 use super::affine::Linear;
 use super::blocks::Place;
+use super::images::{Windows, images};
 use super::mma::Product;
 use super::pipeline::{Factors, Pipeline, Readers};
 use crate::dsl::{Val, Writer};
@@ -36,6 +37,8 @@ struct Side {
     everywhere: bool,
     /// Whether no kernel writes it.
     constant: bool,
+    /// What windows read of images, if that is what lines are.
+    windows: Option<Windows>,
 }
 
 /// How the engine sees a second factor.
@@ -56,7 +59,7 @@ const BARRIER: u32 = 8;
 pub fn columns(p: &Product, part: u32) -> Option<Columns> {
     let (c, roles, size) = (&p.contraction, p.contraction.roles(), p.contraction.dtype.bytes());
     let (depth, lines) = (roles.count(&roles.k()), roles.count(&roles.n));
-    let map = TensorMap { argument: 1, dtype: c.dtype, offset: 0, depth, lines, pitch: 0, tile: part };
+    let map = TensorMap { argument: 1, dtype: c.dtype, offset: 0, depth, lines, pitch: 0, tile: part, images: None };
     let seen = if p.layout == WeightLayout::Columns {
         let pitch = roles.column_len(size).checked_mul(size)?;
         Columns { map: TensorMap { pitch, ..map }, part, across: false, constant: true }
@@ -75,16 +78,22 @@ pub fn columns(p: &Product, part: u32) -> Option<Columns> {
     (roles.count(&roles.batch) == 1 && parts && seen.map.fault().is_none()).then_some(seen)
 }
 
-/// How the engine sees the first factor in so many rows at once; `None` where it is no matrix of a type that warpgroups multiply.
-pub fn rows(p: &Product, tile: u32) -> Option<TensorMap> {
+/// How the engine sees the first factor in so many rows at once; `None` where it is neither a matrix nor what windows read of images, of a type
+/// that warpgroups multiply.
+pub fn rows(p: &Product, tile: u32) -> Option<(TensorMap, Option<Windows>)> {
     let (c, roles) = (&p.contraction, p.contraction.roles());
     let (depth, lines, size) = (roles.count(&roles.k()), roles.count(&roles.m), c.dtype.bytes());
-    let (offset, [step, pitch]) = matrix(c, &c.a, [&roles.k(), &roles.m])?;
-    if !(size == 2 || c.tf32) || roles.count(&roles.batch) != 1 || step != size {
+    if !(size == 2 || c.tf32) || roles.count(&roles.batch) != 1 {
         return None;
     }
-    let map = TensorMap { argument: 0, dtype: c.dtype, offset, depth, lines, pitch, tile };
-    map.fault().is_none().then_some(map)
+    let sound = |map: &TensorMap| map.fault().is_none();
+    let plain = matrix(c, &c.a, [&roles.k(), &roles.m]).filter(|(_, steps)| steps[0] == size);
+    let plain =
+        plain.map(|(offset, [_, pitch])| TensorMap { argument: 0, dtype: c.dtype, offset, depth, lines, pitch, tile, images: None });
+    match plain.filter(sound) {
+        Some(map) => Some((map, None)),
+        None => images(c, &roles, tile).filter(|(map, _)| sound(map)).map(|(map, windows)| (map, Some(windows))),
+    }
 }
 
 /// Where a factor begins, and from each depth and line to the next, in bytes; `None` where it is no matrix.
@@ -97,7 +106,12 @@ fn matrix(c: &Contraction, access: &Access, loops: [&[usize]; 2]) -> Option<(usi
 
 impl Engine {
     /// Prepares the barriers of so many stages, which all blocks of the cluster know afterwards.
-    pub fn new(k: &mut Writer, maps: (Option<TensorMap>, Columns), place: &Place<'_>, (stages, cluster): (u32, u32)) -> Self {
+    pub fn new(
+        k: &mut Writer,
+        maps: (Option<(TensorMap, Option<Windows>)>, Columns),
+        place: &Place<'_>,
+        (stages, cluster): (u32, u32),
+    ) -> Self {
         let zero = k.int(0, Ty::U32);
         let asks = k.compare(Cmp::Eq, place.thread, zero);
         let barriers = k.shared(stages * BARRIER);
@@ -116,16 +130,19 @@ impl Engine {
             k.arrive_cluster();
             k.wait_cluster();
         }
-        let side = |map, to, line| Side { map, to, line, panels: 0, everywhere: false, constant: false };
-        let rows = maps.0.map(|map| side(k.tensor_map(map), place.starts[0], place.firsts[0]));
+        let side = |map, to, line| Side { map, to, line, panels: 0, everywhere: false, constant: false, windows: None };
+        let bytes = maps.0.as_ref().map_or(0, |m| m.0.tile_bytes());
+        let rows = maps.0.map(|(map, windows)| {
+            let windows = windows.map(|w| w.beginning(k, place.firsts[0]));
+            Side { windows, ..side(k.tensor_map(map), place.starts[0], place.firsts[0]) }
+        });
         let Columns { map, part, across, constant } = maps.1;
         let first = k.scaled(place.rank, i64::from(part));
         let moved = k.scaled(first, i64::from(ROW));
         let (to, line) = (k.add(place.starts[1], moved), k.add(place.firsts[1], first));
         let panels = if across { part / PANEL } else { 0 };
         let columns = Side { panels, everywhere: cluster > 1, constant, ..side(k.tensor_map(map), to, line) };
-        let bytes = maps.0.map_or(0, |m| m.tile_bytes()) + part * ROW * cluster;
-        Self { rows, columns, barriers, asks, bytes, cluster }
+        Self { rows, columns, barriers, asks, bytes: bytes + part * ROW * cluster, cluster }
     }
 
     /// Announces a stage, and asks for its columns.
@@ -154,13 +171,17 @@ impl Side {
     fn ask(&self, k: &mut Writer, depth: Val, stage: Val, barrier: Val) {
         let to = k.add(self.to, stage);
         let signed = |at: [Val; 2]| at.map(|v| Val { ty: Ty::S32, ..v });
+        if let Some(windows) = &self.windows {
+            let (at, window) = windows.at(k, depth);
+            return k.copy_tile(self.map, &at, Some(window), to, barrier, self.everywhere);
+        }
         if self.panels == 0 {
-            return k.copy_tile(self.map, signed([depth, self.line]), to, barrier, self.everywhere);
+            return k.copy_tile(self.map, &signed([depth, self.line]), None, to, barrier, self.everywhere);
         }
         for panel in 0..self.panels {
             let to = k.plus(to, i64::from(panel * PANEL * ROW));
             let line = k.plus(self.line, i64::from(panel * PANEL));
-            k.copy_tile(self.map, signed([line, depth]), to, barrier, self.everywhere);
+            k.copy_tile(self.map, &signed([line, depth]), None, to, barrier, self.everywhere);
         }
     }
 }

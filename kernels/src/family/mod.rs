@@ -12,6 +12,7 @@ mod exponents;
 mod factors;
 mod fragments;
 mod grid;
+mod images;
 mod indexed;
 mod integer;
 mod levels;

@@ -127,7 +127,7 @@ impl Wgmma {
         let lines = [f64::from(self.bm), f64::from(self.bn / cluster)].map(|n| n * f64::from(ROW));
         let way = |by_engine: bool| if by_engine { 60.0 } else { 43.0 };
         let cache = lines[0] / way(copied == 0) + lines[1] / way(engine.is_some());
-        let (together, ahead) = if copied == 0 { (0.03, 90.0) } else { (0.065, 120.0) };
+        let (together, ahead) = if copied == 0 { (0.04, 90.0) } else { (0.065, 120.0) };
         let lockstep = if cluster > 1 { 200.0 * ((1024.0 - products) / 256.0).clamp(0.0, 1.0) } else { 0.0 };
         // A step in TF32 waits for its rows to reach registers.
         let steps = if f.mode == Some(Mode::Tf32) { f64::from(ROW / STEP) * 140.0 } else { 0.0 };
@@ -135,11 +135,13 @@ impl Wgmma {
         // Rows that come through registers are waited for before a tile's products begin.
         let latency = if f.mode == Some(Mode::Tf32) { 1500.0 } else { 1000.0 };
         let memory = (latency + cache) / f64::from(self.stages - 2);
+        // The engine reads tensor maps before it copies.
+        let first = if copied == 0 { 2250.0 } else { 1500.0 };
         let rounds = f64::from(self.rounds(f));
         let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
         let wave = |blocks: f64| {
             let slowest = [blocks * products, blocks * issue, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
-            rounds * (slowest + blocks * (together * (issue + cache) + lockstep)) + 1500.0 + blocks * epilogue
+            rounds * (slowest + blocks * (together * (issue + cache) + lockstep)) + first + blocks * epilogue
         };
         f.time((tiles, self.split), (resident, self.shares(f).is_some()), self.bm * self.bn, wave)
     }
@@ -225,7 +227,7 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let sources = sources(c, p.layout);
     let layouts = s.layouts(&facts);
     let maps = engine.and_then(|blocks| Some((engine::rows(p, s.bm), engine::columns(p, s.bn / blocks)?)));
-    let copied = maps.map_or(2, |m| usize::from(m.0.is_none()));
+    let copied = maps.as_ref().map_or(2, |m| usize::from(m.0.is_none()));
     let (extents, shared) = ([s.bm, s.bn], s.stages * s.stage());
     let panels = s.panels(&facts);
     let tiling =

@@ -231,8 +231,10 @@ pub enum Stmt {
     CopyTile {
         /// The address of a [`TensorMap`].
         map: Reg,
-        /// The tile's first element of depth, and its first line.
-        at: [Operand; 2],
+        /// The tile's first element of depth, and its first line; where that is one of images (im2col mode), its column, its row and its image.
+        at: Vec<Operand>,
+        /// At which column and row of every window images are read.
+        window: Option<[Operand; 2]>,
         /// The shared address.
         to: Reg,
         /// The barrier's.

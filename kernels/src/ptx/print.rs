@@ -277,13 +277,22 @@ impl Printer {
                     "{{ .reg .pred came; {label}: mbarrier.try_wait.parity.shared::cta.b64 came, [{address}], {parity}; @!came bra {label}; }}"
                 )
             }
-            Stmt::CopyTile { map, at, to, barrier, everywhere } => {
+            Stmt::CopyTile { map, at, window, to, barrier, everywhere } => {
                 let (map, to, barrier) = (self.reg(*map), self.reg(*to), self.reg(*barrier));
-                let [x, y] = at.map(|o| self.operand(o, Ty::S32));
+                let at: Vec<String> = at.iter().map(|o| self.operand(*o, Ty::S32)).collect();
                 let (kind, blocks) = if *everywhere { (".multicast::cluster", ", all") } else { ("", "") };
+                let (before, mode, window) = match window {
+                    None => (String::new(), "tile", ""),
+                    Some(window) => {
+                        let [x, y] = window.map(|o| self.operand(o, Ty::U32));
+                        (format!(" .reg .b16 x, y; cvt.u16.u32 x, {x}; cvt.u16.u32 y, {y};"), "im2col", ", {x, y}")
+                    }
+                };
                 format!(
-                    "{{ .reg .b16 all; mov.b16 all, {}; cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes{kind} [{to}], [{map}, {{{x}, {y}}}], [{barrier}]{blocks}; }}",
-                    (1 << self.cluster) - 1
+                    "{{ .reg .b16 all; mov.b16 all, {};{before} cp.async.bulk.tensor.{}d.shared::cluster.global.{mode}.mbarrier::complete_tx::bytes{kind} [{to}], [{map}, {{{}}}], [{barrier}]{window}{blocks}; }}",
+                    (1 << self.cluster) - 1,
+                    at.len(),
+                    at.join(", ")
                 )
             }
             Stmt::Send { from, to, offset, barrier } => {

@@ -138,7 +138,11 @@ impl Check<'_> {
                     self.typed(&Operand::Reg(*address), Ty::U32, "an address");
                     self.typed(parity, Ty::U32, "a parity");
                 }
-                Stmt::CopyTile { map, at, to, barrier, .. } => {
+                Stmt::CopyTile { map, at, window, to, barrier, .. } => {
+                    if at.len() != if window.is_some() { 4 } else { 2 } {
+                        self.faults.push(format!("a tile at {} coordinates", at.len()));
+                    }
+                    window.iter().flatten().for_each(|o| self.typed(o, Ty::U32, "a position in a window"));
                     [to, barrier].iter().for_each(|r| self.typed(&Operand::Reg(**r), Ty::U32, "an address"));
                     self.typed(&Operand::Reg(*map), Ty::U64, "a map");
                     at.iter().for_each(|o| self.typed(o, Ty::S32, "a coordinate"));

@@ -172,21 +172,55 @@ fn encoded(map: &TensorMap, pointer: u64) -> Result<sys::CUtensorMap, Error> {
     };
     let (extents, pitch) = ([map.depth as u64, map.lines as u64], [map.pitch as u64]);
     let (tile, apart) = ([(TensorMap::LINE / map.dtype.bytes()) as u32, map.tile], [1, 1]);
-    // SAFETY: zero is valid for memory that the driver fills.
-    let mut out: sys::CUtensorMap = unsafe { std::mem::zeroed() };
-    cu!(cuTensorMapEncodeTiled(
-        &raw mut out,
-        dtype,
-        2,
-        (pointer + map.offset as u64) as *mut c_void,
-        extents.as_ptr(),
-        pitch.as_ptr(),
-        tile.as_ptr(),
-        apart.as_ptr(),
+    let (interleave, swizzle, promotion, fill) = (
         sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
         sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_128B,
         sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
         sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+    );
+    let from = (pointer + map.offset as u64) as *mut c_void;
+    // SAFETY: zero is valid for memory that the driver fills.
+    let mut out: sys::CUtensorMap = unsafe { std::mem::zeroed() };
+    let Some(images) = &map.images else {
+        cu!(cuTensorMapEncodeTiled(
+            &raw mut out,
+            dtype,
+            2,
+            from,
+            extents.as_ptr(),
+            pitch.as_ptr(),
+            tile.as_ptr(),
+            apart.as_ptr(),
+            interleave,
+            swizzle,
+            promotion,
+            fill,
+        ))?;
+        return Ok(out);
+    };
+    // The driver counts columns before rows.
+    let ([rows, columns], [row, image]) = (images.extents, images.pitches);
+    let extents = [map.depth, columns, rows, images.count].map(|n| n as u64);
+    let pitches = [map.pitch, row, image].map(|n| n as u64);
+    let corner = |[row, column]: [i64; 2]| [column as i32, row as i32];
+    let (lower, upper) = (corner(images.first), corner(images.last()));
+    let apart = [1, images.steps[1] as u32, images.steps[0] as u32, 1];
+    cu!(cuTensorMapEncodeIm2col(
+        &raw mut out,
+        dtype,
+        4,
+        from,
+        extents.as_ptr(),
+        pitches.as_ptr(),
+        lower.as_ptr(),
+        upper.as_ptr(),
+        tile[0],
+        tile[1],
+        apart.as_ptr(),
+        interleave,
+        swizzle,
+        promotion,
+        fill,
     ))?;
     Ok(out)
 }

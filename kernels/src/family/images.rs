@@ -1,0 +1,131 @@
+//! Convolutions as the copy engine sees them (im2col mode): the first factor is what windows read of images, at a position of theirs by block of
+//! channels.
+
+use crate::dsl::{Val, Writer};
+use crate::ptx::Ty;
+use wpk_plan::problem::{AccessDim, Contraction, Roles};
+use wpk_plan::{Images, TensorMap};
+
+/// Windows on images, and how a depth of the contraction is a position of theirs and a channel.
+#[derive(Clone)]
+pub struct Windows {
+    images: Images,
+    channels: usize,
+    /// All depths.
+    depth: usize,
+    /// By position, slowest first: how many there are, whether they go along columns, and how far they lie apart.
+    taps: Vec<(usize, bool, i64)>,
+    /// The first window of a block: its column, row and image.
+    begin: Option<[Val; 3]>,
+}
+
+/// A dimension that windows go along.
+struct Side {
+    extent: usize,
+    stride: i64,
+    first: i64,
+    /// The loop over windows, and how far they lie apart.
+    windows: Option<(usize, i64)>,
+    /// The loop over positions of a window, likewise.
+    taps: Option<(usize, i64)>,
+}
+
+impl Side {
+    fn of(d: &AccessDim, c: &Contraction) -> Option<Self> {
+        let mut side = Self { extent: d.extent, stride: d.stride, first: d.index.offset, windows: None, taps: None };
+        for (l, by) in d.index.terms.iter().map(|&(l, by)| (usize::from(l), by)).filter(|&(l, _)| c.space[l] > 1) {
+            let which = if l < c.outer { &mut side.windows } else { &mut side.taps };
+            if by < 1 || which.replace((l, by)).is_some() {
+                return None;
+            }
+        }
+        (d.index.divisor == 1).then_some(side)
+    }
+
+    /// A dimension that is not there.
+    fn none(inner: &Self) -> Self {
+        Self { extent: 1, stride: inner.stride * inner.extent as i64, first: 0, windows: None, taps: None }
+    }
+}
+
+/// The first factor of a contraction as windows on images, so many at once; `None` where it is something else.
+pub fn images(c: &Contraction, roles: &Roles, tile: u32) -> Option<(TensorMap, Windows)> {
+    let (size, channel) = (c.dtype.bytes(), roles.channel?);
+    let moves = |d: &&AccessDim| d.index.offset != 0 || d.index.terms.iter().any(|t| c.space[usize::from(t.0)] > 1);
+    let (mut along, mut sides) = (None, vec![]);
+    for d in c.a.dims.iter().filter(moves) {
+        let side = Side::of(d, c)?;
+        match side {
+            Side { stride: 1, first: 0, windows: None, taps: Some((l, 1)), extent } if l == channel && extent == c.space[l] => {
+                along = Some(extent)
+            }
+            side => sides.push(side),
+        }
+    }
+    let channels = along.filter(|n| n.is_multiple_of(TensorMap::LINE / size))?;
+    let columns = sides.pop()?;
+    let rows = sides.pop().unwrap_or_else(|| Side::none(&columns));
+    let image = sides.pop().unwrap_or_else(|| Side::none(&rows));
+    let whole = |s: &Side| s.first == 0 && s.taps.is_none() && s.windows.map_or(s.extent == 1, |(l, by)| by == 1 && c.space[l] == s.extent);
+    let order: Vec<usize> = [&image, &rows, &columns].iter().filter_map(|s| s.windows.map(|w| w.0)).collect();
+    let expected: Vec<usize> = roles.m.iter().copied().filter(|&l| c.space[l] > 1).collect();
+    if !sides.is_empty() || !whole(&image) || order != expected {
+        return None;
+    }
+    let positions = roles.taps.iter().filter(|&&l| c.space[l] > 1).map(|&l| {
+        let of = |s: &Side| s.taps.filter(|t| t.0 == l).map(|t| t.1);
+        let (along, by) = of(&columns).map(|by| (true, by)).or_else(|| Some((false, of(&rows)?)))?;
+        ((c.space[l] as i64 - 1) * by < 256).then_some((c.space[l], along, by))
+    });
+    let taps: Vec<_> = positions.collect::<Option<_>>()?;
+    let bytes = |stride: i64| usize::try_from(stride).ok()?.checked_mul(size);
+    let count = |s: &Side| s.windows.map_or(1, |w| c.space[w.0]);
+    let step = |s: &Side| s.windows.map_or(Some(1), |w| usize::try_from(w.1).ok());
+    let images = Images {
+        count: image.extent,
+        extents: [rows.extent, columns.extent],
+        pitches: [bytes(rows.stride)?, bytes(image.stride)?],
+        windows: [count(&rows), count(&columns)],
+        first: [rows.first, columns.first],
+        steps: [step(&rows)?, step(&columns)?],
+    };
+    let (offset, pitch) = (c.a.offset.checked_mul(size)?, bytes(columns.stride)?);
+    let (lines, depth) = (roles.count(&roles.m), channels);
+    let map = TensorMap { argument: 0, dtype: c.dtype, offset, depth, lines, pitch, tile, images: Some(images) };
+    Some((map, Windows { images, channels, depth: roles.count(&roles.k()), taps, begin: None }))
+}
+
+impl Windows {
+    /// For a block whose rows begin with window `first`.
+    pub fn beginning(self, k: &mut Writer, first: Val) -> Self {
+        let i = &self.images;
+        let (rest, column) = k.div_rem(first, i.windows[1] as u32);
+        let (image, row) = k.div_rem(rest, i.windows[0] as u32);
+        let place = |k: &mut Writer, side: usize, number: Val| {
+            let moved = k.scaled(Val { ty: Ty::S32, ..number }, i.steps[side] as i64);
+            k.plus(moved, i.first[side])
+        };
+        let begin = [place(k, 1, column), place(k, 0, row), Val { ty: Ty::S32, ..image }];
+        Self { begin: Some(begin), ..self }
+    }
+
+    /// Where a tile at some depth is copied from, and at which column and row of windows.
+    pub fn at(&self, k: &mut Writer, depth: Val) -> (Vec<Val>, [Val; 2]) {
+        let (mut rest, channel) = k.div_rem(depth, self.channels as u32);
+        let none = k.int(0, Ty::U32);
+        let mut window = [none; 2];
+        for &(count, along, by) in self.taps.iter().rev() {
+            let (next, position) = k.div_rem(rest, count as u32);
+            rest = next;
+            window[usize::from(!along)] = k.scaled(position, by);
+        }
+        // Behind the last depth channels that do not exist are zeros, where the position may be one that does.
+        let exists = k.below(depth, self.depth as i64);
+        let beyond = k.int(self.channels as i64, Ty::U32);
+        let channel = k.select(exists, channel, beyond);
+        let zero = k.int(0, Ty::U32);
+        let window = window.map(|w| k.select(exists, w, zero));
+        let at = [Val { ty: Ty::S32, ..channel }].into_iter().chain(self.begin.into_iter().flatten());
+        (at.collect(), window)
+    }
+}
