@@ -4,6 +4,7 @@
 use super::Unsupported;
 use super::engine;
 use super::mma::{Facts, Product};
+use super::products::Mode;
 use super::wgmma::{self, Wgmma};
 use crate::arch::Arch;
 use crate::layout::PANEL;
@@ -43,7 +44,9 @@ impl Bulk {
         if f.across() && !self.bn.is_multiple_of(PANEL * self.cluster) {
             return false;
         }
-        f.columns && (f.matrix || large) && self.bn.is_multiple_of(8 * self.cluster) && self.inner().fits(f)
+        // Rows in TF32 go through registers whoever brings them.
+        let engine = f.matrix && f.mode != Some(Mode::Tf32);
+        f.columns && (engine || large) && self.bn.is_multiple_of(8 * self.cluster) && self.inner().fits(f)
     }
 
     fn estimate(&self, f: &Facts) -> f64 {
