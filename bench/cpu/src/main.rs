@@ -1,14 +1,21 @@
 //! `bench-cpu DIR THREADS [MODEL ...]`: one line of JSON per model and peer, medians of alternating rounds.
 //!
-//! Models and inputs are those of `export.py`: `NAME.onnx` and `NAME.<input>.npy`.
+//! Models and inputs are those of `export.py`: `NAME.onnx`, or `NAME_bBATCH.onnx`, and `NAME.<input>.npy`. ONNX Runtime takes its turns in a process of
+//! its own, `ort.py` by the interpreter that `PYTHON` names. Every peer has three rounds of a second, or of one run.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tract_onnx::prelude::{Framework, InferenceModelExt, IntoTValue, Tensor as TractTensor, TypedSimplePlan};
 use wpk_kernels::Tensor;
 
 type Error = Box<dyn std::error::Error>;
-type Runner = Box<dyn FnMut() -> Result<(), Error>>;
+/// Runs once; how long that took.
+type Runner = Box<dyn FnMut() -> Result<Duration, Error>>;
+
+const MODELS: [&str; 6] = ["resnet18", "resnet50", "mobilenet_v2", "vit_b_16", "minilm6", "bert_base"];
+const ROUNDS: usize = 3;
 
 fn main() -> Result<(), Error> {
     let args: Vec<String> = std::env::args().collect();
@@ -17,35 +24,67 @@ fn main() -> Result<(), Error> {
     if threads > 1 {
         tract_linalg::multithread::set_default_executor(tract_linalg::multithread::Executor::multithread(threads));
     }
-    let names: Vec<&str> = if args.len() > 3 { args[3..].iter().map(String::as_str).collect() } else { vec!["resnet18", "resnet50", "mobilenet_v2", "vit_b_16", "minilm6", "bert_base"] };
+    let names: Vec<&str> = if args.len() > 3 { args[3..].iter().map(String::as_str).collect() } else { MODELS.to_vec() };
     for name in names {
         let path = dir.join(format!("{name}.onnx"));
         let (single, half) = (wpk_build::Precision::Fp32, wpk_build::Precision::Bf16);
-        let mut runners: Vec<(&str, &str, Runner)> = vec![
-            ("wpk", "fp32", wpk(&path, single)?),
-            ("wpk", "bf16", wpk(&path, half)?),
-            ("tract", "fp32", tract(&path)?),
-            ("rten", "fp32", rten(&path, threads)?),
+        let runners: Vec<(&str, &str, Result<Runner, Error>)> = vec![
+            ("onnxruntime", "fp32", onnxruntime(&path, threads)),
+            ("wpk", "fp32", wpk(&path, single)),
+            ("wpk", "bf16", wpk(&path, half)),
+            ("tract", "fp32", tract(&path)),
+            ("rten", "fp32", rten(&path, threads)),
         ];
-        let mut times: Vec<Vec<Duration>> = vec![vec![]; runners.len()];
-        for _ in 0..3 {
-            for (i, (_, _, run)) in runners.iter_mut().enumerate() {
+        let mut ready = vec![];
+        for (peer, precision, runner) in runners {
+            match runner.and_then(|mut run| run().map(|_| run)) {
+                Ok(run) => ready.push((peer, precision, run, vec![])),
+                Err(e) => line(name, precision, threads, peer, "null", &e.to_string().replace(['"', '\\', '\n'], " ")),
+            }
+        }
+        for _ in 0..ROUNDS {
+            for (_, _, run, times) in &mut ready {
                 run()?;
                 let start = Instant::now();
-                while start.elapsed() < Duration::from_millis(1000) {
-                    let one = Instant::now();
-                    run()?;
-                    times[i].push(one.elapsed());
+                while start.elapsed() < Duration::from_secs(1) {
+                    times.push(run()?);
                 }
             }
         }
-        for ((peer, precision, _), mut times) in runners.iter().zip(times) {
+        for (peer, precision, _, mut times) in ready {
             times.sort();
-            let median = times[times.len() / 2].as_secs_f64() * 1e3;
-            println!("{{\"suite\": \"cpu-models\", \"name\": \"{name} {precision} b1 t{threads}\", \"peer\": \"{peer}\", \"ms\": {median:.3}, \"note\": \"{} runs\"}}", times.len());
+            let ms = |d: Duration| format!("{:.3}", d.as_secs_f64() * 1e3);
+            line(name, precision, threads, peer, &ms(times[times.len() / 2]), &format!("{} runs, least {}", times.len(), ms(times[0])));
         }
     }
     Ok(())
+}
+
+fn line(name: &str, precision: &str, threads: usize, peer: &str, ms: &str, note: &str) {
+    let (name, batch) = name.rsplit_once("_b").filter(|n| n.1.parse::<usize>().is_ok()).unwrap_or((name, "1"));
+    println!("{{\"suite\": \"cpu-models\", \"name\": \"{name} {precision} b{batch} t{threads}\", \"peer\": \"{peer}\", \"ms\": {ms}, \"note\": \"{note}\"}}");
+}
+
+fn timed(mut run: impl FnMut() -> Result<(), Error> + 'static) -> Runner {
+    Box::new(move || {
+        let start = Instant::now();
+        run()?;
+        Ok(start.elapsed())
+    })
+}
+
+fn onnxruntime(path: &Path, threads: usize) -> Result<Runner, Error> {
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ort.py");
+    let mut child = Command::new(python).arg(script).arg(path).arg(threads.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (mut to, mut from) = (child.stdin.take().ok_or("no input")?, BufReader::new(child.stdout.take().ok_or("no output")?));
+    Ok(Box::new(move || {
+        // The child ends with its input.
+        writeln!(to)?;
+        let mut answer = String::new();
+        from.read_line(&mut answer)?;
+        Ok(Duration::from_secs_f64(answer.trim().parse().map_err(|_| "onnxruntime has ended")?))
+    }))
 }
 
 fn input(model: &Path, name: &str) -> Result<(Vec<u8>, Vec<usize>), Error> {
@@ -63,7 +102,7 @@ fn wpk(path: &Path, precision: wpk_build::Precision) -> Result<Runner, Error> {
     let plan = &compiled.program.buckets[0].1;
     let inputs = plan.inputs.iter().map(|p| Ok(input(path, &p.name)?.0)).collect::<Result<Vec<_>, Error>>()?;
     let mut outputs: Vec<Vec<u8>> = plan.outputs.iter().map(|p| vec![0; p.bytes()]).collect();
-    Ok(Box::new(move || {
+    Ok(timed(move || {
         let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
         let mut targets: Vec<&mut [u8]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
         Ok(model.run(0, &slices, &mut targets)?)
@@ -91,7 +130,7 @@ fn tract(path: &Path) -> Result<Runner, Error> {
             TractTensor::from_shape(&shape, &(0..tensor.len()).map(|i| tensor.i(i)).collect::<Vec<_>>())?
         });
     }
-    Ok(Box::new(move || {
+    Ok(timed(move || {
         plan.run(inputs.iter().map(|t| t.clone().into_tvalue()).collect())?;
         Ok(())
     }))
@@ -112,7 +151,7 @@ fn rten(path: &Path, threads: usize) -> Result<Runner, Error> {
     }
     let outputs = model.output_ids().to_vec();
     let pool = std::sync::Arc::new(rten::ThreadPool::with_num_threads(threads));
-    Ok(Box::new(move || {
+    Ok(timed(move || {
         let given = inputs.iter().map(|(id, v)| (*id, v.as_view().into())).collect();
         model.run(given, &outputs, Some(rten::RunOptions::default().with_thread_pool(Some(pool.clone()))))?;
         Ok(())

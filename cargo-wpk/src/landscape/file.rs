@@ -46,8 +46,14 @@ pub fn part(space: &Space<'_>, most: usize) -> Part {
     }
 }
 
-/// A line: the problem, and by schedule of the part how it ended, nothing where it is not legal.
-pub fn line(problem: &str, precision: &str, (family, params): (&str, &[Param]), part: &Part, ends: &[Option<Option<f64>>]) -> Value {
+/// A line: the problem, whether blocks that share the depth of a tile were a cluster, and by schedule of the part how it ended, nothing where it is
+/// not legal.
+pub fn line(
+    (problem, precision, clusters): (&str, &str, bool),
+    (family, params): (&str, &[Param]),
+    part: &Part,
+    ends: &[Option<Option<f64>>],
+) -> Value {
     let mut times: Vec<i64> = vec![];
     for end in ends {
         match (end, times.last_mut()) {
@@ -57,20 +63,24 @@ pub fn line(problem: &str, precision: &str, (family, params): (&str, &[Param]), 
         }
     }
     let values: Vec<Value> = params.iter().zip(part).map(|(p, values)| json!([p.name, values])).collect();
-    json!({"problem": problem, "precision": precision, "family": family, "part": values, "times": times})
+    json!({"problem": problem, "precision": precision, "clusters": clusters, "family": family, "part": values, "times": times})
 }
 
 /// The schedules of a problem that gave right results, with their nanoseconds.
 pub type Times = Vec<(Vec<u32>, f64)>;
 
-/// The times of a file by problem and family.
+/// What a file holds by problem and family.
+pub type All = BTreeMap<(String, String), Times>;
+
+/// The times of a file, and whether blocks were clusters. In files of before they were not.
 ///
 /// # Errors
 /// Where a line is none.
-pub fn read(path: &Path) -> Result<BTreeMap<(String, String), Times>, Box<dyn std::error::Error>> {
-    let mut all = BTreeMap::new();
+pub fn read(path: &Path) -> Result<(All, bool), Box<dyn std::error::Error>> {
+    let (mut all, mut clusters) = (BTreeMap::new(), false);
     for line in BufReader::new(std::fs::File::open(path)?).lines() {
         let row: Value = serde_json::from_str(&line?)?;
+        clusters |= row["clusters"] == true;
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let numbers = |v: &Value| v.as_array().into_iter().flatten().filter_map(Value::as_u64).map(|v| v as u32).collect::<Vec<u32>>();
         let part: Part = row["part"].as_array().into_iter().flatten().map(|p| numbers(&p[1])).collect();
@@ -85,7 +95,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<(String, String), Times>, Box<dyn st
         }
         all.insert((text("problem"), text("family")), times);
     }
-    Ok(all)
+    Ok((all, clusters))
 }
 
 #[cfg(test)]
@@ -97,11 +107,12 @@ mod tests {
     fn what_is_written_is_read() {
         let params = [Param { name: "a", values: &[1, 2] }, Param { name: "b", values: &[4, 8, 16] }];
         let ends = [Some(Some(5.0)), None, None, Some(None), Some(Some(7.0)), None];
-        let written = line("p", "fp16", ("mma", &params), &vec![vec![1, 2], vec![4, 8, 16]], &ends);
+        let written = line(("p", "fp16", true), ("mma", &params), &vec![vec![1, 2], vec![4, 8, 16]], &ends);
         assert_eq!(written["times"].to_string(), "[5,-2,0,7,-1]");
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), format!("{written}\n")).expect("it is written");
-        let found = read(file.path()).expect("it is read");
+        let (found, clusters) = read(file.path()).expect("it is read");
+        assert!(clusters);
         assert_eq!(found.values().collect::<Vec<_>>(), [&vec![(vec![1, 4], 5.0), (vec![2, 8], 7.0)]]);
     }
 }
