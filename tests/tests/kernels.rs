@@ -387,6 +387,12 @@ fn orders_with_what_is_no_number() {
     for (seed, largest) in (0..20).map(|n| (n, n % 2)) {
         let top = format!("const k i64 1 = 30\nl = Log(x)\nv, i = TopK(l, k) axis=1 largest={largest}\nn = IsNaN(v)\noutput n\noutput i");
         check(&format!("input x f32 2x40\n{top}"), seed);
+        // And of windows, by whole vectors and not.
+        let of = "t = Transpose(l) perm=[0,3,1,2]\np = MaxPool(t) kernel_shape=[3,3] strides=[2,2] pads=[1,1,1,1]\nn = IsNaN(p)\ny = Where(n, o, p)";
+        check(
+            &format!("input x f32 1x9x8x{}\nconst o f32 1 = 0\nl = Log(x)\n{of}\noutput n\noutput y", [64, 80, 16][seed as usize % 3]),
+            seed,
+        );
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn mul_add(self, x: Self, y: Self) -> Self;
     /// Between two bounds; what is no number stays so.
     unsafe fn clamp(self, low: Self, high: Self) -> Self;
+    /// The greater; what is no number is greater than all.
+    unsafe fn greater(self, other: Self) -> Self;
 }
 
 /// A finite number of binary16: its bits at the place of an `f32`'s, whose exponent has another bias.
@@ -79,16 +81,25 @@ impl Lanes for Plain {
         }
         self
     }
+    #[inline(always)]
+    unsafe fn greater(mut self, other: Self) -> Self {
+        for i in 0..16 {
+            let x = other.0[i];
+            self.0[i] = if x > self.0[i] || x.is_nan() { x } else { self.0[i] };
+        }
+        self
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86 {
     use super::Lanes;
     use std::arch::x86_64::{
-        __m256, __m512, _mm_loadl_epi64, _mm_loadu_si128, _mm_set_epi64x, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps,
-        _mm256_cvtps_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps,
-        _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtps_epi32,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_storeu_si512,
+        __m256, __m512, _CMP_UNORD_Q, _mm_loadl_epi64, _mm_loadu_si128, _mm_set_epi64x, _mm256_blendv_ps, _mm256_cmp_ps,
+        _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cmp_ps_mask,
+        _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_mask_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_storeu_si512,
     };
 
     #[derive(Clone, Copy)]
@@ -131,6 +142,13 @@ pub(crate) mod x86 {
         unsafe fn clamp(self, low: Self, high: Self) -> Self {
             // The second operand is the result where one is no number.
             Self(unsafe { _mm512_min_ps(high.0, _mm512_max_ps(low.0, self.0)) })
+        }
+        #[inline(always)]
+        unsafe fn greater(self, other: Self) -> Self {
+            unsafe {
+                let unordered = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(other.0, other.0);
+                Self(_mm512_mask_mov_ps(_mm512_max_ps(other.0, self.0), unordered, other.0))
+            }
         }
     }
 
@@ -184,6 +202,11 @@ pub(crate) mod x86 {
         unsafe fn clamp(self, low: Self, high: Self) -> Self {
             let one = |x, low, high| unsafe { _mm256_min_ps(high, _mm256_max_ps(low, x)) };
             Self(one(self.0, low.0, high.0), one(self.1, low.1, high.1))
+        }
+        #[inline(always)]
+        unsafe fn greater(self, other: Self) -> Self {
+            let one = |x, y| unsafe { _mm256_blendv_ps(_mm256_max_ps(y, x), y, _mm256_cmp_ps::<_CMP_UNORD_Q>(y, y)) };
+            Self(one(self.0, other.0), one(self.1, other.1))
         }
     }
 }
@@ -243,6 +266,13 @@ pub(crate) mod arm {
         unsafe fn clamp(mut self, low: Self, high: Self) -> Self {
             for i in 0..4 {
                 self.0[i] = unsafe { vminq_f32(vmaxq_f32(self.0[i], low.0[i]), high.0[i]) };
+            }
+            self
+        }
+        #[inline(always)]
+        unsafe fn greater(mut self, other: Self) -> Self {
+            for i in 0..4 {
+                self.0[i] = unsafe { vmaxq_f32(self.0[i], other.0[i]) };
             }
             self
         }

@@ -1,6 +1,7 @@
 //! Pooling: vectors along the last dimension where it is not pooled, single elements otherwise.
 
-use super::isa::dispatch;
+use super::isa::{dispatch, lanes};
+use super::simd::Lanes;
 use super::{Bound, Cx, Shared, part};
 use wpk_plan::problem::{Window, WindowKind};
 use wpk_plan::{DType, View};
@@ -13,6 +14,9 @@ struct Bind {
     /// Output points without the last dimension, where that is not pooled.
     vectors: bool,
     dense: Vec<i64>,
+    /// Where a window's elements are, from its first one on.
+    window: Vec<isize>,
+    pool: Pool,
 }
 
 pub(super) fn bind(p: &Window) -> Result<Box<dyn Bound>, String> {
@@ -28,7 +32,12 @@ pub(super) fn bind(p: &Window) -> Result<Box<dyn Bound>, String> {
     let together = [&p.input.view, &p.output.view].iter().all(|v| v.strides[rank - 1] == 1);
     let bytes = p.input.dtype == DType::I8 && p.kind == WindowKind::Max;
     let vectors = alone && together && p.indices.is_none() && (p.input.dtype == DType::F32 || bytes);
-    Ok(Box::new(Bind { dense: View::dense(&p.input.view.shape).strides, p: p.clone(), vectors }))
+    let mut window = vec![0];
+    for (d, stride) in p.dims.iter().zip(&p.input.view.strides) {
+        let along = |at: isize| (0..d.size).map(move |i| at + (i * d.dilation) as isize * *stride as isize);
+        window = window.into_iter().flat_map(along).collect();
+    }
+    Ok(Box::new(Bind { dense: View::dense(&p.input.view.shape).strides, p: p.clone(), vectors, window, pool: pool() }))
 }
 
 impl Bound for Bind {
@@ -75,6 +84,20 @@ impl Bound for Bind {
 }
 
 impl Bind {
+    /// Where the window of an output point begins, if the input has all of it.
+    fn whole(&self, point: &[usize; RANK]) -> Option<isize> {
+        let view = &self.p.input.view;
+        let mut at = view.offset as i64;
+        for ((dim, &p), (&extent, stride)) in self.p.dims.iter().zip(point).zip(view.shape.iter().zip(&view.strides)) {
+            let first = (p * dim.stride) as i64 - dim.pad as i64;
+            if first < 0 || first as usize + (dim.size - 1) * dim.dilation >= extent {
+                return None;
+            }
+            at += first * stride;
+        }
+        Some(at as isize)
+    }
+
     /// Calls `f` with the memory and logical offset of every element in a window; returns the number a mean divides by.
     #[inline(always)]
     fn taps(&self, point: &[usize; RANK], mut f: impl FnMut(isize, i64)) -> usize {
@@ -160,6 +183,17 @@ unsafe fn vector_body(b: &Bind, point: &[usize; RANK], x: *const f32, to: *mut f
     const LANES: usize = 64;
     let max = b.p.kind == WindowKind::Max;
     let mut start = 0;
+    if let Some(at) = b.whole(point) {
+        let factor = match b.p.kind {
+            WindowKind::Max => None,
+            WindowKind::Sum => Some(1.0),
+            WindowKind::Mean => Some(1.0 / b.window.len() as f32),
+        };
+        while n - start >= LANES {
+            unsafe { (b.pool)(x.wrapping_offset(at).wrapping_add(start), &b.window, factor, to.wrapping_add(start)) };
+            start += LANES;
+        }
+    }
     while start < n {
         let width = (n - start).min(LANES);
         let mut lanes = [if max { f32::NEG_INFINITY } else { 0.0 }; LANES];
@@ -173,6 +207,40 @@ unsafe fn vector_body(b: &Bind, point: &[usize; RANK], x: *const f32, to: *mut f
             unsafe { to.add(start + l).write(if max { *lane } else { lane * factor }) }
         }
         start += width;
+    }
+}
+
+/// Of the elements of a whole window, of 64 neighbours each: the greatest, or their sum times a factor.
+type Pool = unsafe fn(*const f32, &[isize], Option<f32>, *mut f32);
+
+fn pool() -> Pool {
+    macro_rules! compiled {
+        ($V:ty $(, $feature:literal)?) => {{
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn pool(from: *const f32, window: &[isize], factor: Option<f32>, to: *mut f32) {
+                unsafe { pool_body::<$V>(from, window, factor, to) }
+            }
+            pool
+        }};
+    }
+    lanes!(compiled)
+}
+
+#[inline(always)]
+unsafe fn pool_body<V: Lanes>(from: *const f32, window: &[isize], factor: Option<f32>, to: *mut f32) {
+    unsafe {
+        let mut all = [V::splat(if factor.is_none() { f32::NEG_INFINITY } else { 0.0 }); 4];
+        let one = V::splat(1.0);
+        for &at in window {
+            for (i, v) in all.iter_mut().enumerate() {
+                let x = V::load(from.wrapping_offset(at).wrapping_add(16 * i));
+                *v = if factor.is_none() { v.greater(x) } else { v.mul_add(x, one) };
+            }
+        }
+        for (i, v) in all.into_iter().enumerate() {
+            let v = factor.map_or(v, |factor| V::splat(0.0).mul_add(v, V::splat(factor)));
+            v.store(to.wrapping_add(16 * i));
+        }
     }
 }
 
