@@ -1,6 +1,6 @@
 //! Running and timing single contractions by schedules, for those that search.
 
-use super::{Bound, Cx, bind};
+use super::{Bound, Cx, Transformed, bind};
 use crate::buffer::Memory;
 use crate::pool::{self, Pool};
 use std::time::{Duration, Instant};
@@ -9,6 +9,8 @@ use wpk_plan::{CpuSchedule, DType, Kernel, Problem, WeightLayout};
 
 /// Bytes of copies of weights: beyond the caches of most processors.
 const COLD: usize = 96 << 20;
+/// Copies of transformed weights at most.
+const TRANSFORMED: usize = 16;
 
 /// A contraction with operands of its own.
 pub struct Trial {
@@ -19,9 +21,9 @@ pub struct Trial {
     pool: &'static Pool,
 }
 
-/// A contraction bound by a schedule.
+/// A contraction bound by a schedule, several times where it has transformed weights of its own, which calls take in turn too.
 pub struct Ready {
-    bound: Box<dyn Bound>,
+    bounds: Vec<Box<dyn Bound>>,
     scratch: Memory,
     shared: usize,
     own: usize,
@@ -57,19 +59,29 @@ impl Trial {
     /// # Errors
     /// Where the runtime has none.
     pub fn bind(&self, schedule: Option<&CpuSchedule>) -> Result<Ready, String> {
-        let bound = bind(&self.kernel, false, &[], schedule)?;
-        let (shared, own) = bound.scratch();
+        let mut bounds = vec![self.prepared(schedule, 0)?];
+        let transformed = bounds[0].1;
+        if transformed > 0 && self.weights.len() > 1 {
+            for copy in 1..COLD.div_ceil(transformed).min(TRANSFORMED) {
+                bounds.push(self.prepared(schedule, copy)?);
+            }
+        }
+        let bounds: Vec<Box<dyn Bound>> = bounds.into_iter().map(|b| b.0).collect();
+        let (shared, own) = bounds[0].scratch();
         let (shared, own) = (shared.next_multiple_of(64), own.next_multiple_of(64));
         let scratch = Memory::new(shared + self.pool.threads() * own);
-        let pointers = |weights: &Memory| {
-            let mut all = vec![std::ptr::null_mut(); self.operands.len()];
-            all[1] = weights.ptr();
-            all
-        };
-        // Only the first copy is transformed: what a plan reads is as large.
+        Ok(Ready { bounds, scratch, shared, own })
+    }
+
+    /// The kernel with one of the copies of weights transformed, and bytes of what that made.
+    fn prepared(&self, schedule: Option<&CpuSchedule>, copy: usize) -> Result<(Box<dyn Bound>, usize), String> {
+        let bound = bind(&self.kernel, false, &[], schedule)?;
+        let mut args = vec![std::ptr::null_mut(); self.operands.len()];
+        args[1] = self.weights[copy % self.weights.len()].ptr();
+        let mut known = Transformed::default();
         // SAFETY: weights are as long as the layout wants.
-        unsafe { bound.prepare(&pointers(&self.weights[0]), &mut Default::default()) };
-        Ok(Ready { bound, scratch, shared, own })
+        unsafe { bound.prepare(&args, &mut known) };
+        Ok((bound, known.values().map(|m| m.len()).sum()))
     }
 
     /// Runs once, with one of the copies of weights.
@@ -79,7 +91,7 @@ impl Trial {
         let scratch = kernel.scratch.ptr();
         let cx = Cx { pool: self.pool, shared: scratch, own: (scratch.wrapping_add(kernel.shared), kernel.own) };
         // SAFETY: operands are as long as their views reach, scratch as the kernel asked; nobody else runs on them.
-        unsafe { kernel.bound.run(&args, &cx) }
+        unsafe { kernel.bounds[copy % kernel.bounds.len()].run(&args, &cx) }
     }
 
     /// The result of the last run.

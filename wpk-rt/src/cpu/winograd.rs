@@ -17,7 +17,7 @@ use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{DType, Filtering, WeightLayout};
 
 /// KiB of transformed images that a task keeps, where no schedule tells.
-const CACHED: u32 = 512;
+const CACHED: u32 = 1024;
 /// Channels below which transforming costs more than it saves.
 const LEAST: usize = 32;
 
