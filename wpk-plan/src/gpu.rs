@@ -83,14 +83,15 @@ pub struct Images {
 codec_struct!(Images { count, extents, pitches, windows, first, steps });
 
 impl Images {
-    /// Behind the last position at which a window begins, counted from the images' end.
+    /// Where the last window of a row and of a column begins, counted from the image's last element.
     pub fn last(&self) -> [i64; 2] {
         [0, 1].map(|i| self.first[i] + ((self.windows[i] - 1) * self.steps[i]) as i64 - (self.extents[i] as i64 - 1))
     }
 
     fn fault(&self, lines: usize, pitch: usize) -> bool {
         let [rows, columns] = self.windows;
-        let counts = self.count == 0 || rows == 0 || columns == 0 || self.extents.contains(&0);
+        let count = |n: &usize| (1..1 << 31).contains(n);
+        let counts = self.count == 0 || ![rows, columns].iter().chain(&self.extents).all(count);
         let corner = |c: &i64| (-128..128).contains(c);
         // What the descriptions of four dimensions have bits for.
         counts
@@ -101,7 +102,8 @@ impl Images {
                     *inner == 0 || !outer.is_multiple_of(*inner) || inner.checked_mul(*count).is_none_or(|n| n > *outer)
                 },
             )
-            || !self.first.iter().chain(&self.last()).all(corner)
+            || !self.first.iter().all(corner)
+            || !self.last().iter().all(corner)
     }
 }
 
@@ -157,4 +159,33 @@ codec_struct!(Cubin { capability, image });
 impl Module {
     /// Bytes of shared memory that a kernel may declare; more is given at launch.
     pub const STATIC_SHARED: u32 = 48 << 10;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Images, TensorMap};
+    use crate::DType;
+
+    #[test]
+    fn images_that_no_tile_is_copied_from() {
+        // Two images of 5 by 7 with 64 channels, windows of 3 by 3 with a step of two and padding.
+        let good = Images { count: 2, extents: [5, 7], pitches: [7 * 128, 5 * 7 * 128], windows: [3, 4], first: [-1, -1], steps: [2, 2] };
+        let fault = |images: Images| {
+            let map =
+                TensorMap { argument: 0, dtype: DType::F16, offset: 0, depth: 64, lines: 24, pitch: 128, tile: 64, images: Some(images) };
+            map.fault()
+        };
+        assert_eq!((fault(good), good.last()), (None, [-1, -1]));
+        let bad = [
+            Images { count: 3, ..good },
+            Images { windows: [0, 4], ..good },
+            Images { windows: [usize::MAX, 4], ..good },
+            Images { extents: [5, usize::MAX], ..good },
+            Images { pitches: [7 * 128 - 16, 5 * 7 * 128], ..good },
+            Images { first: [-1, i64::MAX], ..good },
+            Images { first: [-129, -1], ..good },
+            Images { steps: [2, 9], ..good },
+        ];
+        bad.into_iter().for_each(|images| assert!(fault(images).is_some(), "{images:?}"));
+    }
 }

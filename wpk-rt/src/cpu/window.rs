@@ -8,13 +8,15 @@ use wpk_plan::{DType, View};
 
 /// Most dimensions.
 const RANK: usize = 8;
+/// Elements of a window whose places are kept.
+const KEPT: usize = 1024;
 
 struct Bind {
     p: Window,
     /// Output points without the last dimension, where that is not pooled.
     vectors: bool,
     dense: Vec<i64>,
-    /// Where a window's elements are, from its first one on.
+    /// Where a window's elements are, from its first one on; nothing where they are many, or vectors are not read.
     window: Vec<isize>,
     pool: Pool,
 }
@@ -32,9 +34,11 @@ pub(super) fn bind(p: &Window) -> Result<Box<dyn Bound>, String> {
     let together = [&p.input.view, &p.output.view].iter().all(|v| v.strides[rank - 1] == 1);
     let bytes = p.input.dtype == DType::I8 && p.kind == WindowKind::Max;
     let vectors = alone && together && p.indices.is_none() && (p.input.dtype == DType::F32 || bytes);
-    let mut window = vec![0];
+    let elements = p.dims.iter().try_fold(1usize, |n, d| n.checked_mul(d.size).filter(|&n| n <= KEPT));
+    let mut window = if vectors && elements.is_some() { vec![0] } else { vec![] };
     for (d, stride) in p.dims.iter().zip(&p.input.view.strides) {
-        let along = |at: isize| (0..d.size).map(move |i| at + (i * d.dilation) as isize * *stride as isize);
+        let along =
+            |at: isize| (0..d.size).map(move |i| at.wrapping_add((i.wrapping_mul(d.dilation) as isize).wrapping_mul(*stride as isize)));
         window = window.into_iter().flat_map(along).collect();
     }
     Ok(Box::new(Bind { dense: View::dense(&p.input.view.shape).strides, p: p.clone(), vectors, window, pool: pool() }))
@@ -86,11 +90,14 @@ impl Bound for Bind {
 impl Bind {
     /// Where the window of an output point begins, if the input has all of it.
     fn whole(&self, point: &[usize; RANK]) -> Option<isize> {
+        if self.window.is_empty() {
+            return None;
+        }
         let view = &self.p.input.view;
         let mut at = view.offset as i64;
         for ((dim, &p), (&extent, stride)) in self.p.dims.iter().zip(point).zip(view.shape.iter().zip(&view.strides)) {
             let first = (p * dim.stride) as i64 - dim.pad as i64;
-            if first < 0 || first as usize + (dim.size - 1) * dim.dilation >= extent {
+            if first < 0 || (first as usize).saturating_add((dim.size - 1).saturating_mul(dim.dilation)) >= extent {
                 return None;
             }
             at += first * stride;
@@ -278,5 +285,24 @@ unsafe fn largest_body(b: &Bind, point: &[usize; RANK], x: *const i8, to: *mut i
             }
         });
         unsafe { std::ptr::copy_nonoverlapping(lanes.as_ptr(), to.add(start), width) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wpk_plan::problem::{Operand, Window, WindowDim, WindowKind};
+    use wpk_plan::{DType, View};
+
+    /// A plan may say anything: binding keeps no place for every element of a window.
+    #[test]
+    fn windows_beyond_all_memory_are_bound() {
+        let operand = |rows| Operand { dtype: DType::F32, view: View::dense(&[rows, 64]) };
+        for (size, dilation) in [(1 << 40, 1), (usize::MAX, 3), (1000, usize::MAX / 3)] {
+            let alone = WindowDim { size: 1, stride: 1, dilation: 1, pad: 0, pad_end: 0 };
+            let along = WindowDim { size, dilation, pad: size - 1, ..alone };
+            let (input, output) = (operand(4), operand(1));
+            let p = Window { kind: WindowKind::Max, dims: vec![along, alone], count_pad: false, input, output, indices: None };
+            assert!(super::bind(&p).is_ok(), "{size} {dilation}");
+        }
     }
 }
