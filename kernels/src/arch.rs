@@ -5,7 +5,7 @@
 pub struct Arch {
     /// The `.target`.
     pub target: &'static str,
-    /// The lowest `.version` that knows the target, so that old drivers load what is generated.
+    /// The lowest `.version` that knows the target and what is generated for it, so that old drivers load that.
     pub version: &'static str,
     /// Bytes of shared memory that one block may have.
     pub shared: usize,

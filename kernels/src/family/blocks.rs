@@ -99,7 +99,7 @@ impl Tiling<'_> {
         let start = k.shared(self.shared);
         let cluster = self.shares.map(|shares| {
             k.cluster(self.split);
-            (shares, Meeting::prepare(k, thread, 4 * bm * bn))
+            (shares, Meeting::prepare(k, thread, self.extents))
         });
         let starts = [start, k.plus(start, i64::from(self.layouts[0].bytes()))];
         let all = [(0, 0)].into_iter().chain((0..self.panels).map(|panel| (1, panel)));

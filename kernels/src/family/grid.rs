@@ -45,7 +45,7 @@ impl Grid<'_> {
         let share = self.share(&mut k, &shares, own.part);
         let sums = share.neighbours(&mut k, &pairs);
         share.store(&mut k, &sums)?;
-        Ok(own.leave_cluster(k, name))
+        Ok(k.finish(name, own.operands, own.threads, own.tiles * own.split))
     }
 
     /// The sums of two neighbouring columns, by share, row and 8 columns.

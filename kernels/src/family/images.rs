@@ -123,8 +123,6 @@ impl Windows {
         let exists = k.below(depth, self.depth as i64);
         let beyond = k.int(self.channels as i64, Ty::U32);
         let channel = k.select(exists, channel, beyond);
-        let zero = k.int(0, Ty::U32);
-        let window = window.map(|w| k.select(exists, w, zero));
         let at = [Val { ty: Ty::S32, ..channel }].into_iter().chain(self.begin.into_iter().flatten());
         (at.collect(), window)
     }

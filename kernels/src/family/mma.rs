@@ -242,18 +242,8 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (threads, depth) = (s.threads(), s.depth(facts.element));
     let stage = layouts[0].bytes() + layouts[1].bytes();
     let (extents, shared) = ([s.bm, s.bn], s.shared(mode, stage));
-    let tiling = Tiling {
-        size,
-        layouts: &layouts,
-        extents,
-        split: s.split,
-        threads,
-        shared,
-        cluster: 1,
-        copied: 2,
-        panels: 1,
-        shares: s.shares(&facts),
-    };
+    let (split, shares) = (s.split, s.shares(&facts));
+    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels: 1, shares };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);

@@ -1,4 +1,4 @@
-//! Blocks that share the depth of a tile. In a cluster each adds a share of the sums, which it reads from the others' shared memory;
+//! Blocks that share the depth of a tile. In a cluster each adds a share of the sums, which all send to its shared memory;
 //! where they are no cluster each leaves its sums in memory, and the last to come adds them. The order is fixed in both.
 
 use super::Unsupported;
@@ -62,8 +62,9 @@ impl Meeting {
         shares.map_or(0, |_| Self::bytes(tile))
     }
 
-    /// Prepares to receive so many bytes from all blocks together.
-    pub fn prepare(k: &mut Writer, thread: Val, bytes: u32) -> Self {
+    /// Prepares to receive a block's share of a tile's sums from every block, which together are as many as the tile's.
+    pub fn prepare(k: &mut Writer, thread: Val, [bm, bn]: [u32; 2]) -> Self {
+        let bytes = 4 * bm * bn;
         let (sums, barrier) = (k.shared(bytes), k.shared(8));
         let zero = k.int(0, Ty::U32);
         let first = k.compare(Cmp::Eq, thread, zero);
@@ -134,11 +135,6 @@ impl Partial {
             let more = of_part(k, n);
             sums.iter().zip(more).map(|(&sum, x)| k.add(sum, x)).collect()
         })
-    }
-
-    /// Ends the kernel of a cluster's blocks.
-    pub fn leave_cluster(&self, k: Writer, name: &str) -> Kernel {
-        k.finish(name, self.operands, self.threads, self.tiles * self.split)
     }
 
     /// The address of a thread's sums of one part; groups of four lie `threads` apart.

@@ -234,18 +234,8 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
     let (roles, size, threads) = (c.roles(), facts.size, s.threads());
     let (sources, layouts) = (sources(c, p.layout), s.layouts(&facts));
     let (extents, shared) = ([s.bm, s.bn], s.shared(&facts));
-    let tiling = Tiling {
-        size,
-        layouts: &layouts,
-        extents,
-        split: s.split,
-        threads,
-        shared,
-        cluster: 1,
-        copied: 2,
-        panels: 1,
-        shares: s.shares(&facts),
-    };
+    let (split, shares) = (s.split, s.shares(&facts));
+    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels: 1, shares };
     let mut k = Writer::for_arch(arch);
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, batch, starts, .. } = place;
