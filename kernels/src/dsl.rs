@@ -9,7 +9,7 @@ pub use matrix::GroupMma;
 use crate::arch::Arch;
 use crate::ptx::dependents;
 use crate::ptx::{Cmp, Kernel, MemTy, Op, Operand, Reg, Space, Special, Stmt, Ty};
-use wpk_plan::TensorMap;
+use wpk_plan::{Parts, TensorMap};
 
 /// A value: a register or a constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,6 +44,7 @@ pub struct Writer {
     early: u32,
     constant: Vec<u32>,
     maps: Vec<TensorMap>,
+    parts: Option<Parts>,
     cluster: u32,
     /// Parameters that were read, with their registers.
     params: Vec<(u32, Reg)>,
@@ -75,8 +76,9 @@ impl Writer {
         if self.dependents {
             dependents::arrange(&mut body, self.waits);
         }
-        let (name, shared, cluster, maps, constant) = (name.to_owned(), self.shared, self.cluster, self.maps, self.constant);
-        let kernel = Kernel { name, params, threads, blocks, shared, workspace: 0, zeroed: 0, cluster, maps, constant, body };
+        let (name, shared, cluster) = (name.to_owned(), self.shared, self.cluster);
+        let (maps, parts, constant) = (self.maps, self.parts, self.constant);
+        let kernel = Kernel { name, params, threads, blocks, shared, workspace: 0, zeroed: 0, cluster, maps, parts, constant, body };
         if blocks > self.early { kernel.alone() } else { kernel }
     }
 

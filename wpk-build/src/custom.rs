@@ -185,7 +185,7 @@ impl Call {
             .nth(1)
             .map(|rest| rest.trim_start().split(|c: char| c == '(' || c.is_whitespace()).next().unwrap_or_default());
         let entry = entry.filter(|e| !e.is_empty()).ok_or_else(|| format!("{}: the PTX has no entry", path.display()))?.to_owned();
-        Ok(Module { entry, text, threads, blocks, shared: 0, maps: vec![], overlaps: false, cubins: vec![], call: None })
+        Ok(Module { entry, text, threads, blocks, shared: 0, maps: vec![], parts: None, overlaps: false, cubins: vec![], call: None })
     }
 
     /// PTX of CUDA C++: kept beside the tuning records, in the user's cache, or compiled now.

@@ -2,7 +2,7 @@
 
 use crate::codec::{Bytes, codec_struct};
 use crate::library::Call;
-use crate::{DType, Plan};
+use crate::{DType, Parts, Plan};
 
 /// The plans for one GPU architecture.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,8 @@ pub struct Module {
     pub shared: u32,
     /// The arguments that it takes as descriptions instead of pointers.
     pub maps: Vec<TensorMap>,
+    /// The argument that it takes in parts: a weight that lies in panels.
+    pub parts: Option<Parts>,
     /// Whether it may start before the steps that it depends on have ended, because it waits for them itself.
     pub overlaps: bool,
     /// The text compiled ahead, for some devices.
@@ -38,7 +40,7 @@ pub struct Module {
     /// The call of a library that stands in for it, where that library is there.
     pub call: Option<Call>,
 }
-codec_struct!(Module { entry, text, threads, blocks, shared, maps, overlaps, cubins, call });
+codec_struct!(Module { entry, text, threads, blocks, shared, maps, parts, overlaps, cubins, call });
 
 /// An argument of two dimensions as copies of whole tiles take it (CUDA driver API, tensor map objects): each line of a tile takes 128 bytes of
 /// shared memory, whose pieces of 16 bytes are exchanged (128-byte swizzle); beyond the extents are zeros.

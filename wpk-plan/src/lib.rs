@@ -14,6 +14,7 @@ mod gpu;
 pub mod library;
 pub mod minifloat;
 pub mod number;
+mod parts;
 mod plan;
 pub mod problem;
 mod scalar;
@@ -26,6 +27,7 @@ pub use codec::{Bytes, Codec, DecodeError, Reader};
 pub use cpu::{Blocking, CpuSchedule, CpuSchedules, CpuStep, Filtering};
 pub use dtype::DType;
 pub use gpu::{Cubin, GpuPlans, Images, Module, TensorMap};
+pub use parts::Parts;
 pub use plan::{
     Arg, Block, Body, Bound, Count, Dim, Edge, EdgeKind, Kernel, Place, Plan, Port, Program, Role, Section, Step, VERSION, WeightLayout,
 };

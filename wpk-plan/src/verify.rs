@@ -60,8 +60,12 @@ impl Program {
                     let Kernel::Gpu(_, _, m) = step.kernel else { continue };
                     let Some(module) = gpu.modules.get(m as usize) else { continue };
                     let arguments = step.arguments(module);
+                    if let Some(message) = module.parts.and_then(|p| unmade(step, module, &p)) {
+                        faults.push(Fault { place: format!("{} ({})", gpu.arch, step.origin), message });
+                    }
                     for map in &module.maps {
-                        let room = arguments.get(map.argument as usize).map(|a| a.bytes);
+                        let parts = module.parts.filter(|p| p.argument == map.argument);
+                        let room = parts.map_or(arguments.get(map.argument as usize).map(|a| a.bytes), |p| p.bytes());
                         let beyond = || room.is_none_or(|r| map.bytes().is_none_or(|b| b > r)).then_some("reaches beyond its argument");
                         if let Some(what) = map.fault().or_else(beyond) {
                             let message = format!("the map of argument {} {what}", map.argument);
@@ -89,6 +93,15 @@ impl Program {
         }
         faults
     }
+}
+
+/// Why the parts that a kernel takes cannot be made of its argument.
+fn unmade(step: &Step, module: &crate::Module, parts: &crate::Parts) -> Option<String> {
+    let panels = matches!(step.kernel, Kernel::Gpu(_, WeightLayout::Panels16, _)) && parts.argument == 1;
+    let argument = step.args.get(parts.argument as usize);
+    let whole = argument.is_some_and(|a| matches!(a.place, Place::Weight(_)) && parts.given().is_some_and(|n| n <= a.bytes));
+    let sound = panels && whole && parts.bytes().is_some() && module.call.is_none();
+    (!sound).then(|| format!("the parts of argument {} are made of no weight in panels", parts.argument))
 }
 
 struct Check<'a> {

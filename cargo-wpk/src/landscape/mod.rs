@@ -100,7 +100,7 @@ fn record(args: &LandscapeArgs, arch: &Arch, device: usize) -> Outcome {
         let mut ends = ends.into_iter();
         let all: Vec<Option<Option<f64>>> =
             schedules.iter().map(|v| if space.estimate(v).is_some() { ends.next().map(std::result::Result::ok) } else { None }).collect();
-        writeln!(out, "{}", file::line((&name, &precision, arch.clusters), (space.family, space.params), &part, &all))?;
+        writeln!(out, "{}", file::line((&name, &precision, arch.clusters > 0), (space.family, space.params), &part, &all))?;
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ fn record(args: &LandscapeArgs, arch: &Arch, device: usize) -> Outcome {
 /// The estimate beside the times: what its choice costs over the best, and how it orders the rest; then the searches.
 fn compare(args: &LandscapeArgs, arch: &Arch) -> Outcome {
     let (times, clusters) = file::read(&args.file)?;
-    let arch = &Arch { clusters: arch.clusters && clusters, ..*arch };
+    let arch = &Arch { clusters: if clusters { arch.clusters } else { 0 }, ..*arch };
     let (mut losses, mut ranks, mut replays) = (vec![], vec![], vec![]);
     for (name, problem, layout) in problems::all(args.precision).into_iter().filter(|p| p.0.contains(&args.only)) {
         let Some(family) = args.space(&problem, layout, arch) else { continue };

@@ -2,13 +2,18 @@
 
 use super::{Val, Writer};
 use crate::ptx::{Op, Operand, Stmt, Ty};
-use wpk_plan::TensorMap;
+use wpk_plan::{Parts, TensorMap};
 
 impl Writer {
     /// Says that a parameter is a description; its address.
     pub fn tensor_map(&mut self, map: TensorMap) -> Val {
         self.maps.push(map);
         self.parameter(map.argument)
+    }
+
+    /// Says that a parameter is given in parts.
+    pub fn in_parts(&mut self, parts: Parts) {
+        self.parts = Some(parts);
     }
 
     /// Says how many blocks are a cluster.

@@ -37,11 +37,22 @@ pub fn run(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), String> {
     run_with(kernel, buffers, Moment::Earliest, 0)
 }
 
-/// Runs a kernel with its blocks, and the warps of each, in an order that `seed` names; 0 is their own.
+/// Runs a kernel with its blocks, and the warps of each, in an order that `seed` names; 0 is their own. What it takes in parts it is given in
+/// panels, as plans are.
 ///
 /// # Errors
 /// As for [`run`].
 pub fn run_with(kernel: &Kernel, buffers: &mut [Vec<u8>], moment: Moment, seed: u64) -> Result<(), String> {
+    let Some(parts) = &kernel.parts else { return launch(kernel, buffers, moment, seed) };
+    let panels = buffers.get_mut(parts.argument as usize).ok_or("a kernel takes parts of no parameter")?;
+    let made = parts.of(panels).ok_or("parts are made of whole panels")?;
+    let panels = std::mem::replace(panels, made);
+    let done = launch(kernel, buffers, moment, seed);
+    buffers[parts.argument as usize] = panels;
+    done
+}
+
+fn launch(kernel: &Kernel, buffers: &mut [Vec<u8>], moment: Moment, seed: u64) -> Result<(), String> {
     let mut order: Vec<u32> = (0..kernel.blocks / kernel.cluster).collect();
     let mut turns = Turns { state: seed };
     for i in (1..order.len()).rev().filter(|_| seed != 0) {

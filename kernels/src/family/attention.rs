@@ -157,7 +157,7 @@ impl Flash {
         let issue = f64::from(self.warps()) * (products * 8192.0 / f.arch.matrix + 0.6 * tiles + roundings + vector) / 4.0;
         let alone = 9.0 * products + roundings + vector * 2.0 + 25.0 * steps + 450.0;
         let wave = |together: f64| rounds * (together * issue).max(alone) + 2500.0 + 4.0 * f64::from(f.width);
-        f.arch.waves(blocks, resident, wave) / 1.7 + f64::from(self.parts - 1) * 200.0
+        f.arch.waves((blocks, 1), resident, wave) / 1.7 + f64::from(self.parts - 1) * 200.0
     }
 }
 

@@ -9,7 +9,7 @@ use super::tile::{Corner, Layout, Loader, Source};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Op, Special, Ty};
-use wpk_plan::WeightLayout;
+use wpk_plan::{Parts, WeightLayout};
 
 /// The tiles of a contraction.
 pub struct Tiling<'a> {
@@ -27,10 +27,31 @@ pub struct Tiling<'a> {
     pub cluster: u32,
     /// How many of the factors threads copy, the first or both.
     pub copied: usize,
-    /// Panels of the second factor side by side, each of which a layout describes.
-    pub panels: u32,
+    /// What a stage holds of the second factor; a layout describes each of it.
+    pub panels: Panels,
     /// How blocks that share the depth share out its sums, where they are a cluster.
     pub shares: Option<Shares>,
+}
+
+/// What a stage holds of the second factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Panels {
+    /// So many panels of columns side by side.
+    Beside(u32),
+    /// Every part of the same columns.
+    Parts,
+}
+
+impl Panels {
+    /// All columns in one.
+    pub const ONE: Self = Self::Beside(1);
+
+    pub fn count(self) -> u32 {
+        match self {
+            Self::Beside(n) => n,
+            Self::Parts => Parts::COUNT as u32,
+        }
+    }
 }
 
 /// A block among the tiles.
@@ -102,16 +123,22 @@ impl Tiling<'_> {
             (shares, Meeting::prepare(k, thread, self.extents))
         });
         let starts = [start, k.plus(start, i64::from(self.layouts[0].bytes()))];
-        let all = [(0, 0)].into_iter().chain((0..self.panels).map(|panel| (1, panel)));
+        let all = [(0, 0)].into_iter().chain((0..self.panels.count()).map(|panel| (1, panel)));
         let loaders = all.filter(|&(side, _)| side < self.copied).map(|(side, panel)| {
             let layout = self.layouts[side];
             let start = k.plus(starts[side], i64::from(panel * layout.bytes()));
-            let first = k.plus(firsts[side], i64::from(panel * layout.lines));
+            let (first, batch) = match self.panels {
+                Panels::Parts if side == 1 => {
+                    let matrix = k.scaled(batch, Parts::COUNT as i64);
+                    (firsts[side], k.plus(matrix, i64::from(panel)))
+                }
+                _ => (k.plus(firsts[side], i64::from(panel * layout.lines)), batch),
+            };
             let corner = Corner { start, batch, first, apart: self.extents[side] };
             Loader::new(k, &sources[side], layout, arch, (thread, self.threads), corner)
         });
         let loaders = loaders.collect();
-        let stage = self.layouts[0].bytes() + self.panels * self.layouts[1].bytes();
+        let stage = self.layouts[0].bytes() + self.panels.count() * self.layouts[1].bytes();
         Place { thread, tile, part, rank, batch, firsts, starts, loaders, tiles: self.size.batch * tiles_m * tiles_n, cluster, stage }
     }
 

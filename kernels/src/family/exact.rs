@@ -4,6 +4,7 @@
 use super::tile::Source;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, MemTy, Op, Ty};
+use wpk_plan::Parts;
 
 /// A warp's tile of sums: four for 16 rows and 8 columns, as tensor cores hold them.
 pub struct Tile<'a> {
@@ -19,6 +20,8 @@ pub struct Tile<'a> {
     pub depth: u32,
     /// All depths.
     pub total: u32,
+    /// Whether the second source is one of [`Parts`].
+    pub parts: bool,
 }
 
 /// Replaces the sums of a block of which one is not finite. `shared` begins memory of 4 bytes for every sum of each of `threads`
@@ -55,7 +58,8 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
         let lines = [(0, row), (1, column)].map(|(side, line): (usize, Val)| {
             let source = &tile.sources[side];
             let start = source.linear.start(k);
-            let outer = source.linear.term(k, tile.batch, &source.batch);
+            let batch = if side == 1 && tile.parts { k.scaled(tile.batch, Parts::COUNT as i64) } else { tile.batch };
+            let outer = source.linear.term(k, batch, &source.batch);
             let own = source.linear.term(k, line, &source.lines);
             let term = start.plus(k, &outer);
             let term = term.plus(k, &own);
@@ -68,6 +72,8 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
             let deep = k.below(at, i64::from(tile.total));
             let factors = [0, 1].map(|side: usize| {
                 let (source, term, exists) = &lines[side];
+                let parts = side == 1 && tile.parts;
+                let at = if parts { place_in_parts(k, at) } else { at };
                 let inner = source.linear.term(k, at, &source.depth);
                 let point = term.plus(k, &inner);
                 let (inside, place) = source.linear.resolve(k, &point);
@@ -75,8 +81,7 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
                 let valid = k.both(valid, inside).unwrap_or(*exists);
                 let x = k.variable(nothing);
                 k.when(valid, |k| {
-                    let from = k.element(source.param, place, 4);
-                    let loaded = k.load(MemTy::F32, Ty::F32, from, 1)[0];
+                    let loaded = if parts { sum_of_parts(k, source, place) } else { float(k, source, place) };
                     k.assign(x, loaded);
                 });
                 x
@@ -91,4 +96,32 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
         let x = k.load_at(MemTy::F32, Ty::F32, start, (i as u32 * 4 * threads) as i32, 1)[0];
         k.assign(sum, x);
     }
+}
+
+fn float(k: &mut Writer, source: &Source, place: Val) -> Val {
+    let from = k.element(source.param, place, 4);
+    k.load(MemTy::F32, Ty::F32, from, 1)[0]
+}
+
+/// Where a depth lies among parts: [`Parts::place`].
+fn place_in_parts(k: &mut Writer, depth: Val) -> Val {
+    let (eights, within) = k.div_rem(depth, 8);
+    let (four, one) = k.div_rem(within, 4);
+    let (eights, ones) = (k.scaled(eights, 8), k.scaled(one, 2));
+    let place = k.add(eights, ones);
+    k.add(place, four)
+}
+
+/// The number at a place of the first part, the smallest part first.
+fn sum_of_parts(k: &mut Writer, source: &Source, place: Val) -> Val {
+    let part = source.linear.space[1] * source.linear.space[2];
+    let (zero, sixteen) = (k.float(0.0, Ty::F32), k.int(16, Ty::U32));
+    (0..Parts::COUNT).rev().fold(zero, |sum, i| {
+        let at = k.plus(place, (i * part) as i64);
+        let from = k.element(source.param, at, 2);
+        let bits = k.load(MemTy::U16, Ty::U32, from, 1)[0];
+        let bits = k.op(Ty::U32, Op::Shl, &[bits, sixteen]);
+        let x = k.op(Ty::F32, Op::Bits(Ty::U32), &[bits]);
+        k.add(sum, x)
+    })
 }

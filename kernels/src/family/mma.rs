@@ -4,10 +4,10 @@
 
 use super::Unsupported;
 use super::affine::small;
-use super::blocks::{Depth, Place, Tiling};
+use super::blocks::{Depth, Panels, Place, Tiling};
 use super::engine;
 use super::exact::{Tile, repair};
-use super::factors::{Size, sources};
+use super::factors::{Size, parts, source_of_parts, sources};
 use super::fragments::{Fragments, Side};
 use super::grid::Grid;
 use super::partial::{Meeting, Shares};
@@ -61,6 +61,8 @@ pub struct Facts {
     pub(super) columns: bool,
     /// Whether the first factor is a matrix that it can bring too.
     pub(super) matrix: bool,
+    /// Whether the second factor is a weight in panels, of which parts can be made.
+    weight: bool,
     pub(super) directions: [(Along, u32); 2],
     pub(super) bytes: f64,
     /// Instructions to find and start a copy.
@@ -74,6 +76,15 @@ impl Facts {
     /// Whether columns lie side by side, a depth after the other.
     pub(super) fn across(&self) -> bool {
         self.directions[1].0 == Along::Lines
+    }
+
+    /// Whether the second factor is given in parts.
+    pub(super) fn in_parts(&self) -> bool {
+        self.weight && self.mode == Some(Mode::Parts)
+    }
+
+    fn panels(&self) -> Panels {
+        if self.in_parts() { Panels::Parts } else { Panels::ONE }
     }
 
     pub(super) fn of(p: &Product, arch: &Arch) -> Self {
@@ -90,6 +101,7 @@ impl Facts {
             columns: engine::columns(p, PANEL).is_some(),
             matrix: engine::rows(p, 8).is_some(),
             small: small(c) && points.is_some() && packed < 1 << 30,
+            weight: p.layout == WeightLayout::Panels16 && packed < 1 << 28,
             directions: [a.direction(), b.direction()],
             bytes: bytes as f64,
             per_copy: if roles.taps.iter().any(|&l| c.space[l] > 1) { 10.3 } else { 7.2 },
@@ -101,7 +113,7 @@ impl Facts {
     /// Nanoseconds of tiles, each split between blocks, by the cycles that so many blocks at once take on a multiprocessor; sums of split
     /// tiles go through the second cache, or through shared memory where blocks are a cluster.
     pub(super) fn time(&self, (tiles, split): (u32, u32), (resident, cluster): (f64, bool), sums: u32, wave: impl Fn(f64) -> f64) -> f64 {
-        let mut cycles = self.arch.waves(f64::from(tiles * split), resident, wave);
+        let mut cycles = self.arch.waves((f64::from(tiles * split), if cluster { split } else { 1 }), resident, wave);
         if cluster {
             cycles += 900.0 + f64::from(sums * 4) / 30.0;
         } else if split > 1 {
@@ -137,21 +149,29 @@ impl Mma {
         let (sums, words) = (self.wm * self.wn / 32, self.wm / 4 + self.wn / 4);
         match mode {
             Mode::Parts => {
-                let copies = (self.bm + self.bn) * self.bk / 16 / self.threads();
+                let copies = self.stage(f) / 16 / self.threads();
                 56 + 2 * (sums + copies + f.epilogue as u32) + 3 * self.wm / 4 + self.bk / 4
             }
             _ => 56 + sums + words,
         }
     }
 
+    /// Of the rows, and of the columns or each part of them.
     fn layouts(&self, f: &Facts) -> [Layout; 2] {
-        let layout = |i: usize, lines| Layout::for_matrices(f.directions[i], lines, self.depth(f.element), f.element);
-        [layout(0, self.bm), layout(1, self.bn)]
+        let layout = |direction, lines, element| Layout::for_matrices(direction, lines, self.depth(f.element), element);
+        let columns = if f.in_parts() { layout((Along::Depth, 8), self.bn, 2) } else { layout(f.directions[1], self.bn, f.element) };
+        [layout(f.directions[0], self.bm, f.element), columns]
+    }
+
+    /// Bytes of a stage.
+    fn stage(&self, f: &Facts) -> u32 {
+        let [rows, columns] = self.layouts(f).map(|l| l.bytes());
+        rows + f.panels().count() * columns
     }
 
     /// How blocks that share the depth share out its sums, where they are a cluster.
     fn shares(&self, f: &Facts) -> Option<Shares> {
-        let shared = self.shared(f.mode?, self.layouts(f).iter().map(Layout::bytes).sum());
+        let shared = self.shared(f.mode?, self.stage(f));
         Shares::of(self.split, (self.wm, self.wn), [self.bm, self.bn], (shared, &f.arch))
     }
 
@@ -166,14 +186,17 @@ impl Mma {
         if mode == Mode::Bytes && f.directions.iter().any(|d| d.0 != Along::Depth || d.1 < 4) {
             return false;
         }
+        // A product takes the depth of two steps, and parts have no half of one.
+        if f.in_parts() && self.bk < 64 {
+            return false;
+        }
         if self.wm > self.bm || self.wn > self.bn || self.warps() > 16 {
             return false;
         }
         let (threads, rounds, depth) = (self.threads(), self.rounds(f), self.depth(f.element));
         // Every block has tiles; the last may have fewer.
         let shared_out = self.split == 1 || rounds * depth * (self.split - 1) < f.size.k && rounds >= 2;
-        let layouts = self.layouts(f);
-        let stage = layouts[0].bytes() + layouts[1].bytes();
+        let (layouts, stage) = (self.layouts(f), self.stage(f));
         let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
         let registers = self.registers(f, mode);
         f.small
@@ -190,9 +213,8 @@ impl Mma {
     /// landscapes (`cargo wpk landscape`), where the choice takes 1.05 times the best schedule's time.
     fn estimate(&self, f: &Facts) -> f64 {
         let Some(mode) = f.mode else { return f64::INFINITY };
-        let layouts = self.layouts(f);
+        let (layouts, stage) = (self.layouts(f), self.stage(f));
         let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
-        let stage: u32 = layouts.iter().map(Layout::bytes).sum();
         let resident = f64::from(f.arch.resident(
             self.threads(),
             self.registers(f, mode),
@@ -201,17 +223,24 @@ impl Mma {
         let (warps, steps) = (f64::from(self.warps()), f64::from(self.bk / 32));
         // By warp and round: products, loads of matrices, roundings, and copies by thread.
         let products = f64::from(self.wm * self.wn / 128 * mode.products()) * steps;
-        let loads = f64::from((self.wm + self.wn) / 16) * steps;
+        // Bytes of a column at all depths of a row's 32.
+        let column = f64::from(if f.in_parts() { 16 * f.panels().count() } else { 32 });
+        let loads = (f64::from(self.wm) + f64::from(self.wn) * column / 32.0) / 16.0 * steps;
         let roundings = match mode {
             Mode::Half(_) | Mode::Bytes => 0.0,
             Mode::Tf32 => f64::from(self.wm / 4) * steps,
-            Mode::Parts => (1.4 * f64::from(self.wm + self.wn) + f64::from(self.wm * self.wn / 64)) * steps,
+            Mode::Parts => {
+                let lines = if f.in_parts() { self.wm } else { self.wm + self.wn };
+                (1.4 * f64::from(lines) + f64::from(self.wm * self.wn / 64)) * steps
+            }
         };
-        let copies = layouts.iter().map(|l| f64::from(l.lines * l.depth / l.vector)).sum::<f64>() / f64::from(self.threads());
+        let [rows, columns] = layouts.map(|l| f64::from(l.lines * l.depth / l.vector));
+        let copies = (rows + f64::from(f.panels().count()) * columns) / f64::from(self.threads());
         let per_copy = if layouts.iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
         // What a multiprocessor's blocks share: issue slots, shared memory, and the way to the second cache.
         let issue = warps * (products * 8192.0 / f.arch.matrix + 2.0 * loads + roundings + copies * per_copy + 36.0) / 4.0;
-        let shared = (warps * f64::from((self.wm + self.wn) * self.bk) + f64::from(stage)) / 128.0;
+        let read = (f64::from(self.wm) + f64::from(self.wn) * column / 32.0) * f64::from(self.bk);
+        let shared = (warps * read + f64::from(stage)) / 128.0;
         let cache = f64::from(stage) / 43.0;
         // What a single warp waits for in a round, and memory.
         let alone = 8.5 * products + 4.7 * loads + 2.0 * roundings + 0.8 * copies * per_copy + 58.0;
@@ -237,15 +266,19 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
     };
     let (roles, size) = (c.roles(), facts.size);
-    let sources = sources(c, p.layout);
-    let layouts = s.layouts(&facts);
-    let (threads, depth) = (s.threads(), s.depth(facts.element));
-    let stage = layouts[0].bytes() + layouts[1].bytes();
-    let (extents, shared) = ([s.bm, s.bn], s.shared(mode, stage));
-    let (split, shares) = (s.split, s.shares(&facts));
-    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels: 1, shares };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
+    let mut sources = sources(c, p.layout);
+    if facts.in_parts() {
+        let parts = parts(&roles);
+        k.in_parts(parts);
+        sources[1] = source_of_parts(&parts);
+    }
+    let layouts = s.layouts(&facts);
+    let (threads, depth) = (s.threads(), s.depth(facts.element));
+    let (extents, shared) = ([s.bm, s.bn], s.shared(mode, s.stage(&facts)));
+    let (split, shares, panels) = (s.split, s.shares(&facts), facts.panels());
+    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels, shares };
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, batch, starts, .. } = place;
     let (warp, lane) = k.div_rem(thread, 32);
@@ -255,7 +288,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         Fragments::new(&mut k, layouts[0], Side::Rows, (lane, lines[0], s.wm), starts[0], false),
         Fragments::new(&mut k, layouts[1], Side::Columns, (lane, lines[1], s.wn), starts[1], false),
     ];
-    let rounded = [false, p.layout == WeightLayout::Columns && c.tf32];
+    let rounded = p.layout == WeightLayout::Columns && c.tf32;
     let zero = if mode == Mode::Bytes { k.int(0, Ty::S32) } else { k.float(0.0, Ty::F32) };
     let sums: Vec<Val> = (0..s.wm * s.wn / 32).map(|_| k.variable(zero)).collect();
     let parts: Vec<Val> = if mode == Mode::Parts { sums.iter().map(|_| k.variable(zero)).collect() } else { vec![] };
@@ -264,16 +297,23 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         Depth { stages: s.stages, elements: depth, rounds: s.rounds(&facts), total: size.k, rounded: false, readers: Readers::Warps };
     let first = place.first(&mut k, &depth);
     let consume = |k: &mut Writer, _: Val, reading: Val| {
-        let bases = [fragments[0].in_stage(k, reading), fragments[1].in_stage(k, reading)];
+        let bases = |k: &mut Writer, side: usize, part: u32| {
+            let stage = k.plus(reading, i64::from(part * layouts[side].bytes()));
+            fragments[side].in_stage(k, stage)
+        };
+        let rows_at = bases(k, 0, 0);
+        let columns_at: Vec<Vec<Val>> = (0..panels.count()).map(|part| bases(k, 1, part)).collect();
         let into = if parts.is_empty() { &sums } else { &parts };
         let (steps, across) = (s.bk / 32, s.wn / 16);
         for at in 0..steps.div_ceil(mode.steps()) {
-            let read =
-                |k: &mut Writer, side: usize, block| mode.read(k, (&fragments[side], &bases[side]), (at, steps), block, rounded[side]);
-            let rows: Vec<Words> = (0..s.wm / 16).map(|block| read(k, 0, block)).collect();
+            let rows: Vec<Words> = (0..s.wm / 16).map(|block| mode.read(k, (&fragments[0], &rows_at), (at, steps), block, false)).collect();
             parts.iter().for_each(|&part| k.assign(part, zero));
             for block in 0..across {
-                let columns = read(k, 1, block);
+                let columns: Words = if panels == Panels::Parts {
+                    columns_at.iter().map(|bases| fragments[1].read(k, bases, at, block)).collect()
+                } else {
+                    mode.read(k, (&fragments[1], &columns_at[0]), (at, steps), block, rounded)
+                };
                 multiply(k, mode, &rows, &columns, (block, across), into);
             }
             for (&sum, &part) in sums.iter().zip(&parts) {
@@ -285,7 +325,8 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let firsts = [k.add(place.firsts[0], lines[0]), k.add(place.firsts[1], lines[1])];
     if mode == Mode::Parts {
         let (sources, across, total) = (&sources, s.wn / 8, size.k);
-        let tile = Tile { sources, batch, firsts, across, lane, first, depth: depth.rounds * depth.elements, total };
+        let tile =
+            Tile { sources, batch, firsts, across, lane, first, depth: depth.rounds * depth.elements, total, parts: facts.in_parts() };
         repair(&mut k, &tile, &sums, (starts[0], thread, threads));
     }
     let grid = Grid {

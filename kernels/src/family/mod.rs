@@ -2,6 +2,7 @@
 
 mod affine;
 mod attention;
+mod bf16x3;
 mod blocks;
 mod bulk;
 mod direct;
@@ -41,6 +42,7 @@ mod wgmma;
 mod windows;
 
 pub use attention::{Flash, attention};
+pub use bf16x3::{Bf16x3, bf16x3};
 pub use bulk::{Bulk, bulk};
 pub use direct::{Direct, direct};
 pub use indexed::{IndexProblem, Indexed, indexed};

@@ -27,7 +27,7 @@ impl Shares {
         let groups = columns / 8 / shares.columns;
         let whole = (columns / 8).is_multiple_of(shares.columns) && (groups.is_multiple_of(4) || groups.is_power_of_two());
         let fits = (shared + Meeting::bytes(tile)) as usize <= arch.shared;
-        (arch.clusters && matches!(split, 2 | 4 | 8) && whole && fits).then_some(shares)
+        (arch.clusters > 0 && matches!(split, 2 | 4 | 8) && whole && fits).then_some(shares)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::Unsupported;
 use super::affine::small;
-use super::blocks::{Depth, Place, Tiling};
+use super::blocks::{Depth, Panels, Place, Tiling};
 use super::factors::{Size, sources};
 use super::output::{self, Rectangle};
 use super::pipeline::Readers;
@@ -113,7 +113,7 @@ impl Simt {
         let latency = 220.0 + 500.0 / f64::from(self.stages);
         let alone = work * f64::from(128 / self.threads().min(128));
         let one = |together: f64| rounds * (together * work).max(latency + alone) + 1400.0;
-        let mut cycles = f.arch.waves(blocks, resident, one);
+        let mut cycles = f.arch.waves((blocks, 1), resident, one);
         if self.split > 1 {
             cycles += 1800.0 + f64::from(self.bm * self.bn * 4 * self.split) / 40.0;
         }
@@ -140,8 +140,18 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
     }
     let stage = layouts[0].bytes() + layouts[1].bytes();
     let (extents, shared) = ([s.bm, s.bn], s.stages * stage);
-    let tiling =
-        Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster: 1, copied: 2, panels: 1, shares: None };
+    let tiling = Tiling {
+        size,
+        layouts: &layouts,
+        extents,
+        split: s.split,
+        threads,
+        shared,
+        cluster: 1,
+        copied: 2,
+        panels: Panels::ONE,
+        shares: None,
+    };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);

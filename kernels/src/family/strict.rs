@@ -3,7 +3,7 @@
 //! still multiply the tile before. Sums are brought to `f32` registers after every tile.
 
 use super::Unsupported;
-use super::blocks::{Depth, Place, Tiling};
+use super::blocks::{Depth, Panels, Place, Tiling};
 use super::exact::{Tile, repair};
 use super::factors::sources;
 use super::fragments::{Fragments, Side};
@@ -235,7 +235,7 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
     let (sources, layouts) = (sources(c, p.layout), s.layouts(&facts));
     let (extents, shared) = ([s.bm, s.bn], s.shared(&facts));
     let (split, shares) = (s.split, s.shares(&facts));
-    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels: 1, shares };
+    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels: Panels::ONE, shares };
     let mut k = Writer::for_arch(arch);
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, batch, starts, .. } = place;
@@ -280,7 +280,8 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
     stream(&mut k, (&pipeline, &factors), p.layout, &round);
 
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
-    let again = Tile { sources: &sources, batch, firsts, across: s.bn / 8, lane, first, depth: depth.rounds * DEPTH, total: size.k };
+    let again =
+        Tile { sources: &sources, batch, firsts, across: s.bn / 8, lane, first, depth: depth.rounds * DEPTH, total: size.k, parts: false };
     repair(&mut k, &again, &sums, (starts[0], thread, threads));
     let ahead = if threads > 128 { 4 } else { 8 };
     let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, ahead, firsts, batch, lane, whole: tiling.whole() };

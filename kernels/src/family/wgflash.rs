@@ -111,7 +111,7 @@ impl WgFlash {
             let shared = (1.3 + 0.1 * groups) * together * groups * products.max(issue).max(exponentials);
             rounds * shared.max(alone) + together * first + 3100.0 + 4.0 * f64::from(f.width)
         };
-        f.arch.waves(blocks, resident, wave) / 1.7
+        f.arch.waves((blocks, 1), resident, wave) / 1.7
     }
 }
 

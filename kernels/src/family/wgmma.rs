@@ -3,7 +3,7 @@
 //! are rounded: tensor cores would cut off what they do not read. Columns are weights that were rounded when they were packed, mostly.
 
 use super::Unsupported;
-use super::blocks::{Depth, Place, Tiling};
+use super::blocks::{Depth, Panels, Place, Tiling};
 use super::engine::{self, Engine};
 use super::factors::sources;
 use super::fragments::{Fragments, Side};
@@ -229,7 +229,7 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let maps = engine.and_then(|blocks| Some((engine::rows(p, s.bm), engine::columns(p, s.bn / blocks)?)));
     let copied = maps.as_ref().map_or(2, |m| usize::from(m.0.is_none()));
     let (extents, shared) = ([s.bm, s.bn], s.stages * s.stage());
-    let panels = s.panels(&facts);
+    let panels = Panels::Beside(s.panels(&facts));
     let tiling =
         Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster, copied, panels, shares: s.shares(&facts) };
     let mut k = Writer::for_arch(arch);

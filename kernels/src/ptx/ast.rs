@@ -1,7 +1,7 @@
 //! The syntax tree. Control flow is structured: what the tree cannot say, the printer cannot get wrong.
 
 use super::types::{Cmp, Factor, Half, MemTy, Operand, Reg, Space, Special, Ty};
-use wpk_plan::TensorMap;
+use wpk_plan::{Parts, TensorMap};
 
 /// An operation from operands to one register.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -323,6 +323,8 @@ pub struct Kernel {
     pub cluster: u32,
     /// Parameters that are descriptions instead of pointers.
     pub maps: Vec<TensorMap>,
+    /// The parameter that points to parts instead of panels.
+    pub parts: Option<Parts>,
     /// Parameters that no kernel writes: they may be read before [`Stmt::WaitDependencies`].
     pub constant: Vec<u32>,
     /// What every thread runs.

@@ -18,6 +18,7 @@ impl Kernel {
             blocks,
             shared,
             maps: self.maps.clone(),
+            parts: self.parts,
             overlaps: self.overlaps(),
             cubins: vec![],
             call: None,

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use wpk_kernels::arch::Arch;
 use wpk_kernels::ptx::Kernel;
 use wpk_plan::problem::{Operand, Problem};
-use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Place, Plan, Port, Program, Role, Step, WeightLayout};
+use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Place, Plan, Port, Program, Role, Section, Step, WeightLayout};
 use wpk_rt::{Device, Model, Weights};
 
 /// The outputs of a kernel that was made for sm_75 or sm_80 (later ones may hold what those do not know), or by warpgroups for sm_90a; nothing unless `WPK_GPU=on` asks for it.
@@ -22,11 +22,30 @@ fn execute(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[V
         bounds: vec![],
         role: Role::Own,
     };
-    let given = |(o, bytes): (&Operand, &Vec<u8>)| Port { shape: vec![bytes.len() / o.dtype.bytes()], ..port(o) };
+    // What a kernel takes in parts is made of a weight; everything else is given as an input.
+    let weight = kernel.parts.map(|p| p.argument as usize);
+    let read = |(o, bytes): (&Operand, &Vec<u8>)| Port { shape: vec![bytes.len() / o.dtype.bytes()], ..port(o) };
     let (reads, writes): (Vec<Port>, Vec<Port>) =
-        (problem.inputs().iter().zip(inputs).map(given).collect(), problem.outputs().iter().map(port).collect());
+        (problem.inputs().iter().zip(inputs).map(read).collect(), problem.outputs().iter().map(port).collect());
+    let given: Vec<Port> = (0..).zip(&reads).filter(|r| Some(r.0) != weight).map(|r| r.1.clone()).collect();
+    let blob = weight.map_or(vec![], |w| inputs[w].clone());
+    let section = |w: usize| Section {
+        offset: 0,
+        bytes: blob.len(),
+        dtype: reads[w].dtype,
+        layout,
+        shape: vec![blob.len() / reads[w].dtype.bytes()],
+    };
+    let sections = weight.map(section).into_iter().collect();
     let mut args: Vec<Arg> = vec![];
-    args.extend(reads.iter().zip(0..).map(|(p, i)| Arg { place: Place::Input(i), dtype: p.dtype, bytes: p.bytes() }));
+    args.extend(reads.iter().zip(0..).map(|(p, i)| {
+        let place = match weight {
+            Some(w) if w == i as usize => Place::Weight(0),
+            Some(w) if w < i as usize => Place::Input(i - 1),
+            _ => Place::Input(i),
+        };
+        Arg { place, dtype: p.dtype, bytes: p.bytes() }
+    }));
     args.extend(writes.iter().zip(0..).map(|(p, i)| Arg { place: Place::Output(i), dtype: p.dtype, bytes: p.bytes() }));
     let own = [(0, kernel.workspace), (kernel.workspace.next_multiple_of(64), kernel.zeroed)];
     let own = own.into_iter().filter(|o| o.1 > 0);
@@ -40,7 +59,7 @@ fn execute(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[V
     };
     let plan = |target: &str, step: Step| Plan {
         target: target.to_owned(),
-        inputs: reads.clone(),
+        inputs: given.clone(),
         outputs: writes.clone(),
         arena: kernel.workspace.next_multiple_of(64) + kernel.zeroed,
         zeroed: kernel.zeroed,
@@ -56,10 +75,10 @@ fn execute(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[V
         buckets: vec![(vec![], cpu)],
         cpus: vec![],
         gpus: vec![GpuPlans { arch: arch.target.to_owned(), plans: vec![gpu], modules: vec![module] }],
-        sections: vec![],
+        sections,
     };
-    let model = Model::new(program, Weights::Static(&[]), Device::Cuda(0))?;
-    let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
+    let model = Model::new(program, Weights::Owned(blob), Device::Cuda(0))?;
+    let slices: Vec<&[u8]> = (0..).zip(inputs).filter(|i| Some(i.0) != weight).map(|i| i.1.as_slice()).collect();
     let mut results: Vec<Vec<u8>> = writes.iter().map(|p| vec![0; p.bytes()]).collect();
     model.run(0, &slices, &mut results.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
     Ok(results)

@@ -256,6 +256,7 @@ mod tests {
             blocks: 1,
             shared: 0,
             maps: vec![],
+            parts: None,
             overlaps: false,
             cubins: vec![],
             call: None,

@@ -151,10 +151,10 @@ impl Gpu {
         let mut loaded = Loaded::new(&context, chosen)?;
         let section = |i: u32| {
             let s = &program.sections[i as usize];
-            (s.dtype, weights[s.offset..s.offset + s.bytes].to_vec())
+            (s.dtype, &weights[s.offset..s.offset + s.bytes])
         };
         for plan in &chosen.plans {
-            loaded.convert(&context, steps(plan)?, section)?;
+            loaded.convert(&context, (steps(plan)?, &chosen.modules), section)?;
         }
         // Texts and cubins are loaded: what is left are the facts of calls.
         let modules = chosen.modules.iter().map(|m| Module { text: String::new(), cubins: vec![], ..m.clone() }).collect();

@@ -17,10 +17,20 @@ pub enum Ready {
     Call(Box<Prepared>),
 }
 
+impl Ready {
+    /// The argument that it takes in another form than it is stored in.
+    fn converts(&self, module: &Module) -> Option<usize> {
+        match self {
+            Self::Kernel(_) => module.parts.map(|p| p.argument as usize),
+            Self::Call(call) => call.converted.map(|c| c.0),
+        }
+    }
+}
+
 /// Every module of some plans, and why calls are not used where they are not.
 pub struct Loaded {
     list: Vec<Ready>,
-    /// By weight section and module, the weights that a call reads in a type of its own.
+    /// By weight section and module, the weights that a call reads in a type of its own, or a kernel in parts.
     converted: BTreeMap<(u32, u32), Buffer>,
     pub refused: Vec<String>,
 }
@@ -47,26 +57,44 @@ impl Loaded {
         Ok(Self { list: list.into_iter().map(|l| l.1).collect(), converted: BTreeMap::new(), refused })
     }
 
-    /// Makes the weights that calls read in types of their own.
-    pub fn convert(
+    /// Makes the weights that calls read in types of their own, and kernels in parts.
+    pub fn convert<'a>(
         &mut self,
         context: &Arc<Context>,
-        steps: &[Step],
-        section: impl Fn(u32) -> (wpk_plan::DType, Vec<u8>),
+        (steps, modules): (&[Step], &[Module]),
+        section: impl Fn(u32) -> (wpk_plan::DType, &'a [u8]),
     ) -> Result<(), Error> {
         for step in steps {
             let wpk_plan::Kernel::Gpu(_, _, module) = step.kernel else { continue };
-            let Some(Ready::Call(call)) = self.list.get(module as usize) else { continue };
-            let Some((argument, _)) = call.converted else { continue };
+            let Some(argument) = self.list.get(module as usize).and_then(|r| r.converts(&modules[module as usize])) else { continue };
             let Some(Arg { place: Place::Weight(i), .. }) = step.args.get(argument) else {
-                return Err(Error::Invalid(format!("a call converts what is no weight ({})", step.origin)));
+                return Err(Error::Invalid(format!("what is no weight is converted ({})", step.origin)));
             };
-            let (dtype, bytes) = section(*i);
-            if let Some(buffer) = call.convert(context, dtype, &bytes)? {
-                self.converted.insert((*i, module), buffer);
+            if self.converted.contains_key(&(*i, module)) {
+                continue;
             }
+            let (dtype, bytes) = section(*i);
+            let buffer = match (&self.list[module as usize], &modules[module as usize].parts) {
+                (Ready::Call(call), _) => call.convert(context, dtype, bytes)?,
+                (Ready::Kernel(_), Some(parts)) => {
+                    let made = parts.of(bytes).ok_or_else(|| Error::Invalid(format!("weights of {} are no panels", step.origin)))?;
+                    Some(Buffer::of(context, &made)?)
+                }
+                (Ready::Kernel(_), None) => None,
+            };
+            self.converted.extend(buffer.map(|b| ((*i, module), b)));
         }
         Ok(())
+    }
+
+    /// Puts what was made of an argument's weight in its place.
+    fn replace(&self, step: &Step, number: u32, modules: &[Module], pointers: &mut [u64]) {
+        if let Some(argument) = self.list[number as usize].converts(&modules[number as usize])
+            && let Place::Weight(i) = step.args[argument].place
+            && let Some(buffer) = self.converted.get(&(i, number))
+        {
+            pointers[argument] = buffer.pointer;
+        }
     }
 
     /// What a step starts, with its pointers and the memory behind them.
@@ -77,18 +105,14 @@ impl Loaded {
         let module = &modules[number as usize];
         match &self.list[number as usize] {
             Ready::Kernel(function) => {
-                let pointers = step.arguments(module).iter().map(|a| pointer(a.place)).collect::<Result<_, _>>()?;
+                let mut pointers = step.arguments(module).iter().map(|a| pointer(a.place)).collect::<Result<Vec<_>, _>>()?;
+                self.replace(step, number, modules, &mut pointers);
                 Ok(Work::Kernel(function, pointers))
             }
             Ready::Call(call) => {
                 let operands = &step.args[..step.operand_count()];
                 let mut pointers = operands.iter().map(|a| pointer(a.place)).collect::<Result<Vec<_>, _>>()?;
-                if let Some((argument, _)) = call.converted
-                    && let Place::Weight(i) = step.args[argument].place
-                    && let Some(buffer) = self.converted.get(&(i, number))
-                {
-                    pointers[argument] = buffer.pointer;
-                }
+                self.replace(step, number, modules, &mut pointers);
                 let workspace = step.workspace(module).map_or(Ok(0), |a| pointer(a.place))?;
                 Ok(Work::Call(call, pointers, workspace))
             }

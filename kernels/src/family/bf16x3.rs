@@ -1,0 +1,217 @@
+//! Strict `f32` contractions by products of warpgroups whose second factor is a weight that was taken apart when the plan was loaded: three
+//! bfloat16 parts of each factor, six products (see [`Mode::Parts`]). A warp takes its rows apart in registers while tensor cores multiply the
+//! depths before.
+
+use super::Unsupported;
+use super::blocks::{Depth, Panels, Place, Tiling};
+use super::exact::{Tile, repair};
+use super::factors::{parts, source_of_parts, sources};
+use super::fragments::{Fragments, Side};
+use super::grid::Grid;
+use super::mma::{Facts, Product};
+use super::partial::{Meeting, Shares};
+use super::pipeline::Readers;
+use super::products::Mode;
+use super::tile::{Along, Layout};
+use crate::arch::Arch;
+use crate::dsl::{GroupMma, Val, Writer};
+use crate::layout::{ROW, descriptor};
+use crate::ptx::{Kernel, Op, Ty};
+use crate::schedule::{Schedule, schedule};
+use wpk_plan::{Parts, WeightLayout};
+
+schedule! {
+    /// How a contraction in strict `f32` with a weight is computed by warpgroups.
+    Bf16x3(Product => Facts) = "bf16x3" {
+        /// Rows of a block's tile.
+        bm: [64, 128],
+        /// Columns of a block's tile.
+        bn: [16, 32, 64],
+        /// Tiles in shared memory at once; two of them are read.
+        stages: [3, 4, 5, 6],
+        /// Blocks that share the depth.
+        split: [1, 2, 3, 4, 6, 8, 12, 16],
+    }
+}
+
+/// Elements of depth of a tile: a row of a part.
+const DEPTH: u32 = ROW / 2;
+/// Rows of a warpgroup.
+const ROWS: u32 = 64;
+/// Elements of depth of a product.
+const STEP: u32 = Parts::GROUP as u32;
+/// Parts of a factor.
+const PARTS: u32 = Parts::COUNT as u32;
+
+impl Bf16x3 {
+    fn threads(&self) -> u32 {
+        128 * (self.bm / ROWS)
+    }
+
+    /// Registers of a thread, as `ptxas` was seen to take them at most.
+    fn registers(&self) -> u32 {
+        112 + 3 * self.bn / 2
+    }
+
+    /// Of the rows, and of a part of the columns.
+    fn layouts(&self, f: &Facts) -> [Layout; 2] {
+        [(f.directions[0], self.bm, 4), ((Along::Depth, 8), self.bn, 2)]
+            .map(|(direction, lines, element)| Layout::for_matrices(direction, lines, DEPTH, element))
+    }
+
+    fn stage(&self) -> u32 {
+        (2 * self.bm + PARTS * self.bn) * ROW
+    }
+
+    /// How blocks that share the depth share out its sums, where they are a cluster.
+    fn shares(&self, f: &Facts) -> Option<Shares> {
+        Shares::of(self.split, (16, self.bn), [self.bm, self.bn], (self.stages * self.stage(), &f.arch))
+    }
+
+    fn rounds(&self, f: &Facts) -> u32 {
+        f.size.k.div_ceil(DEPTH).div_ceil(self.split)
+    }
+
+    fn fits(&self, f: &Facts) -> bool {
+        let reads = f.arch.groups > 0.0 && f.in_parts();
+        if !reads || !f.small || f.directions[0].0 != Along::Depth {
+            return false;
+        }
+        let (threads, rounds) = (self.threads(), self.rounds(f));
+        let shared_out = self.split == 1 || rounds * DEPTH * (self.split - 1) < f.size.k && rounds >= 2;
+        let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
+        shared_out
+            && self.layouts(f).iter().all(|l| l.fits(threads))
+            && (self.stages == 3 || self.stages - 3 < rounds)
+            && (self.stages * self.stage() + 16) as usize <= f.arch.shared
+            && tiles * u64::from(f.size.batch * self.split) < 1 << 24
+    }
+
+    /// As for `wgmma`: rows are taken apart beside products, whichever takes longer.
+    fn estimate(&self, f: &Facts) -> f64 {
+        let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
+        let resident = f64::from(f.arch.resident(
+            self.threads(),
+            self.registers(),
+            self.stages * self.stage() + Meeting::beside(self.shares(f), [self.bm, self.bn]),
+        ));
+        let warps = f64::from(self.threads() / 32);
+        // Tensor cores take rows from registers before they multiply, which nothing hides.
+        let products = 6.0 * f64::from(self.bm / ROWS * (DEPTH / STEP)) * (f64::from(ROWS * STEP * self.bn) / f.arch.groups + 8.0);
+        let [rows, columns] = self.layouts(f).map(|l| f64::from(l.lines * l.depth / l.vector) / f64::from(self.threads()));
+        let per_copy = if f.directions[0].1 == 1 { 30.0 } else { f.per_copy };
+        let copies = rows * per_copy + columns * f64::from(PARTS) * 7.2;
+        let own = 7.0 * f64::from(DEPTH / 2) + 1.5 * f64::from(self.bn / 2);
+        let issue = warps * (own + copies + 120.0) / 4.0;
+        let cache = f64::from(self.stage()) / 43.0;
+        let alone = (1.1 * products).max(1.6 * own) + 0.8 * copies + 200.0;
+        let memory = (1500.0 + cache) / f64::from(self.stages - 2);
+        let rounds = f64::from(self.rounds(f));
+        let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
+        let wave = |blocks: f64| {
+            let slowest = [blocks * products, blocks * issue, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
+            rounds * (slowest + blocks * 0.065 * (issue + cache)) + 1700.0 + blocks * epilogue
+        };
+        f.time((tiles, self.split), (resident, self.shares(f).is_some()), self.bm * self.bn, wave)
+    }
+}
+
+/// What a warp adds up.
+struct Sums {
+    /// Products of the largest parts, of all tiles before.
+    all: Vec<Val>,
+    /// Those of the current tile: the little that tensor cores cut off at every addition adds up in one tile alone.
+    tile: Vec<Val>,
+    /// All other products, so small that what is cut off of their sums does not count.
+    small: Vec<Val>,
+}
+
+impl Sums {
+    fn new(k: &mut Writer, count: u32) -> Self {
+        let zero = k.float(0.0, Ty::F32);
+        let [all, tile, small] = [(); 3].map(|()| (0..count).map(|_| k.variable(zero)).collect());
+        Self { all, tile, small }
+    }
+
+    fn add(&self, k: &mut Writer, more: &[Val]) {
+        for (&sum, &x) in self.all.iter().zip(more) {
+            k.update(sum, Op::Add, &[sum, x]);
+        }
+    }
+
+    /// Begins the products of a tile, its columns in shared memory at `start` on, parts so many bytes apart; small ones of a step first.
+    fn multiply(&self, k: &mut Writer, (fragments, stage): (&Fragments, Val), (start, apart): (Val, u32)) {
+        let (bases, steps) = (fragments.in_stage(k, stage), DEPTH / STEP);
+        let columns = [0, 1, 2].map(|part: u32| {
+            let at = k.plus(start, i64::from(part * apart));
+            descriptor(k, at, 0)
+        });
+        for at in 0..steps {
+            if at == 0 {
+                // The first products of the tile before have read these registers.
+                k.wait_products(steps - 1);
+            }
+            let rows = Mode::Parts.read(k, (fragments, &bases), (at, 2 * steps), 0, false);
+            if at == 0 {
+                k.wait_products(0);
+                self.add(k, &self.tile);
+            }
+            k.fence_products();
+            for smallness in (0..PARTS).rev() {
+                for of_row in 0..=smallness {
+                    let (sums, adds) = if smallness > 0 { (&self.small, true) } else { (&self.tile, at > 0) };
+                    let b = k.plus(columns[(smallness - of_row) as usize], i64::from((at * 2 * STEP) >> 4));
+                    k.group_mma((Mode::Parts.factor(), GroupMma { adds, across: false }), sums, &rows[of_row as usize], b);
+                }
+            }
+            k.commit_products();
+        }
+    }
+}
+
+/// The kernel of a contraction; its parameters are the factors, the extra operands, then the output.
+///
+/// # Errors
+/// Where the schedule does not fit, or a type or function is not generated yet.
+pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupported> {
+    let c = &p.contraction;
+    let (facts, roles) = (Facts::of(p, arch), c.roles());
+    if !s.legal(&facts) {
+        return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
+    }
+    let parts = parts(&roles);
+    let (size, threads) = (facts.size, s.threads());
+    let [rows, _] = sources(c, WeightLayout::Dense);
+    let (sources, layouts) = ([rows, source_of_parts(&parts)], s.layouts(&facts));
+    let (extents, shared, panels) = ([s.bm, s.bn], s.stages * s.stage(), Panels::Parts);
+    let (split, shares) = (s.split, s.shares(&facts));
+    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels, shares };
+    let mut k = Writer::for_arch(arch);
+    k.in_parts(parts);
+    let place = tiling.place(&mut k, &sources, arch);
+    let Place { thread, batch, starts, .. } = place;
+    let (warp, lane) = k.div_rem(thread, 32);
+    // Warps have sixteen rows each, and so have warpgroups four of them.
+    let row = k.scaled(warp, 16);
+    let fragments = Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false);
+    let sums = Sums::new(&mut k, s.bn / 2);
+
+    let readers = Readers::Both;
+    let depth = Depth { stages: s.stages, elements: DEPTH, rounds: s.rounds(&facts), total: size.k, rounded: false, readers };
+    let first = place.first(&mut k, &depth);
+    let consume = |k: &mut Writer, _: Val, reading: Val| {
+        let start = k.add(starts[1], reading);
+        sums.multiply(k, (&fragments, reading), (start, s.bn * ROW));
+    };
+    place.stream(&mut k, &depth, (first, s.split), (p.layout, None), consume);
+    [&sums.tile, &sums.small].iter().for_each(|more| sums.add(&mut k, more));
+    let sums = sums.all;
+
+    let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
+    let depth = depth.rounds * DEPTH;
+    let again = Tile { sources: &sources, batch, firsts, across: s.bn / 8, lane, first, depth, total: size.k, parts: true };
+    repair(&mut k, &again, &sums, (starts[0], thread, threads));
+    let ahead = if threads > 128 { 4 } else { 8 };
+    let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, ahead, firsts, batch, lane, whole: tiling.whole() };
+    grid.finish(k, "bf16x3", &tiling.partial(&place, c.extras.len()), &sums)
+}

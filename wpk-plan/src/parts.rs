@@ -1,0 +1,144 @@
+//! Weights in `f32` as sums of three parts in bfloat16, for kernels whose tensor cores multiply those: made of the stored ones when a plan is
+//! loaded.
+
+use crate::codec::codec_struct;
+use crate::number::bf16;
+use crate::problem::PANEL;
+
+/// The second factor of a contraction in parts (G. Henry, P. T. P. Tang, A. Heinecke: Leveraging the bfloat16 Artificial Intelligence Datatype
+/// For Higher-Precision Computations, 2019), as `[batch][part][column][depth]`, made of what lies in panels. Depths are padded with zeros to
+/// whole groups of [`Parts::GROUP`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// The number of the argument that is given in parts.
+    pub argument: u32,
+    /// Matrices.
+    pub batch: usize,
+    /// Columns of each.
+    pub columns: usize,
+    /// Elements of a column.
+    pub depth: usize,
+}
+codec_struct!(Parts { argument, batch, columns, depth });
+
+impl Parts {
+    /// Parts of a number, the largest first; together they hold its 24 bits.
+    pub const COUNT: usize = 3;
+
+    /// Depths of a product of tensor cores. In which order they lie in it is free as long as both factors agree: see [`Parts::place`].
+    pub const GROUP: usize = 16;
+
+    /// Where a depth of a group lies. A lane of a warp holds two numbers of a row that are four apart where `f32` rows are read as matrices of
+    /// half types: these are neighbours here.
+    pub const fn place(depth: usize) -> usize {
+        depth / 8 * 8 + depth % 4 * 2 + depth / 4 % 2
+    }
+
+    /// Elements of a part of a column.
+    pub fn pitch(&self) -> usize {
+        self.depth.saturating_add(Self::GROUP - 1) / Self::GROUP * Self::GROUP
+    }
+
+    /// Bytes of the panels that they are made of.
+    pub fn given(&self) -> Option<usize> {
+        let panels = self.columns.div_ceil(PANEL).checked_mul(self.batch)?;
+        panels.checked_mul(self.depth)?.checked_mul(PANEL * size_of::<f32>())
+    }
+
+    /// Bytes of all parts.
+    pub fn bytes(&self) -> Option<usize> {
+        let lines = self.batch.checked_mul(Self::COUNT)?.checked_mul(self.columns)?;
+        lines.checked_mul(self.pitch())?.checked_mul(size_of::<u16>())
+    }
+
+    /// The parts of panels; `None` where those are too short.
+    pub fn of(&self, panels: &[u8]) -> Option<Vec<u8>> {
+        let (matrix, pitch) = (self.given()? / self.batch.max(1), self.pitch());
+        let panels = panels.get(..self.given()?)?;
+        let mut out = vec![0; self.bytes()?];
+        if out.is_empty() {
+            return Some(out);
+        }
+        let part = self.columns * pitch * size_of::<u16>();
+        for (panels, out) in panels.chunks_exact(matrix).zip(out.chunks_exact_mut(Self::COUNT * part)) {
+            for (panel, first) in panels.chunks_exact(self.depth * PANEL * 4).zip((0..).step_by(PANEL)) {
+                for (depth, row) in panel.as_chunks::<{ PANEL * 4 }>().0.iter().enumerate() {
+                    let place = depth / Self::GROUP * Self::GROUP + Self::place(depth % Self::GROUP);
+                    for (column, x) in (first..self.columns).zip(row.as_chunks::<4>().0) {
+                        let at = (column * pitch + place) * size_of::<u16>();
+                        for (i, bits) in split(f32::from_le_bytes(*x)).into_iter().enumerate() {
+                            out[i * part + at..][..2].copy_from_slice(&bits.to_le_bytes());
+                        }
+                    }
+                }
+            }
+        }
+        Some(out)
+    }
+}
+
+/// The parts of a number. Each is rounded to the nearest, so that what is left is small; cut off where that would be infinite. What is not
+/// finite is its own first part, so that the sum is the number in every case.
+fn split(x: f32) -> [u16; Parts::COUNT] {
+    let mut rest = x;
+    [(); Parts::COUNT].map(|()| {
+        let cut = (rest.to_bits() >> 16) as u16;
+        let nearest = bf16(rest);
+        let finite = f32::from_bits(u32::from(nearest) << 16).is_finite();
+        let part = if finite || !rest.is_finite() { nearest } else { cut };
+        let taken = f32::from_bits(u32::from(part) << 16);
+        rest = if taken.is_finite() { rest - taken } else { 0.0 };
+        part
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PANEL, Parts, split};
+
+    fn sum(parts: [u16; 3]) -> f32 {
+        parts.iter().rev().fold(0.0, |sum, &p| sum + f32::from_bits(u32::from(p) << 16))
+    }
+
+    #[test]
+    fn parts_hold_every_bit() {
+        let given = [0.0, -0.0, 1.0, 0.1, -std::f32::consts::PI, f32::MAX, f32::MIN, 1e-30, f32::INFINITY, f32::NEG_INFINITY];
+        for x in given.into_iter().chain((0..10_000u32).map(|i| f32::from_bits(i.wrapping_mul(0x9e37_79b9) & 0xbfff_ffff | 0x2000_0000))) {
+            assert!(sum(split(x)) == x, "{x:e}: {:x?}", split(x));
+        }
+        assert!(sum(split(f32::NAN)).is_nan());
+    }
+
+    #[test]
+    fn panels_become_columns() {
+        let (batch, columns, depth) = (2, 19, 21);
+        let parts = Parts { argument: 1, batch, columns, depth };
+        let number = |b: usize, n: usize, d: usize| 0.37 * (1 + b * 1000 + n * 31 + d) as f32;
+        let mut panels: Vec<u8> = vec![];
+        for b in 0..batch {
+            for first in (0..columns).step_by(PANEL) {
+                for d in 0..depth {
+                    for n in first..first + PANEL {
+                        panels.extend(if n < columns { number(b, n, d) } else { 7.0 }.to_le_bytes());
+                    }
+                }
+            }
+        }
+        assert_eq!(parts.given(), Some(panels.len()));
+        let out = parts.of(&panels).expect("whole panels");
+        assert_eq!(parts.bytes(), Some(out.len()));
+        let at = |i: usize| u16::from_le_bytes([out[2 * i], out[2 * i + 1]]);
+        for b in 0..batch {
+            for n in 0..columns {
+                for d in 0..parts.pitch() {
+                    let place = d / 16 * 16 + Parts::place(d % 16);
+                    let found = sum([0, 1, 2].map(|p| at(((b * 3 + p) * columns + n) * parts.pitch() + place)));
+                    assert!(found == if d < depth { number(b, n, d) } else { 0.0 }, "{b} {n} {d}: {found}");
+                }
+            }
+        }
+        assert_eq!(parts.of(&panels[1..]), None);
+        assert_eq!(Parts { batch: 0, ..parts }.of(&[]), Some(vec![]));
+        assert_eq!(Parts { depth: usize::MAX, ..parts }.bytes(), None);
+    }
+}
