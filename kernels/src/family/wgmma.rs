@@ -38,6 +38,8 @@ schedule! {
 
 /// Bytes of depth of a product.
 const STEP: u32 = 32;
+/// Products of a group whose rows come through registers.
+const GROUP: u32 = 2;
 
 impl Wgmma {
     fn threads(&self) -> u32 {
@@ -130,7 +132,7 @@ impl Wgmma {
         let (together, ahead) = if copied == 0 { (0.04, 90.0) } else { (0.065, 120.0) };
         let lockstep = if cluster > 1 { 200.0 * ((1024.0 - products) / 256.0).clamp(0.0, 1.0) } else { 0.0 };
         // A step in TF32 waits for its rows to reach registers.
-        let steps = if f.mode == Some(Mode::Tf32) { f64::from(ROW / STEP) * 140.0 } else { 0.0 };
+        let steps = if f.mode == Some(Mode::Tf32) { f64::from(ROW / STEP) * 100.0 } else { 0.0 };
         let alone = 1.1 * products.max(steps) + 0.8 * copies * per_copy + ahead;
         // Rows that come through registers are waited for before a tile's products begin.
         let latency = if f.mode == Some(Mode::Tf32) { 1500.0 } else { 1000.0 };
@@ -190,15 +192,27 @@ impl RowsFrom {
                 let (bases, steps) = (fragments.in_stage(k, stage), ROW / STEP);
                 let start = k.add(columns.address, stage);
                 let b = descriptor(k, start, 0);
-                for step in 0..steps {
+                let read = |k: &mut Writer, step: u32| -> Vec<Vec<Val>> {
+                    blocks().map(|(row, _)| fragments.read(k, &bases, step, row / 16)).collect()
+                };
+                let tile: Vec<Vec<Vec<Val>>> = (0..steps).map(|step| read(k, step)).collect();
+                for group in (0..steps).step_by(GROUP as usize) {
                     // Of a tile's groups, the same one of the tile before has read these registers.
-                    k.wait_products(steps - 1);
-                    let rows: Vec<Words> =
-                        blocks().map(|(row, _)| Mode::Tf32.read(k, (fragments, &bases), (step, steps), row / 16, false)).collect();
+                    k.wait_products(steps / GROUP - 1);
+                    let rows: Vec<(u32, Vec<Words>)> = (group..group + GROUP)
+                        .map(|step| {
+                            (
+                                step,
+                                tile[step as usize].iter().map(|words| Mode::Tf32.words(k, Side::Rows, &[words.clone()], false)).collect(),
+                            )
+                        })
+                        .collect();
                     k.fence_products();
-                    let b = k.plus(b, deeper(step));
-                    for ((_, sums), words) in blocks().zip(&rows) {
-                        k.group_mma(how, sums, &words[0], b);
+                    for (step, rows) in &rows {
+                        let b = k.plus(b, deeper(*step));
+                        for ((_, sums), words) in blocks().zip(rows) {
+                            k.group_mma(how, sums, &words[0], b);
+                        }
                     }
                     k.commit_products();
                 }
