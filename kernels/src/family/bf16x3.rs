@@ -146,12 +146,13 @@ impl Sums {
             let at = k.plus(start, i64::from(part * apart));
             descriptor(k, at, 0)
         });
+        let tile: Vec<Vec<Val>> = (0..2 * steps).map(|step| fragments.read(k, &bases, step, 0)).collect();
         for at in 0..steps {
             if at == 0 {
                 // The first products of the tile before have read these registers.
                 k.wait_products(steps - 1);
             }
-            let rows = Mode::Parts.read(k, (fragments, &bases), (at, 2 * steps), 0, false);
+            let rows = Mode::Parts.words(k, Side::Rows, &tile[2 * at as usize..][..2], false);
             if at == 0 {
                 k.wait_products(0);
                 self.add(k, &self.tile);

@@ -192,27 +192,19 @@ impl RowsFrom {
                 let (bases, steps) = (fragments.in_stage(k, stage), ROW / STEP);
                 let start = k.add(columns.address, stage);
                 let b = descriptor(k, start, 0);
-                let read = |k: &mut Writer, step: u32| -> Vec<Vec<Val>> {
-                    blocks().map(|(row, _)| fragments.read(k, &bases, step, row / 16)).collect()
-                };
-                let tile: Vec<Vec<Vec<Val>>> = (0..steps).map(|step| read(k, step)).collect();
+                // By step and block of 64 rows, as they lie.
+                let tile: Vec<Vec<Vec<Val>>> =
+                    (0..steps).map(|step| blocks().map(|(row, _)| fragments.read(k, &bases, step, row / 16)).collect()).collect();
                 for group in (0..steps).step_by(GROUP as usize) {
                     // Of a tile's groups, the same one of the tile before has read these registers.
                     k.wait_products(steps / GROUP - 1);
-                    let rows: Vec<(u32, Vec<Words>)> = (group..group + GROUP)
-                        .map(|step| {
-                            (
-                                step,
-                                tile[step as usize].iter().map(|words| Mode::Tf32.words(k, Side::Rows, &[words.clone()], false)).collect(),
-                            )
-                        })
-                        .collect();
+                    let round = |words: &Vec<Val>| Mode::Tf32.words(k, Side::Rows, std::slice::from_ref(words), false);
+                    let rows: Vec<Words> = tile[group as usize..][..GROUP as usize].iter().flatten().map(round).collect();
                     k.fence_products();
-                    for (step, rows) in &rows {
-                        let b = k.plus(b, deeper(*step));
-                        for ((_, sums), words) in blocks().zip(rows) {
-                            k.group_mma(how, sums, &words[0], b);
-                        }
+                    let products = (group..group + GROUP).flat_map(|step| blocks().map(move |(_, sums)| (step, sums)));
+                    for ((step, sums), words) in products.zip(&rows) {
+                        let b = k.plus(b, deeper(step));
+                        k.group_mma(how, sums, &words[0], b);
                     }
                     k.commit_products();
                 }
