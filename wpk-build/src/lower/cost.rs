@@ -19,7 +19,7 @@ fn problem(p: &Problem) -> f64 {
     // Operations per nanosecond.
     let rate = match p {
         Problem::Contraction(c) => contraction(c),
-        Problem::Attention(_) => 100.0,
+        Problem::Attention(_) => 160.0,
         Problem::Map(_) | Problem::Move(_) | Problem::Softmax(_) | Problem::Normalize(_) => 8.0,
         // Channels next to each other make vectors; single elements do not.
         Problem::Window(w) => {

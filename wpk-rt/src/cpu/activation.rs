@@ -1,8 +1,9 @@
 //! The simple end of a sum: a vector, a tensor and an activation, in one pass without branches.
 
-use super::isa::dispatch;
-use super::math;
+use super::isa::{dispatch, lanes};
 use super::microkernel::STRIDE;
+use super::simd::Lanes;
+use super::{functions, math};
 use wpk_plan::problem::PANEL;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,7 +47,7 @@ unsafe fn finish_body(
                 let x = if x < low { low } else { x };
                 if x > high { high } else { x }
             }),
-            Activation::Gelu => operands.apply(math::gelu),
+            Activation::Gelu => gelu()(&operands),
             Activation::GeluTanh => operands.apply(math::gelu_tanh),
             Activation::Silu => operands.apply(|x| x * math::sigmoid(x)),
             Activation::Sigmoid => operands.apply(math::sigmoid),
@@ -108,6 +109,63 @@ impl Operands<'_> {
                 }
             }
         }
+    }
+}
+
+/// GELU of this machine's lanes.
+fn gelu() -> unsafe fn(&Operands<'_>) {
+    macro_rules! compiled {
+        ($V:ty $(, $feature:literal)?) => {{
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn gelu(operands: &Operands<'_>) {
+                unsafe { operands.lanes::<$V>(|x| functions::gelu(x)) }
+            }
+            gelu
+        }};
+    }
+    lanes!(compiled)
+}
+
+impl Operands<'_> {
+    /// The same for a function of sixteen lanes.
+    #[inline(always)]
+    unsafe fn lanes<V: Lanes>(&self, f: impl Fn(V) -> V) {
+        unsafe {
+            let one = V::splat(1.0);
+            for (r, (&own, &theirs)) in self.own.iter().zip(self.theirs).enumerate() {
+                let (sums, to) = (self.tile.add(r * STRIDE), self.to.add(own as usize));
+                for at in (0..self.n).step_by(PANEL) {
+                    let left = self.n - at;
+                    let mut x = V::load(sums.add(at));
+                    for (more, from) in [(self.bias, at), (self.residual, theirs as usize + at)] {
+                        if !more.is_null() {
+                            x = x.mul_add(some(more.add(from), left), one);
+                        }
+                    }
+                    let y = f(x);
+                    if left >= PANEL {
+                        y.store(to.add(at));
+                    } else {
+                        let mut all: Vector = [0.0; PANEL];
+                        y.store(all.as_mut_ptr());
+                        std::ptr::copy_nonoverlapping(all.as_ptr(), to.add(at), left);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen numbers, or as many as there are, then zeros.
+#[inline(always)]
+unsafe fn some<V: Lanes>(from: *const f32, count: usize) -> V {
+    unsafe {
+        if count >= PANEL {
+            return V::load(from);
+        }
+        let mut all: Vector = [0.0; PANEL];
+        std::ptr::copy_nonoverlapping(from, all.as_mut_ptr(), count);
+        V::load(all.as_ptr())
     }
 }
 

@@ -1,9 +1,9 @@
 //! Attention, a head at a time: keys and values packed into panels, scores and their softmax in scratch memory.
 
-use super::isa::dispatch;
-use super::microkernel::{Kernels, ROWS, RowPointers, STRIDE};
-use super::rows::softmax_row;
-use super::{Args, Bound, Cx, contraction::pack_panel, part};
+use super::isa::{dispatch, lanes};
+use super::microkernel::{Direct, Kernels, ROWS, RowPointers, STRIDE};
+use super::simd::Lanes;
+use super::{Args, Bound, Cx, contraction::pack_panel, functions, part};
 use wpk_plan::problem::{Attention, PANEL};
 use wpk_plan::{DType, View};
 
@@ -95,6 +95,8 @@ impl Heads {
             }
             let height = self.kernels.rows(self.kernels.panels);
             let count = queries.len().div_ceil(height);
+            let soften = softener();
+            let columns: [u32; ROWS] = std::array::from_fn(|r| (r * wide) as u32);
             for t in 0..count {
                 let range = part(queries.len(), count, t);
                 let (row, height) = (queries.start + range.start, range.len());
@@ -102,86 +104,136 @@ impl Heads {
                 for r in 0..height {
                     (*pointers)[r] = q.wrapping_offset((row + r) as isize * stride);
                 }
-                self.product(pointers, height, depth, key_panels, wide / PANEL, tile, |r, column, sums| {
-                    std::ptr::copy_nonoverlapping(sums, rows.add(r * wide + column), PANEL);
+                self.panels(height, wide / PANEL, |n, first| {
+                    let to = Direct {
+                        bias: std::ptr::null(),
+                        bounds: (f32::NEG_INFINITY, f32::INFINITY),
+                        to: rows.add(first * PANEL),
+                        rows: columns.as_ptr(),
+                    };
+                    self.kernels.direct(height, n)(pointers, 1, depth, 1, key_panels.add(first * PANEL * depth), PANEL * depth, to);
                 });
+                let mut factors = [0.0; ROWS];
                 for r in 0..height {
                     let scores = rows.add(r * wide);
-                    self.scale_and_mask(args, (b, h, row + r), scores, keys);
-                    softmax_row(scores, scores, keys, false);
+                    factors[r] = soften(scores, keys, self.p.scale as f32, self.mask(args, (b, h, row + r)));
                     (*pointers)[r] = scores;
                 }
                 let stride = self.p.out.view.strides[2] as isize;
-                self.product(pointers, height, keys, value_panels, width.div_ceil(PANEL), tile, |r, column, sums| {
-                    let to = out.offset((row + r) as isize * stride).add(column);
-                    std::ptr::copy_nonoverlapping(sums, to, PANEL.min(width - column));
+                self.panels(height, width.div_ceil(PANEL), |n, first| {
+                    let panels = value_panels.add(first * PANEL * keys);
+                    self.kernels.kernel(height, n)(pointers, 1, keys, 1, panels, PANEL * keys, tile, false);
+                    let columns = (width - first * PANEL).min(n * PANEL);
+                    for r in 0..height {
+                        let to = out.offset((row + r) as isize * stride).add(first * PANEL);
+                        scaled(tile.add(r * STRIDE), factors[r], to, columns);
+                    }
                 });
             }
         }
     }
 
-    /// Rows times panels; `store` gets every row of every panel.
-    unsafe fn product(
-        &self,
-        pointers: *const RowPointers,
-        height: usize,
-        depth: usize,
-        b: *const f32,
-        panels: usize,
-        tile: *mut f32,
-        store: impl Fn(usize, usize, *const f32),
-    ) {
-        let mut first = 0;
-        while first < panels {
-            let n = (panels - first).min(self.kernels.panels);
-            unsafe {
-                // Fewer panels may allow more rows, never fewer.
-                self.kernels.kernel(height, n)(pointers, 1, depth, 1, b.add(first * PANEL * depth), PANEL * depth, tile, false);
-                for r in 0..height {
-                    for p in 0..n {
-                        store(r, (first + p) * PANEL, tile.add(r * STRIDE + p * PANEL));
-                    }
-                }
-            }
-            first += n;
-        }
+    /// Groups of up to as many panels as a tile of so many rows has, all alike: a last one of few would wait for its sums. How many, and the first.
+    fn panels(&self, height: usize, panels: usize, each: impl Fn(usize, usize)) {
+        // Fewer panels may allow more rows, never fewer.
+        let groups = panels.div_ceil(self.kernels.panels_for(height));
+        (0..groups).map(|i| part(panels, groups, i)).for_each(|group| each(group.len(), group.start));
     }
 
-    unsafe fn scale_and_mask(&self, args: &[*mut u8], (b, h, row): (usize, usize, usize), scores: *mut f32, keys: usize) {
-        let scale = self.p.scale as f32;
-        unsafe {
-            match &self.p.mask {
-                None => scaled(scores, scale, std::ptr::null(), 0, keys),
-                Some(m) => {
-                    let s = &m.view.strides;
-                    let at = m.view.offset as i64 + b as i64 * s[0] + h as i64 * s[1] + row as i64 * s[2];
-                    scaled(scores, scale, args[3].cast::<f32>().offset(at as isize), s[3] as isize, keys);
-                }
-            }
-        }
+    /// Where the mask of a row begins, and how far its elements are apart.
+    fn mask(&self, args: &[*mut u8], (b, h, row): (usize, usize, usize)) -> (*const f32, isize) {
+        let Some(m) = &self.p.mask else { return (std::ptr::null(), 0) };
+        let s = &m.view.strides;
+        let at = m.view.offset as i64 + b as i64 * s[0] + h as i64 * s[1] + row as i64 * s[2];
+        (args[3].cast::<f32>().wrapping_offset(at as isize).cast_const(), s[3] as isize)
     }
 }
 
 dispatch! {
-    /// `scores * scale + mask`
-    unsafe fn scaled(scores: *mut f32, scale: f32, mask: *const f32, step: isize, n: usize) = scaled_body
+    /// `to = x * factor`
+    unsafe fn scaled(x: *const f32, factor: f32, to: *mut f32, n: usize) = scaled_body
 }
 
 #[inline(always)]
-unsafe fn scaled_body(scores: *mut f32, scale: f32, mask: *const f32, step: isize, n: usize) {
-    // Rows of scores are padded to whole panels, so the last group may run over.
-    for at in (0..n).step_by(PANEL) {
+unsafe fn scaled_body(x: *const f32, factor: f32, to: *mut f32, n: usize) {
+    let whole = n / PANEL * PANEL;
+    for at in (0..whole).step_by(PANEL) {
         unsafe {
-            let to = scores.add(at).cast::<[f32; PANEL]>();
-            let mut lanes = to.read();
-            (0..PANEL).for_each(|i| lanes[i] *= scale);
-            if step == 1 && at + PANEL <= n {
-                let mask = mask.add(at).cast::<[f32; PANEL]>().read_unaligned();
-                (0..PANEL).for_each(|i| lanes[i] += mask[i]);
-            } else if !mask.is_null() {
-                (0..PANEL.min(n - at)).for_each(|i| lanes[i] += *mask.offset((at + i) as isize * step));
-            }
-            to.write(lanes);
+            let mut lanes = x.add(at).cast::<[f32; PANEL]>().read_unaligned();
+            lanes.iter_mut().for_each(|x| *x *= factor);
+            to.add(at).cast::<[f32; PANEL]>().write_unaligned(lanes);
         }
     }
+    (whole..n).for_each(|i| unsafe { to.add(i).write(*x.add(i) * factor) });
+}
+
+/// Makes the scores of a row, so many of them, scaled and with a mask added where there is one, weights whose sum is one over the result. Rows
+/// are padded to whole panels.
+type Soften = unsafe fn(*mut f32, usize, f32, (*const f32, isize)) -> f32;
+
+fn softener() -> Soften {
+    macro_rules! compiled {
+        ($V:ty $(, $feature:literal)?) => {{
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn soften(scores: *mut f32, keys: usize, scale: f32, mask: (*const f32, isize)) -> f32 {
+                unsafe { soften_body::<$V>(scores, keys, scale, mask) }
+            }
+            soften
+        }};
+    }
+    lanes!(compiled)
+}
+
+#[inline(always)]
+unsafe fn soften_body<V: Lanes>(scores: *mut f32, keys: usize, scale: f32, (mask, step): (*const f32, isize)) -> f32 {
+    unsafe {
+        // Powers of two: what is scaled by the logarithm of e is one less product a weight.
+        let scale = V::splat(scale * std::f32::consts::LOG2_E);
+        let (zero, one) = (V::splat(0.0), V::splat(1.0));
+        let wide = keys.next_multiple_of(PANEL);
+        let mut max = V::splat(f32::NEG_INFINITY);
+        for at in (0..wide).step_by(PANEL) {
+            let mut x = zero.mul_add(V::load(scores.add(at)), scale);
+            let left = keys - at;
+            if !mask.is_null() {
+                let more = if step == 1 && left >= PANEL {
+                    V::load(mask.add(at))
+                } else {
+                    let mut all = [0.0f32; PANEL];
+                    (0..PANEL.min(left)).for_each(|i| all[i] = *mask.offset((at + i) as isize * step));
+                    V::load(all.as_ptr())
+                };
+                x = x.mul_add(more, V::splat(std::f32::consts::LOG2_E));
+            }
+            x.store(scores.add(at));
+            if left < PANEL {
+                // Behind the last key.
+                (left..PANEL).for_each(|i| scores.add(at + i).write(f32::NEG_INFINITY));
+                x = V::load(scores.add(at));
+            }
+            max = max.greater(x);
+        }
+        let max = across(max, |a, b| if b > a || b.is_nan() { b } else { a });
+        let less = V::splat(-max);
+        let mut sum = zero;
+        for at in (0..wide).step_by(PANEL) {
+            let weight = functions::exp2(V::load(scores.add(at)).mul_add(less, one));
+            weight.store(scores.add(at));
+            sum = sum.mul_add(weight, one);
+        }
+        1.0 / across(sum, |a, b| a + b)
+    }
+}
+
+/// All lanes as one.
+#[inline(always)]
+unsafe fn across<V: Lanes>(x: V, f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut all = [0.0; PANEL];
+    unsafe { x.store(all.as_mut_ptr()) };
+    let mut half = PANEL / 2;
+    while half > 0 {
+        (0..half).for_each(|l| all[l] = f(all[l], all[l + half]));
+        half /= 2;
+    }
+    all[0]
 }

@@ -8,12 +8,14 @@ use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{Blocking, CpuSchedule, DType, WeightLayout};
 
 /// Depth of the reduction above which it is cut, so that a block of panels stays in the second-level cache.
-const DEPTH: usize = 1024;
+const DEPTH: usize = 4096;
 /// Depth of a cut block.
-const CUT: usize = 512;
+const CUT: usize = 1024;
+/// Depth from which on a task takes fewer panels, which come from the second-level cache.
+const DEEP: usize = 1024;
 /// Depth of a block whose panels were levels, where rows are few.
 const FEW: usize = 96;
-/// Rows of the product that one task computes.
+/// Rows of the product that one task computes; all of twice as many, so that weights are read from memory once.
 pub(super) const CHUNK: usize = 120;
 /// A row offset that stands for zeros.
 pub(super) const OUTSIDE: i32 = i32::MIN;
@@ -209,7 +211,8 @@ impl Product {
         // Numbers that are read a few times only do not leave the first cache.
         let estimated = if matches!(columns, Columns::Levels(_)) && m <= ROWS { (FEW, FEW) } else { (DEPTH, CUT) };
         let cut = blocking.map_or(estimated, |b| (2 * b.cut as usize, b.cut as usize));
-        let most = blocking.map_or(kernels.panels_for(m), |b| (b.panels as usize).clamp(1, kernels.widest));
+        let panels = kernels.panels_for(m) - usize::from(k > DEEP && m > ROWS && kernels.panels > 1);
+        let most = blocking.map_or(panels, |b| (b.panels as usize).clamp(1, kernels.widest));
         let epilogue = Epilogue::new(c, &roles.batch, &roles.m, &roles.n)?;
         Some(Self {
             kernels,
@@ -221,7 +224,7 @@ impl Product {
             rows,
             columns,
             blocks: blocks((tap_count, depth), cut),
-            chunk: blocking.map_or(CHUNK, |b| b.chunk as usize),
+            chunk: blocking.map_or(if m <= 2 * CHUNK { 2 * CHUNK } else { CHUNK }, |b| b.chunk as usize),
             most,
             epilogue,
             zeros: vec![0.0; depth],

@@ -17,6 +17,7 @@ mod copied;
 mod custom;
 mod epilogue;
 mod floats;
+mod functions;
 mod generic;
 mod identity;
 mod index;

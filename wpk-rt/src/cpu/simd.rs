@@ -22,6 +22,10 @@ pub(crate) trait Lanes: Copy {
     unsafe fn clamp(self, low: Self, high: Self) -> Self;
     /// The greater; what is no number is greater than all.
     unsafe fn greater(self, other: Self) -> Self;
+    /// Without signs.
+    unsafe fn abs(self) -> Self;
+    /// Numbers from 1/2 to 2 times `2^n` for whole `n` from -127, where it may be zero, to 127.
+    unsafe fn times_two_to(self, n: Self) -> Self;
 }
 
 /// A finite number of binary16: its bits at the place of an `f32`'s, whose exponent has another bias.
@@ -89,17 +93,29 @@ impl Lanes for Plain {
         }
         self
     }
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        Self(self.0.map(f32::abs))
+    }
+    #[inline(always)]
+    unsafe fn times_two_to(mut self, n: Self) -> Self {
+        for i in 0..16 {
+            self.0[i] *= f32::from_bits((((n.0[i] as i32) + 127) << 23) as u32);
+        }
+        self
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86 {
     use super::Lanes;
     use std::arch::x86_64::{
-        __m256, __m512, _CMP_UNORD_Q, _mm_loadl_epi64, _mm_loadu_si128, _mm_set_epi64x, _mm256_blendv_ps, _mm256_cmp_ps,
-        _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_cmp_ps_mask,
+        __m256, __m512, _CMP_UNORD_Q, _mm_loadl_epi64, _mm_loadu_si128, _mm_set_epi64x, _mm256_add_epi32, _mm256_andnot_ps,
+        _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps,
+        _mm256_cvtps_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
+        _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_abs_ps, _mm512_cmp_ps_mask,
         _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_mask_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_storeu_si512,
+        _mm512_mask_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_storeu_si512,
     };
 
     #[derive(Clone, Copy)]
@@ -149,6 +165,14 @@ pub(crate) mod x86 {
                 let unordered = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(other.0, other.0);
                 Self(_mm512_mask_mov_ps(_mm512_max_ps(other.0, self.0), unordered, other.0))
             }
+        }
+        #[inline(always)]
+        unsafe fn abs(self) -> Self {
+            Self(unsafe { _mm512_abs_ps(self.0) })
+        }
+        #[inline(always)]
+        unsafe fn times_two_to(self, n: Self) -> Self {
+            Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
         }
     }
 
@@ -208,13 +232,27 @@ pub(crate) mod x86 {
             let one = |x, y| unsafe { _mm256_blendv_ps(_mm256_max_ps(y, x), y, _mm256_cmp_ps::<_CMP_UNORD_Q>(y, y)) };
             Self(one(self.0, other.0), one(self.1, other.1))
         }
+        #[inline(always)]
+        unsafe fn abs(self) -> Self {
+            let one = |x| unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), x) };
+            Self(one(self.0), one(self.1))
+        }
+        #[inline(always)]
+        unsafe fn times_two_to(self, n: Self) -> Self {
+            let power = |n| unsafe { _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127))) };
+            let one = |x, n| unsafe { _mm256_mul_ps(x, _mm256_castsi256_ps(power(n))) };
+            Self(one(self.0, n.0), one(self.1, n.1))
+        }
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod arm {
     use super::Lanes;
-    use std::arch::aarch64::{float32x4_t, vcvtq_s32_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vst1q_f32, vst1q_s32};
+    use std::arch::aarch64::{
+        float32x4_t, vabsq_f32, vaddq_s32, vcvtq_s32_f32, vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vmulq_f32,
+        vreinterpretq_f32_s32, vshlq_n_s32, vst1q_f32, vst1q_s32,
+    };
 
     #[derive(Clone, Copy)]
     pub(crate) struct Neon([float32x4_t; 4]);
@@ -273,6 +311,18 @@ pub(crate) mod arm {
         unsafe fn greater(mut self, other: Self) -> Self {
             for i in 0..4 {
                 self.0[i] = unsafe { vmaxq_f32(self.0[i], other.0[i]) };
+            }
+            self
+        }
+        #[inline(always)]
+        unsafe fn abs(self) -> Self {
+            Self(self.0.map(|x| unsafe { vabsq_f32(x) }))
+        }
+        #[inline(always)]
+        unsafe fn times_two_to(mut self, n: Self) -> Self {
+            for i in 0..4 {
+                let power = unsafe { vshlq_n_s32::<23>(vaddq_s32(vcvtq_s32_f32(n.0[i]), vdupq_n_s32(127))) };
+                self.0[i] = unsafe { vmulq_f32(self.0[i], vreinterpretq_f32_s32(power)) };
             }
             self
         }
