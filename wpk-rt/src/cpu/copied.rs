@@ -116,11 +116,16 @@ impl Copied {
         if self.form.tiled { TILE } else { 1 }
     }
 
-    /// Rows that are copied at once, for all their columns: as many as stay in the second cache.
-    fn chunk(&self) -> usize {
+    /// Rows that are copied at once, for all their columns: as many as stay in the second cache. A thread alone takes more, and reads weights from
+    /// memory less often.
+    fn chunk(&self, alone: bool) -> usize {
         let rows = self.form.rows[self.panels() - 1];
-        let (bytes, most) = if self.form.tiled { (TILES, 2 * CHUNK.next_multiple_of(rows)) } else { (COPIES, CHUNK) };
-        (bytes / self.longest()).clamp(rows, most) / rows * rows
+        let bytes = match (self.form.tiled, alone) {
+            (true, _) => TILES,
+            (false, true) => ALONE,
+            (false, false) => COPIES,
+        };
+        (bytes / self.longest()).clamp(rows, 2 * CHUNK.next_multiple_of(rows)) / rows * rows
     }
 
     /// Groups of panels.
@@ -141,13 +146,13 @@ impl Copied {
 
     /// Tiles of sums of a task: two in turn, or all of its rows and columns where the depth is in blocks.
     pub(super) fn tiles(&self) -> usize {
-        let rows = self.chunk().min(self.m).div_ceil(self.form.rows[self.panels() - 1]);
+        let rows = self.chunk(true).min(self.m).div_ceil(self.form.rows[self.panels() - 1]);
         if self.blocks() == 1 { 2 } else { rows * self.columns().min(COLUMNS) }
     }
 
     /// Bytes of the copied rows of a task.
     pub(super) fn copies(&self) -> usize {
-        (self.chunk().min(self.m).next_multiple_of(self.together()) * self.longest()).next_multiple_of(64)
+        (self.chunk(true).min(self.m).next_multiple_of(self.together()) * self.longest()).next_multiple_of(64)
     }
 
     /// Bytes of panels that are made at a time: whole tiles.
@@ -162,6 +167,8 @@ const BLOCK: usize = 1024;
 const COLUMNS: usize = 64;
 /// Bytes of copied rows that stay in the second cache beside a tile's panels.
 const COPIES: usize = 384 << 10;
+/// Those of a thread alone.
+const ALONE: usize = 1280 << 10;
 /// The same where tiles are: such processors have two megabytes.
 const TILES: usize = 1280 << 10;
 /// Bytes of a tile.
@@ -191,7 +198,7 @@ impl Bound for Copied {
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
         let groups = self.columns();
         let rows = self.form.rows[self.panels() - 1];
-        let mut chunks = self.m.div_ceil(self.chunk());
+        let mut chunks = self.m.div_ceil(self.chunk(cx.pool.threads() == 1));
         let mut parts = if self.blocks() == 1 { 1 } else { groups.div_ceil(COLUMNS) };
         let enough = if cx.pool.threads() == 1 { 1 } else { 2 * cx.pool.threads() };
         // Rows are copied once for all columns of a task; where they are few, columns are shared out, and rows copied again.
