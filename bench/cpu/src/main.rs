@@ -16,6 +16,8 @@ type Runner = Box<dyn FnMut() -> Result<Duration, Error>>;
 
 const MODELS: [&str; 6] = ["resnet18", "resnet50", "mobilenet_v2", "vit_b_16", "minilm6", "bert_base"];
 const ROUNDS: usize = 3;
+/// What names of quantized models end with (`tests/models/quantized.py` makes them), and the type of their activations.
+const QUANTIZED: [(&str, &str); 2] = [("_QInt8", "int8"), ("_QUInt8", "uint8")];
 
 fn main() -> Result<(), Error> {
     let args: Vec<String> = std::env::args().collect();
@@ -28,13 +30,17 @@ fn main() -> Result<(), Error> {
     for name in names {
         let path = dir.join(format!("{name}.onnx"));
         let (single, half) = (wpk_build::Precision::Fp32, wpk_build::Precision::Bf16);
-        let runners: Vec<(&str, &str, Result<Runner, Error>)> = vec![
-            ("onnxruntime", "fp32", onnxruntime(&path, threads)),
-            ("wpk", "fp32", wpk(&path, single)),
-            ("wpk", "bf16", wpk(&path, half)),
-            ("tract", "fp32", tract(&path)),
-            ("rten", "fp32", rten(&path, threads)),
+        let quantized = QUANTIZED.iter().find_map(|(suffix, precision)| Some((name.strip_suffix(suffix)?, *precision)));
+        let (name, stored) = quantized.unwrap_or((name, "fp32"));
+        let mut runners: Vec<(&str, &str, Result<Runner, Error>)> = vec![
+            ("onnxruntime", stored, onnxruntime(&path, threads)),
+            ("wpk", stored, wpk(&path, single)),
+            ("tract", stored, tract(&path)),
+            ("rten", stored, rten(&path, threads)),
         ];
+        if quantized.is_none() {
+            runners.insert(2, ("wpk", "bf16", wpk(&path, half)));
+        }
         let mut ready = vec![];
         for (peer, precision, runner) in runners {
             match runner.and_then(|mut run| run().map(|_| run)) {
