@@ -166,7 +166,7 @@ const BLOCK: usize = 1024;
 /// Groups of panels of a task whose sums wait for the next block.
 const COLUMNS: usize = 64;
 /// Bytes of copied rows that stay in the second cache beside a tile's panels.
-const COPIES: usize = 384 << 10;
+const COPIES: usize = 640 << 10;
 /// Those of a thread alone.
 const ALONE: usize = 1280 << 10;
 /// The same where tiles are: such processors have two megabytes.
@@ -198,9 +198,14 @@ impl Bound for Copied {
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
         let groups = self.columns();
         let rows = self.form.rows[self.panels() - 1];
-        let mut chunks = self.m.div_ceil(self.chunk(cx.pool.threads() == 1));
+        let threads = cx.pool.threads();
+        let mut chunks = self.m.div_ceil(self.chunk(threads == 1));
+        // Every chunk reads all weights, so there are as few as keep every thread busy.
+        if self.batch.len() == 1 && chunks > 1 {
+            chunks = chunks.next_multiple_of(threads).min(self.m.div_ceil(rows));
+        }
         let mut parts = if self.blocks() == 1 { 1 } else { groups.div_ceil(COLUMNS) };
-        let enough = if cx.pool.threads() == 1 { 1 } else { 2 * cx.pool.threads() };
+        let enough = threads;
         // Rows are copied once for all columns of a task; where they are few, columns are shared out, and rows copied again.
         while self.batch.len() * chunks * parts < enough && (chunks * rows < self.m || parts < groups) {
             if parts < groups && self.m < 2 * enough * rows {
