@@ -62,12 +62,18 @@ impl Parts {
         let part = self.columns * pitch * size_of::<u16>();
         for (panels, out) in panels.chunks_exact(matrix).zip(out.chunks_exact_mut(Self::COUNT * part)) {
             for (panel, first) in panels.chunks_exact(self.depth * PANEL * 4).zip((0..).step_by(PANEL)) {
-                for (depth, row) in panel.as_chunks::<{ PANEL * 4 }>().0.iter().enumerate() {
-                    let place = depth / Self::GROUP * Self::GROUP + Self::place(depth % Self::GROUP);
-                    for (column, x) in (first..self.columns).zip(row.as_chunks::<4>().0) {
-                        let at = (column * pitch + place) * size_of::<u16>();
-                        for (i, bits) in split(f32::from_le_bytes(*x)).into_iter().enumerate() {
-                            out[i * part + at..][..2].copy_from_slice(&bits.to_le_bytes());
+                // A group of a column at a time, so that what is written lies together.
+                for (rows, group) in panel.as_chunks::<{ PANEL * 4 }>().0.chunks(Self::GROUP).zip((0..).step_by(Self::GROUP)) {
+                    for column in first..self.columns.min(first + PANEL) {
+                        let mut numbers = [0.0; Self::GROUP];
+                        for (depth, row) in rows.iter().enumerate() {
+                            let at = 4 * (column - first);
+                            numbers[Self::place(depth)] = f32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
+                        }
+                        let at = (column * pitch + group) * size_of::<u16>();
+                        for (i, words) in split(&numbers).iter().enumerate() {
+                            let to = out[i * part + at..].as_chunks_mut::<2>().0;
+                            to.iter_mut().zip(words).for_each(|(to, word)| *to = word.to_le_bytes());
                         }
                     }
                 }
@@ -77,9 +83,33 @@ impl Parts {
     }
 }
 
+/// The parts of numbers, by part.
+fn split(numbers: &[f32; Parts::GROUP]) -> [[u16; Parts::GROUP]; Parts::COUNT] {
+    /// From here on a number may round to infinity.
+    const LARGE: u32 = 0x7f00_0000;
+    let mut parts = [[0; Parts::GROUP]; Parts::COUNT];
+    if numbers.iter().any(|x| x.to_bits() & 0x7fff_ffff >= LARGE) {
+        for (i, &x) in numbers.iter().enumerate() {
+            parts.iter_mut().zip(split_any(x)).for_each(|(part, bits)| part[i] = bits);
+        }
+        return parts;
+    }
+    // Without branches, for vectors.
+    let mut rest = *numbers;
+    for part in &mut parts {
+        for (word, x) in part.iter_mut().zip(&mut rest) {
+            let bits = x.to_bits();
+            let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+            *word = (nearest >> 16) as u16;
+            *x -= f32::from_bits(nearest);
+        }
+    }
+    parts
+}
+
 /// The parts of a number. Each is rounded to the nearest, so that what is left is small; cut off where that would be infinite. What is not
 /// finite is its own first part, so that the sum is the number in every case.
-fn split(x: f32) -> [u16; Parts::COUNT] {
+fn split_any(x: f32) -> [u16; Parts::COUNT] {
     let mut rest = x;
     [(); Parts::COUNT].map(|()| {
         let cut = (rest.to_bits() >> 16) as u16;
@@ -94,7 +124,7 @@ fn split(x: f32) -> [u16; Parts::COUNT] {
 
 #[cfg(test)]
 mod tests {
-    use super::{PANEL, Parts, split};
+    use super::{PANEL, Parts, split, split_any};
 
     fn sum(parts: [u16; 3]) -> f32 {
         parts.iter().rev().fold(0.0, |sum, &p| sum + f32::from_bits(u32::from(p) << 16))
@@ -104,9 +134,13 @@ mod tests {
     fn parts_hold_every_bit() {
         let given = [0.0, -0.0, 1.0, 0.1, -std::f32::consts::PI, f32::MAX, f32::MIN, 1e-30, f32::INFINITY, f32::NEG_INFINITY];
         for x in given.into_iter().chain((0..10_000u32).map(|i| f32::from_bits(i.wrapping_mul(0x9e37_79b9) & 0xbfff_ffff | 0x2000_0000))) {
-            assert!(sum(split(x)) == x, "{x:e}: {:x?}", split(x));
+            assert!(sum(split_any(x)) == x, "{x:e}: {:x?}", split_any(x));
+            // Beside others it has the same parts.
+            let mut all = [0.25; Parts::GROUP];
+            all[5] = x;
+            assert_eq!(split(&all).map(|part| part[5]), split_any(x), "{x:e}");
         }
-        assert!(sum(split(f32::NAN)).is_nan());
+        assert!(sum(split_any(f32::NAN)).is_nan());
     }
 
     #[test]

@@ -64,25 +64,31 @@ impl Loaded {
         (steps, modules): (&[Step], &[Module]),
         section: impl Fn(u32) -> (wpk_plan::DType, &'a [u8]),
     ) -> Result<(), Error> {
+        let mut apart = BTreeMap::new();
         for step in steps {
             let wpk_plan::Kernel::Gpu(_, _, module) = step.kernel else { continue };
             let Some(argument) = self.list.get(module as usize).and_then(|r| r.converts(&modules[module as usize])) else { continue };
             let Some(Arg { place: Place::Weight(i), .. }) = step.args.get(argument) else {
                 return Err(Error::Invalid(format!("what is no weight is converted ({})", step.origin)));
             };
-            if self.converted.contains_key(&(*i, module)) {
+            let key = (*i, module);
+            if self.converted.contains_key(&key) {
                 continue;
             }
             let (dtype, bytes) = section(*i);
-            let buffer = match (&self.list[module as usize], &modules[module as usize].parts) {
-                (Ready::Call(call), _) => call.convert(context, dtype, bytes)?,
-                (Ready::Kernel(_), Some(parts)) => {
-                    let made = parts.of(bytes).ok_or_else(|| Error::Invalid(format!("weights of {} are no panels", step.origin)))?;
-                    Some(Buffer::of(context, &made)?)
-                }
-                (Ready::Kernel(_), None) => None,
-            };
-            self.converted.extend(buffer.map(|b| ((*i, module), b)));
+            match (&self.list[module as usize], modules[module as usize].parts) {
+                (Ready::Call(call), _) => self.converted.extend(call.convert(context, dtype, bytes)?.map(|b| (key, b))),
+                (Ready::Kernel(_), parts) => apart.extend(parts.map(|p| (key, (p, bytes)))),
+            }
+        }
+        let apart: Vec<_> = apart.into_iter().collect();
+        let make = |i: usize| apart[i].1.0.of(apart[i].1.1).ok_or_else(|| Error::Invalid("weights in parts are no panels".to_owned()));
+        // As many at a time as threads: all of them would be kept twice.
+        for first in (0..apart.len()).step_by(MOST) {
+            let order: Vec<usize> = (first..apart.len().min(first + MOST)).collect();
+            for (i, made) in in_threads(&order, make)? {
+                self.converted.insert(apart[i].0, Buffer::of(context, &made)?);
+            }
         }
         Ok(())
     }
@@ -147,16 +153,23 @@ fn kernels(context: &Arc<Context>, modules: &[Module], wanted: impl Fn(usize) ->
 /// Loads modules by themselves, several at a time, the longest texts first.
 fn apart(context: &Arc<Context>, modules: &[Module], order: &mut [usize]) -> Result<Vec<(usize, Function)>, Error> {
     order.sort_by_key(|&i| Reverse(modules[i].text.len()));
-    let order = &*order;
+    in_threads(order, |i| Function::load(context, &modules[i]))
+}
+
+/// Threads at most.
+const MOST: usize = 16;
+
+/// What is made of each number, by several threads.
+fn in_threads<T: Send>(order: &[usize], make: impl Fn(usize) -> Result<T, Error> + Sync) -> Result<Vec<(usize, T)>, Error> {
     let next = AtomicUsize::new(0);
-    let load = || -> Result<Vec<(usize, Function)>, Error> {
+    let some = || -> Result<Vec<(usize, T)>, Error> {
         let turn = || order.get(next.fetch_add(1, Ordering::Relaxed));
-        std::iter::from_fn(turn).map(|&i| Ok((i, Function::load(context, &modules[i])?))).collect()
+        std::iter::from_fn(turn).map(|&i| Ok((i, make(i)?))).collect()
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(16).min(order.len());
-    let loaded: Result<Vec<_>, Error> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..threads).map(|_| scope.spawn(load)).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST).min(order.len());
+    let made: Result<Vec<_>, Error> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(some)).collect();
         all.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(Error::Device("a thread that loads kernels ended".to_owned())))).collect()
     });
-    Ok(loaded?.into_iter().flatten().collect())
+    Ok(made?.into_iter().flatten().collect())
 }
