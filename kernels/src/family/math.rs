@@ -2,6 +2,7 @@
 
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Op, Ty};
+use wpk_plan::number;
 
 fn c(k: &Writer, x: f64) -> Val {
     k.float(x, Ty::F32)
@@ -182,25 +183,12 @@ pub fn erf(k: &mut Writer, x: Val) -> Val {
     k.select(near, small, large)
 }
 
-/// Base-2 logarithm of `erfc(a / sqrt 2)` over `a`, for `a` from 0 to 6.5, the highest coefficient first; fitted so that the largest error of its
-/// power, weighted by the power's root, is least. `a erfc(a / sqrt 2) / 2` errs by 3.5e-8 by the first, and by 4e-7 by the second.
-const TAIL: [f64; 10] = [
-    -1.736_713_9e-8,
-    5.703_717_4e-7,
-    -7.946_443e-6,
-    5.936e-5,
-    -2.228_195_6e-4,
-    -1.131_007e-4,
-    7.078_378e-3,
-    -5.252_463e-2,
-    -4.591_959e-1,
-    -1.151_106_7,
-];
+/// As [`number::TAIL`], with an error of 4e-7.
 const SHORT_TAIL: [f64; 7] = [-1.212_146_8e-6, 4.981_161e-5, -8.462_766e-4, 8.223_163e-3, -5.349_078e-2, -4.588_151_4e-1, -1.151_155_9];
 
 /// `erfc(a / sqrt 2)` for `a` from 0 on, by a power of two.
 fn tail(k: &mut Writer, a: Val, by: f64) -> Val {
-    let of = if k.fast { polynomial(k, a, &SHORT_TAIL) } else { polynomial(k, a, &TAIL) };
+    let of = if k.fast { polynomial(k, a, &SHORT_TAIL) } else { polynomial(k, a, &number::TAIL) };
     let by = c(k, by.log2());
     let exponent = k.fma(of, a, by);
     k.op(Ty::F32, Op::Exp2, &[exponent])

@@ -1,28 +1,14 @@
 //! Elementary functions of sixteen lanes, by fused products, for the ends of large products; [`super::math`] has the others.
 
 use super::simd::Lanes;
+use wpk_plan::number::TAIL;
 
 /// `2^r` less one over `r`, for `r` from -1/2 to 1/2, the highest coefficient first: minimax, the power errs by 2e-9.
-const POWER: [f32; 6] = [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_4e-2, 0.240_226_48, std::f32::consts::LN_2];
-
-/// Base-2 logarithm of `erfc(a / sqrt 2)` over `a`, for `a` from 0 to 6.5, the highest coefficient first; fitted so that the largest error of its
-/// power, weighted by the power's root, is least: `a erfc(a / sqrt 2) / 2` errs by 3.5e-8.
-const TAIL: [f32; 10] = [
-    -1.736_713_9e-8,
-    5.703_717_4e-7,
-    -7.946_443e-6,
-    5.936e-5,
-    -2.228_195_6e-4,
-    -1.131_007e-4,
-    7.078_378e-3,
-    -5.252_463e-2,
-    -4.591_959e-1,
-    -1.151_106_7,
-];
+const POWER: [f64; 6] = [1.535_336_2e-4, 1.339_887_4e-3, 9.618_437e-3, 5.550_332_4e-2, 0.240_226_48, std::f64::consts::LN_2];
 
 #[inline(always)]
-unsafe fn polynomial<V: Lanes>(x: V, coefficients: &[f32]) -> V {
-    unsafe { coefficients.iter().skip(1).fold(V::splat(coefficients[0]), |p, &c| V::splat(c).mul_add(p, x)) }
+unsafe fn polynomial<V: Lanes>(x: V, coefficients: &[f64]) -> V {
+    unsafe { coefficients.iter().skip(1).fold(V::splat(coefficients[0] as f32), |p, &c| V::splat(c as f32).mul_add(p, x)) }
 }
 
 /// `2^x` for `x` up to 127, within 1e-7 of itself; less than 1.2e-38 for `x` below -126.
