@@ -203,6 +203,22 @@ fn the_text_of_a_gpu_plan() {
 }
 
 #[test]
+fn parts_are_made_of_whole_weights_in_panels() {
+    let source = parse(text::bytes(BLOCK)).expect("the model is read");
+    let program = Model::new("m.onnx").gpu("sm_80").build_from(&source).unwrap_or_else(|d| panic!("{d}")).program;
+    let wrong: [fn(&mut wpk_plan::Parts); 4] =
+        [|p| p.argument = 0, |p| p.argument = 7, |p| p.columns += 16, |p| (p.batch, p.depth) = (usize::MAX, usize::MAX)];
+    for change in wrong {
+        let mut program = program.clone();
+        let parts: Vec<_> = program.gpus[0].modules.iter_mut().filter_map(|m| m.parts.as_mut()).collect();
+        assert!(!parts.is_empty(), "products in strict f32 take parts");
+        parts.into_iter().for_each(change);
+        let faults: Vec<String> = program.verify().iter().map(ToString::to_string).collect();
+        assert!(faults.iter().any(|f| f.contains("are made of no weight in panels")), "{faults:?}");
+    }
+}
+
+#[test]
 fn programmatic_edges_join_kernels_that_wait_themselves() {
     let compiled = |arch: &str, precision: Precision| {
         let source = parse(text::bytes(BLOCK)).expect("the model is read");

@@ -78,13 +78,10 @@ impl Bf16x3 {
             return false;
         }
         let (threads, rounds) = (self.threads(), self.rounds(f));
-        let shared_out = self.split == 1 || rounds * DEPTH * (self.split - 1) < f.size.k && rounds >= 2;
-        let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
-        shared_out
+        f.shared_out([self.bm, self.bn], (rounds, DEPTH), self.split)
             && self.layouts(f).iter().all(|l| l.fits(threads))
             && (self.stages == 3 || self.stages - 3 < rounds)
             && (self.stages * self.stage() + 16) as usize <= f.arch.shared
-            && tiles * u64::from(f.size.batch * self.split) < 1 << 24
     }
 
     /// As for `wgmma`: rows are taken apart beside products, whichever takes longer.

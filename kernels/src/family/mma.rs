@@ -1,6 +1,6 @@
 //! Contractions on tensor cores: tiles of both factors stream through shared memory in stages, each warp keeps a rectangle of
 //! sums. Half types are multiplied as they are, `f32` rounded to TF32, or, where that is not allowed, as the sum of three
-//! bfloat16 parts (six products; small ones first, sums brought to `f32` registers after each).
+//! bfloat16 parts (six products; small ones first, sums brought to `f32` registers after each), which weights are given in.
 
 use super::Unsupported;
 use super::affine::small;
@@ -81,6 +81,14 @@ impl Facts {
     /// Whether the second factor is given in parts.
     pub(super) fn in_parts(&self) -> bool {
         self.weight && self.mode == Some(Mode::Parts)
+    }
+
+    /// Whether so many blocks may share the depth of tiles, which each of them takes in rounds: every block has some, the last maybe fewer, and
+    /// blocks can be counted.
+    pub(super) fn shared_out(&self, [bm, bn]: [u32; 2], (rounds, depth): (u32, u32), split: u32) -> bool {
+        let tiles = u64::from(self.size.m.div_ceil(bm)) * u64::from(self.size.n.div_ceil(bn));
+        let all = split == 1 || rounds * depth * (split - 1) < self.size.k && rounds >= 2;
+        all && tiles * u64::from(self.size.batch * split) < 1 << 24
     }
 
     fn panels(&self) -> Panels {
@@ -194,19 +202,15 @@ impl Mma {
             return false;
         }
         let (threads, rounds, depth) = (self.threads(), self.rounds(f), self.depth(f.element));
-        // Every block has tiles; the last may have fewer.
-        let shared_out = self.split == 1 || rounds * depth * (self.split - 1) < f.size.k && rounds >= 2;
         let (layouts, stage) = (self.layouts(f), self.stage(f));
-        let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
         let registers = self.registers(f, mode);
         f.small
-            && shared_out
+            && f.shared_out([self.bm, self.bn], (rounds, depth), self.split)
             && registers <= 255
             && registers * threads <= 65536
             && layouts.iter().all(|l| l.fits(threads))
             && (self.stages == 2 || self.stages - 2 < rounds)
             && (self.shared(mode, stage) + 16) as usize <= f.arch.shared
-            && tiles * u64::from(f.size.batch * self.split) < 1 << 24
     }
 
     /// Waves of blocks, each as long as the slowest of what its rounds wait for. The constants, in cycles, were fitted to measured

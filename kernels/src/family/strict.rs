@@ -85,13 +85,10 @@ impl Strict {
             return false;
         }
         let (threads, rounds) = (self.threads(), self.rounds(f));
-        let shared_out = self.split == 1 || rounds * DEPTH * (self.split - 1) < f.size.k && rounds >= 2;
-        let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
-        shared_out
+        f.shared_out([self.bm, self.bn], (rounds, DEPTH), self.split)
             && self.layouts(f).iter().all(|l| l.fits(threads))
             && (self.stages == 2 || self.stages - 1 < rounds)
             && (self.shared(f) + 16) as usize <= f.arch.shared
-            && tiles * u64::from(f.size.batch * self.split) < 1 << 24
     }
 
     /// As for `wgmma`, where what a warp does by itself does not run beside its products.

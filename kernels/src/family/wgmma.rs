@@ -88,16 +88,12 @@ impl Wgmma {
             return false;
         }
         let (threads, rounds) = (self.threads(), self.rounds(f));
-        // Every block has tiles; the last may have fewer.
-        let shared_out = self.split == 1 || rounds * Self::depth(f) * (self.split - 1) < f.size.k && rounds >= 2;
-        let tiles = u64::from(f.size.m.div_ceil(self.bm)) * u64::from(f.size.n.div_ceil(self.bn));
-        shared_out
+        f.shared_out([self.bm, self.bn], (rounds, Self::depth(f)), self.split)
             && self.registers() <= 255
             && self.registers() * threads <= 65536
             && self.layouts(f).iter().all(|l| l.fits(threads))
             && (self.stages == 3 || self.stages - 3 < rounds)
             && (self.stages * self.stage() + 16) as usize <= f.arch.shared
-            && tiles * u64::from(f.size.batch * self.split) < 1 << 24
     }
 
     fn estimate(&self, f: &Facts) -> f64 {

@@ -81,7 +81,7 @@ unsafe fn softmax_f64(x: *const f64, y: *mut f64, n: usize, log: bool) {
 
 dispatch! {
     /// Softmax of one row, in place or not.
-    pub(super) unsafe fn softmax_row(x: *const f32, y: *mut f32, n: usize, log: bool) = softmax_body
+    unsafe fn softmax_row(x: *const f32, y: *mut f32, n: usize, log: bool) = softmax_body
 }
 
 /// Lanes of a running sum or maximum.
