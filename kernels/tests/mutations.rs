@@ -5,8 +5,8 @@ mod support;
 use support::outcome_of;
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{
-    Bf16x3, Bulk, Flash, Folded, Mma, Product, Reduction, RowProblem, Rows, Simt, Strict, WgFlash, Wgmma, attention, bf16x3, bulk, mma,
-    reduction, rows, simt, strict, wgflash, wgmma,
+    Bf16x3, Bulk, Flash, Folded, Mma, PingPong, Product, Reduction, RowProblem, Rows, Simt, Strict, WgFlash, Wgmma, attention, bf16x3,
+    bulk, mma, pingpong, reduction, rows, simt, strict, wgflash, wgmma,
 };
 use wpk_kernels::ptx::{Kernel, Stmt};
 use wpk_plan::problem::{Access, Affine, Attention, Contraction, Operand, Problem, Reduce, ReduceKind, Softmax};
@@ -26,6 +26,7 @@ fn order(s: &Stmt) -> Option<&'static str> {
         Stmt::WaitDependencies => Some("wait for kernels before"),
         Stmt::FenceBarriers => Some("fence of barriers"),
         Stmt::ExpectBytes { .. } => Some("announcement"),
+        Stmt::Arrive { .. } => Some("arrival at a barrier"),
         Stmt::AwaitBytes { .. } => Some("wait for bytes"),
         Stmt::ArriveCluster => Some("arrival"),
         Stmt::WaitCluster => Some("wait for the cluster"),
@@ -185,6 +186,18 @@ fn nothing_that_orders_can_be_left_out() {
             let kernel = bulk(p, &s, &few).unwrap_or_else(|e| panic!("{e}"));
             table.extend(mutate_of(&s.to_string(), &Problem::Contraction(p.contraction.clone()), p.layout, &kernel));
         }
+    }
+    // Tiles by turns: five of them, so that both warpgroups take more than one.
+    for (bm, stages, cluster) in [(64, 3, 1), (64, 4, 2)] {
+        let s = PingPong { bm, bn: 64, stages, cluster };
+        let space = vec![bm as usize * 5, 64, 448];
+        let access = |lines, at| Access::new(&View::dense(&[lines, 448]), [at, 2].map(Affine::of).to_vec());
+        let out = Operand::dense(DType::F32, &space[..2]);
+        let contraction = Contraction { a: access(space[0], 0), b: access(64, 1), out, space, ..p.contraction.clone() };
+        let p = Product { contraction, ..p.clone() };
+        let arch = Arch { sms: cluster, ..*hopper };
+        let kernel = pingpong(&p, &s, &arch).unwrap_or_else(|e| panic!("{e}"));
+        table.extend(mutate_of(&s.to_string(), &Problem::Contraction(p.contraction.clone()), p.layout, &kernel));
     }
     // Columns side by side, which another kernel writes.
     let b = Access::new(&View::dense(&[448, 64]), [2, 1].map(Affine::of).to_vec());

@@ -5,7 +5,7 @@ mod support;
 use support::contractions::{convolution, finish, product};
 use support::{Random, assemble, check_of};
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{Bf16x3, Bulk, Mma, Product, Strict, Unsupported, Wgmma, bf16x3, bulk, mma, strict, wgmma};
+use wpk_kernels::family::{Bf16x3, Bulk, Mma, PingPong, Product, Strict, Unsupported, Wgmma, bf16x3, bulk, mma, pingpong, strict, wgmma};
 use wpk_kernels::ptx::Kernel;
 use wpk_kernels::schedule::Schedule;
 use wpk_plan::problem::{Access, Affine, Problem};
@@ -67,6 +67,11 @@ fn large_ones_agree_with_the_evaluator() {
 }
 
 #[test]
+fn turns_of_two_warpgroups_agree_with_the_evaluator() {
+    agree::<PingPong>(40, &small(), pingpong);
+}
+
+#[test]
 fn strict_ones_agree_with_the_evaluator() {
     agree::<Strict>(40, hopper(), strict);
     agree::<Bf16x3>(40, hopper(), bf16x3);
@@ -76,6 +81,7 @@ fn strict_ones_agree_with_the_evaluator() {
 fn schedules_are_assembled_without_spills() {
     assembled::<Wgmma>(hopper(), wgmma);
     assembled::<Bulk>(&small(), bulk);
+    assembled::<PingPong>(&small(), pingpong);
     assembled::<Strict>(hopper(), strict);
     assembled::<Bf16x3>(hopper(), bf16x3);
 }
@@ -120,6 +126,32 @@ fn factors_that_are_inputs_agree_with_the_evaluator() {
     }
 }
 
+/// Columns that the copy engine brings in the order of lanes: to one block or two, with the depth shared or not, and by turns.
+#[test]
+fn columns_by_lane_agree_with_the_evaluator() {
+    let matrix = |shape: [usize; 2], loops: [usize; 2]| Access::new(&View::dense(&shape), loops.map(Affine::of).to_vec());
+    for (seed, (n, mode)) in [(64, (DType::F16, false)), (160, (DType::BF16, false)), (96, (DType::F32, true))].into_iter().enumerate() {
+        let (seed, (m, depth)) = (seed as u64, (330, 264));
+        let contraction = finish(&[m, n, depth], 2, mode, matrix([m, depth], [0, 2]), matrix([n, depth], [1, 2]));
+        let p = Product { contraction, layout: WeightLayout::Columns };
+        let check = |kernel: Result<Kernel, Unsupported>| {
+            let kernel = kernel.unwrap_or_else(|e| panic!("{e}"));
+            assert!(kernel.maps.iter().any(|m| m.by_lane), "{}", kernel.name);
+            check_of(&Problem::Contraction(p.contraction.clone()), p.layout, &kernel, seed);
+            assemble(&kernel, hopper());
+        };
+        for (bn, cluster, split) in [(32, 1, 1), (64, 2, 1), (64, 1, 2), (128, 1, 4)] {
+            let s = Bulk { bm: 64, bn, wm: 64, stages: 3, cluster, split };
+            if s.legal(&<Bulk as Schedule>::facts(&p, &small())) {
+                check(bulk(&p, &s, &small()));
+            }
+        }
+        for (bm, bn, stages, cluster) in [(64, 64, 3, 1), (128, 96, 4, 1), (64, 64, 3, 2)] {
+            check(pingpong(&p, &PingPong { bm, bn, stages, cluster }, &Arch { sms: cluster, ..small() }));
+        }
+    }
+}
+
 /// Sums that are not finite are computed again, whichever factor is not.
 #[test]
 fn strict_contractions_of_what_is_not_finite() {
@@ -147,7 +179,8 @@ fn not_finite<S: Schedule<Problem = Product>>(generate: Generate<S>) {
 fn clusters_share_the_sums_of_a_depth() {
     let run =
         |dtype: DType, (along, layout): (bool, WeightLayout), name: String, generate: &dyn Fn(&Product) -> Result<Kernel, Unsupported>| {
-            let (m, n, depth) = (72, 136, 1000);
+            // By lane and not.
+            let (m, n, depth) = (72, if along { 160 } else { 136 }, 1000);
             let b = if along { View::dense(&[n, depth]) } else { View::dense(&[depth, n]).transpose(&[1, 0]) };
             let [a, b] = [(View::dense(&[m, depth]), 0), (b, 1)].map(|(view, line)| Access::new(&view, [line, 2].map(Affine::of).to_vec()));
             let p = Product { contraction: finish(&[m, n, depth], 2, (dtype, false), a, b), layout };

@@ -60,10 +60,12 @@ pub struct TensorMap {
     pub pitch: usize,
     /// Lines of a tile, at most 256.
     pub tile: u32,
+    /// Whether lines of a tile lie in the order of [`TensorMap::line`].
+    pub by_lane: bool,
     /// Where lines are what windows of images read: the images, whose columns lie a pitch apart.
     pub images: Option<Images>,
 }
-codec_struct!(TensorMap { argument, dtype, offset, depth, lines, pitch, tile, images });
+codec_struct!(TensorMap { argument, dtype, offset, depth, lines, pitch, tile, by_lane, images });
 
 /// Images with their channels as lines, read by the windows of a convolution (im2col mode): line `i` of a map is what window `i` reads at one of
 /// its positions, which every copy names. Rows and columns beyond the images are zeros. Of a pair the first is for rows.
@@ -113,6 +115,16 @@ impl TensorMap {
     /// Bytes of a tile's line.
     pub const LINE: usize = 128;
 
+    /// Lines that change places among each other where they lie by lane.
+    pub const LANES: usize = 32;
+
+    /// Which line of a tile lies at a place. By lane of tensor cores: there a lane has the sums of two neighbours out of eight columns, and so of
+    /// eight neighbours out of 32 that lie like this.
+    pub fn line(&self, place: usize) -> usize {
+        let (rest, within) = (place / Self::LANES * Self::LANES, place % Self::LANES);
+        if self.by_lane { rest + within / 2 % 4 * 8 + within / 8 * 2 + within % 2 } else { place }
+    }
+
     /// Bytes up to the end of the last line.
     pub fn bytes(&self) -> Option<usize> {
         let last = match &self.images {
@@ -141,6 +153,13 @@ impl TensorMap {
                 || self.depth.checked_mul(size).is_none_or(|line| line > self.pitch) =>
             {
                 Some("has lines that overlap or are not aligned")
+            }
+            () if self.by_lane
+                && (self.images.is_some()
+                    || !self.lines.is_multiple_of(Self::LANES)
+                    || !(self.tile as usize).is_multiple_of(Self::LANES)) =>
+            {
+                Some("has lines by lane that are no whole groups")
             }
             () if self.images.is_some_and(|i| i.fault(self.lines, self.pitch)) => Some("has images that no tile is copied from"),
             () => None,
@@ -173,8 +192,17 @@ mod tests {
         // Two images of 5 by 7 with 64 channels, windows of 3 by 3 with a step of two and padding.
         let good = Images { count: 2, extents: [5, 7], pitches: [7 * 128, 5 * 7 * 128], windows: [3, 4], first: [-1, -1], steps: [2, 2] };
         let fault = |images: Images| {
-            let map =
-                TensorMap { argument: 0, dtype: DType::F16, offset: 0, depth: 64, lines: 24, pitch: 128, tile: 64, images: Some(images) };
+            let map = TensorMap {
+                argument: 0,
+                dtype: DType::F16,
+                offset: 0,
+                depth: 64,
+                lines: 24,
+                pitch: 128,
+                tile: 64,
+                by_lane: false,
+                images: Some(images),
+            };
             map.fault()
         };
         assert_eq!((fault(good), good.last()), (None, [-1, -1]));

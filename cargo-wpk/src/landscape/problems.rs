@@ -4,7 +4,7 @@ use wpk_build::Precision;
 use wpk_build::graph::{Builder, Conv, Graph, Op};
 use wpk_build::lower::{self, Weights};
 use wpk_plan::problem::Problem;
-use wpk_plan::{DType, WeightLayout};
+use wpk_plan::{Binary, DType, ScalarFn, Unary, WeightLayout};
 
 /// Convolutions as input channels, extent, output channels, kernel, stride, padding: ResNet-18's twelve, and four of ResNet-50.
 const CONVS: &[[usize; 6]] = &[
@@ -38,6 +38,24 @@ const PRODUCTS: &[[usize; 3]] = &[
     [4096, 4096, 4096],
     [1, 1000, 2048],
 ];
+
+/// Products with what follows them in BERT and ViT, likewise: a bias, and behind it nothing, GELU or a residual.
+const FOLLOWED: &[([usize; 3], Follows)] = &[
+    ([4096, 2304, 768], Follows::Nothing),
+    ([4096, 768, 768], Follows::Residual),
+    ([4096, 3072, 768], Follows::Gelu),
+    ([4096, 768, 3072], Follows::Residual),
+    ([6304, 2304, 768], Follows::Nothing),
+    ([6304, 3072, 768], Follows::Gelu),
+    ([6304, 768, 3072], Follows::Residual),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Follows {
+    Nothing,
+    Gelu,
+    Residual,
+}
 
 /// Attention as batch, heads, rows and depth: BERT's and ViT's.
 const ATTENTIONS: &[[usize; 4]] = &[
@@ -73,9 +91,13 @@ pub fn all(precision: Precision) -> Vec<Named> {
     let mut all: Vec<Named> = landscapes(precision);
     all.extend(CONVS.iter().filter_map(|c| convolution(precision, 32, *c, 1)));
     for &[m, n, k] in PRODUCTS {
-        let op = Op::Contract { a: b"mk".to_vec(), b: b"kn".to_vec(), out: b"mn".to_vec(), epilogue: None };
-        let made = graph(precision, &[m, k], &[k, n], op);
+        let made = graph(precision, &[m, k], &[k, n], product(None));
         all.extend(made.and_then(|g| single(precision, format!("product {m} {n} {k}"), &g)));
+    }
+    for &(sizes, follows) in FOLLOWED {
+        let [m, n, k] = sizes;
+        let name = format!("product {m} {n} {k} {follows:?}").to_lowercase();
+        all.extend(followed(precision, sizes, follows).and_then(|g| single(precision, name, &g)));
     }
     for &[batch, heads, rows, depth] in ATTENTIONS {
         let mut b = Builder::default();
@@ -131,6 +153,37 @@ fn factor(precision: Precision) -> DType {
     }
 }
 
+fn product(epilogue: Option<ScalarFn>) -> Op {
+    Op::Contract { a: b"mk".to_vec(), b: b"kn".to_vec(), out: b"mn".to_vec(), epilogue }
+}
+
+/// The graph of a product with what follows it.
+fn followed(precision: Precision, [m, n, k]: [usize; 3], follows: Follows) -> Option<Graph> {
+    let dtype = factor(precision);
+    let mut f = ScalarFn::default();
+    let (sum, bias) = (f.input(0, DType::F32), f.input(1, DType::F32));
+    let mut y = f.binary(Binary::Add, sum, bias);
+    let mut b = Builder::default();
+    let bytes = |n: usize, dtype: DType| vec![0; n * dtype.bytes()];
+    let weights = wpk_build::Literal::dense(dtype, &[k, n], bytes(k * n, dtype));
+    let bias = wpk_build::Literal::dense(DType::F32, &[n], bytes(n, DType::F32));
+    let mut operands = vec![b.input("x", dtype, &[m, k]), b.constant(weights), b.constant(bias)];
+    match follows {
+        Follows::Nothing => {}
+        Follows::Gelu => y = f.unary(Unary::Gelu, y),
+        Follows::Residual => {
+            operands.push(b.input("residual", dtype, &[m, n]));
+            let residual = f.input(2, dtype);
+            let residual = f.cast(residual, DType::F32);
+            y = f.binary(Binary::Add, y, residual);
+        }
+    }
+    f.outputs = vec![f.cast(y, dtype)];
+    let y = b.one(product(Some(f)), &operands).ok()?;
+    b.graph.outputs.push(("y".to_owned(), y));
+    Some(b.graph)
+}
+
 /// A graph of one operation by constant weights.
 fn graph(precision: Precision, x: &[usize], w: &[usize], op: Op) -> Option<Graph> {
     let dtype = factor(precision);
@@ -139,7 +192,7 @@ fn graph(precision: Precision, x: &[usize], w: &[usize], op: Op) -> Option<Graph
     let bytes = vec![0; w.iter().product::<usize>() * dtype.bytes()];
     let weights = b.constant(wpk_build::Literal::dense(dtype, w, bytes));
     // What is stored has the type of the factors.
-    let mut epilogue = wpk_plan::ScalarFn::default();
+    let mut epilogue = ScalarFn::default();
     let sum = epilogue.input(0, DType::F32);
     epilogue.outputs = vec![epilogue.cast(sum, dtype)];
     let op = match op {

@@ -48,6 +48,12 @@ impl Writer {
         self.say(Stmt::ExpectBytes { address, bytes });
     }
 
+    /// Comes to a barrier.
+    pub fn arrive(&mut self, address: Val) {
+        let address = self.register(address);
+        self.say(Stmt::Arrive { address });
+    }
+
     /// Waits for the end of a barrier's phase.
     pub fn await_bytes(&mut self, address: Val, parity: Val) {
         let address = self.register(address);

@@ -9,6 +9,7 @@
 mod alu;
 mod global;
 mod matrix;
+mod order;
 mod products;
 mod shared;
 mod tiles;
@@ -58,17 +59,20 @@ fn launch(kernel: &Kernel, buffers: &mut [Vec<u8>], moment: Moment, seed: u64) -
     for i in (1..order.len()).rev().filter(|_| seed != 0) {
         order.swap(i, turns.below(i + 1));
     }
-    let mut global = Global::new(buffers, has_atomics(&kernel.body));
+    let mut global = Global::new(buffers, any(&kernel.body, |s| matches!(s, Stmt::AtomicInc { .. })));
     let (registers, grouped, threads) = (count(&kernel.body) as usize + 1, kernel.groups(), kernel.threads as usize);
+    let tells = any(&kernel.body, |s| matches!(s, Stmt::Arrive { .. }));
     for cluster in order {
         let numbers = cluster * kernel.cluster..(cluster + 1) * kernel.cluster;
         global.enter(numbers.clone(), threads);
         let block = |number| Block {
             number,
-            shared: Shared::new(kernel.shared as usize, threads, moment, grouped),
+            shared: Shared::new(kernel.shared as usize, threads, moment, (grouped, tells)),
             registers: vec![vec![]; registers],
         };
-        let mut state = Cluster { global: &mut global, blocks: numbers.map(block).collect(), now: 0, threads, maps: &kernel.maps };
+        let warps = numbers.len() * threads / 32;
+        let known = vec![vec![0; warps]; warps];
+        let mut state = Cluster { global: &mut global, blocks: numbers.map(block).collect(), now: 0, threads, maps: &kernel.maps, known };
         state.run(&kernel.body, &mut turns)?;
         for block in &state.blocks {
             block.shared.finish().map_err(|e| format!("block {}: {e}", block.number))?;
@@ -77,11 +81,11 @@ fn launch(kernel: &Kernel, buffers: &mut [Vec<u8>], moment: Moment, seed: u64) -
     Ok(())
 }
 
-fn has_atomics(body: &[Stmt]) -> bool {
+/// Whether a statement, or one within another, is of some kind.
+fn any(body: &[Stmt], kind: fn(&Stmt) -> bool) -> bool {
     body.iter().any(|s| match s {
-        Stmt::AtomicInc { .. } => true,
-        Stmt::Loop { body, .. } | Stmt::If { then: body, .. } => has_atomics(body),
-        _ => false,
+        Stmt::Loop { body, .. } | Stmt::If { then: body, .. } => any(body, kind),
+        s => kind(s),
     })
 }
 
@@ -112,6 +116,8 @@ struct Cluster<'a, 'b> {
     now: usize,
     threads: usize,
     maps: &'a [TensorMap],
+    /// What each of its warps knows of all.
+    known: Vec<order::Clock>,
 }
 
 impl Cluster<'_, '_> {
@@ -185,6 +191,7 @@ impl Cluster<'_, '_> {
                     self.turn(warp.block);
                     if self.phase_ended(address, parity).map_err(|e| format!("block {}: {e}", self.blocks[self.now].number))? {
                         warp.state = State::Ready;
+                        self.learn(address, warp.first);
                     }
                 }
                 _ => {}
@@ -217,8 +224,15 @@ impl Cluster<'_, '_> {
                 warp.enter(then, inner, None);
             }
             Stmt::Loop { counter, count, body, .. } => {
+                let mut counts = warp.lanes(mask).map(|t| self.value(*count, t));
+                let rounds = counts.next().unwrap_or(0);
+                if counts.any(|n| n != rounds) {
+                    return Err(format!("warp {}: threads disagree on a loop's rounds", warp.first / 32));
+                }
                 warp.lanes(mask).for_each(|t| self.set(*counter, t, 0));
-                warp.enter(body, mask, Some((*counter, *count)));
+                if rounds > 0 {
+                    warp.enter(body, mask, Some((*counter, rounds as u32)));
+                }
             }
             Stmt::Barrier
             | Stmt::BarrierAny { .. }
@@ -345,6 +359,10 @@ impl Cluster<'_, '_> {
             Stmt::ExpectBytes { address, bytes } => {
                 let address = self.value(Operand::Reg(*address), thread);
                 self.blocks[self.now].shared.expect_bytes(address, *bytes)?;
+            }
+            Stmt::Arrive { address } => {
+                let address = self.value(Operand::Reg(*address), thread);
+                self.come(address, thread)?;
             }
             Stmt::AwaitBytes { .. } | Stmt::CopyTile { .. } | Stmt::Send { .. } | Stmt::ArriveCluster | Stmt::WaitCluster => {}
             Stmt::If { .. } | Stmt::Loop { .. } | Stmt::Barrier | Stmt::BarrierAny { .. } => {}

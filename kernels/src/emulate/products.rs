@@ -72,7 +72,8 @@ impl Shared {
             for bytes in self.products.groups[warp].0.pop_front().unwrap_or_default() {
                 // Others may write once a barrier told them.
                 let end = |t: &mut Touch| (t.products, t.reader, t.ended) = (t.products - 1, Some(usize::MAX), arrivals + 1);
-                self.touched[bytes].iter_mut().for_each(end);
+                self.touched[bytes.clone()].iter_mut().for_each(end);
+                self.reads.read(warp, bytes);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Moment;
 use super::global::Global;
+use super::order::Reads;
 use super::products::Products;
 use super::tiles::Barriers;
 use crate::ptx::MemTy;
@@ -49,16 +50,18 @@ pub struct Shared {
     pub(super) touched: Vec<Touch>,
     pub(super) products: Products,
     pub(super) barriers: Barriers,
+    pub(super) reads: Reads,
     /// By thread, the closed groups of copies, oldest first, and the open one.
     groups: Vec<(VecDeque<Vec<Copy>>, Vec<Copy>)>,
     pub(super) moment: Moment,
 }
 
 impl Shared {
-    pub fn new(bytes: usize, threads: usize, moment: Moment, grouped: bool) -> Self {
+    pub fn new(bytes: usize, threads: usize, moment: Moment, (grouped, tells): (bool, bool)) -> Self {
         let groups = (0..threads).map(|_| Default::default()).collect();
         let (products, barriers) = (Products::new(grouped, threads), Barriers::default());
-        Self { bytes: vec![0; bytes], touched: vec![Touch::default(); bytes], products, barriers, groups, moment }
+        let reads = if tells { Reads::new(threads / 32, bytes) } else { Reads::default() };
+        Self { bytes: vec![0; bytes], touched: vec![Touch::default(); bytes], products, barriers, reads, groups, moment }
     }
 
     pub fn barrier(&mut self) {
@@ -89,6 +92,7 @@ impl Shared {
             }
             touch.reader = Some(if touch.reader.is_none_or(|r| r == thread) { thread } else { usize::MAX });
         }
+        self.reads.read(thread / 32, at..at + ty.bytes());
         let mut bytes = [0; 8];
         bytes[..ty.bytes()].copy_from_slice(&self.bytes[at..at + ty.bytes()]);
         Ok(bytes)

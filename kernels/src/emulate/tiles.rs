@@ -2,6 +2,7 @@
 //! threads send to blocks of the cluster, which tells barriers too.
 
 use super::global::{Global, SPAN};
+use super::order::{Clock, merge};
 use super::shared::{BASE, RANK, Shared, within};
 use super::{Cluster, Moment};
 use crate::layout::{PERIOD, Swizzle};
@@ -22,6 +23,9 @@ struct Barrier {
     hidden: Option<usize>,
     /// What is under way and will tell it.
     coming: Vec<Coming>,
+    /// What threads that came told of reads, in this phase and in those before.
+    telling: Clock,
+    told: Clock,
 }
 
 /// A tile, or bytes with their place.
@@ -46,9 +50,18 @@ pub struct Tile {
 }
 
 impl Barrier {
+    /// A thread comes and announces bytes.
+    fn come(&mut self, bytes: i64) -> Result<(), String> {
+        self.awaited = self.awaited.checked_sub(1).ok_or("more threads come to a barrier than it expects")?;
+        self.bytes += bytes;
+        self.settle();
+        Ok(())
+    }
+
     fn settle(&mut self) {
         if self.awaited == 0 && self.bytes == 0 {
             (self.awaited, self.phase) = (self.count, self.phase + 1);
+            merge(&mut self.told, &self.telling);
         }
     }
 }
@@ -56,7 +69,8 @@ impl Barrier {
 impl Shared {
     pub fn init_barrier(&mut self, address: u64, count: u32, thread: usize) -> Result<(), String> {
         self.place(address, 8)?;
-        let barrier = Barrier { count, awaited: count, bytes: 0, phase: 0, hidden: Some(thread), coming: vec![] };
+        let [telling, told] = [vec![], vec![]];
+        let barrier = Barrier { count, awaited: count, bytes: 0, phase: 0, hidden: Some(thread), coming: vec![], telling, told };
         match self.barriers.0.insert(within(address), barrier) {
             Some(_) => Err(format!("the barrier at {address} is prepared twice")),
             None => Ok(()),
@@ -73,15 +87,11 @@ impl Shared {
     }
 
     pub fn expect_bytes(&mut self, address: u64, bytes: u32) -> Result<(), String> {
-        let barrier = self.known(address)?;
-        barrier.awaited = barrier.awaited.checked_sub(1).ok_or("more threads come to a barrier than it expects")?;
-        barrier.bytes += i64::from(bytes);
-        barrier.settle();
-        Ok(())
+        self.known(address)?.come(i64::from(bytes))
     }
 
-    /// Claims the place of a tile, which `waits` waits for the cluster allow a thread of another block.
-    fn claim_tile(&mut self, tile: &Tile, map: &TensorMap, own: bool, waits: u32) -> Result<(), String> {
+    /// Claims the place of a tile, which `waits` waits for the cluster allow a thread of another block, or what is known of the block's warps.
+    fn claim_tile(&mut self, tile: &Tile, map: &TensorMap, (own, known): (bool, &[u32]), waits: u32) -> Result<(), String> {
         if !tile.to.is_multiple_of(u64::from(PERIOD)) {
             return Err(format!("a tile is copied to {}, where no period of exchanges begins", tile.to));
         }
@@ -90,15 +100,16 @@ impl Shared {
         if end > self.bytes.len() {
             return Err(format!("a tile ends at {end} of {} bytes of shared memory", self.bytes.len()));
         }
-        for touch in &mut self.touched[at..end] {
+        for (byte, touch) in (at..end).zip(&mut self.touched[at..end]) {
             // A barrier orders what was before within the block, the cluster's also what products read.
             let untouched = touch.reader.is_none() && touch.writer.is_none();
             let ordered = touch.ended <= waits && (touch.ended > 0 || untouched);
-            let before = ordered || own && untouched;
+            let told = touch.writer.is_none() && self.reads.over(known, byte);
+            let before = ordered || told || own && untouched;
             if touch.pending || touch.products > 0 || !before {
                 return Err(format!("a tile is copied to {at}, which the block still uses"));
             }
-            touch.pending = true;
+            (touch.pending, touch.reader) = (true, None);
         }
         Ok(())
     }
@@ -118,7 +129,7 @@ fn read(tile: &Tile, map: &TensorMap, global: &mut Global<'_>) -> Result<Vec<u8>
     let (size, swizzle) = (map.dtype.bytes(), Swizzle::of_rows(TensorMap::LINE as u32));
     let mut bytes = vec![0; map.tile_bytes() as usize];
     for line in 0..map.tile as usize {
-        let Some(start) = line_of(tile, map, line as i64)? else { continue };
+        let Some(start) = line_of(tile, map, map.line(line) as i64)? else { continue };
         for element in 0..TensorMap::LINE / size {
             let depth = tile.at.0[0] + element as i64;
             if !(0..map.depth as i64).contains(&depth) {
@@ -138,7 +149,14 @@ fn line_of(tile: &Tile, map: &TensorMap, line: i64) -> Result<Option<usize>, Str
     let (at, window) = &tile.at;
     let within = |i: i64, n: usize| (0..n as i64).contains(&i);
     let (images, [right, down]) = match (&map.images, window) {
-        (None, None) => return Ok(within(at[1] + line, map.lines).then(|| (at[1] + line) as usize * map.pitch)),
+        (None, None) => {
+            let first = match (map.by_lane, at.as_slice()) {
+                (false, &[_, first]) => first,
+                (true, &[_, 0, 0, 0, group]) => group * TensorMap::LANES as i64,
+                _ => return Err(format!("a tile at {at:?}")),
+            };
+            return Ok(within(first + line, map.lines).then(|| (first + line) as usize * map.pitch));
+        }
         (Some(images), Some(window)) => (images, *window),
         _ => return Err("a tile of images that are none".to_owned()),
     };
@@ -170,15 +188,43 @@ impl Cluster<'_, '_> {
     /// Starts its copy.
     pub(super) fn copy_tile(&mut self, tile: Tile, barrier: u64, everywhere: bool, waits: u32) -> Result<(), String> {
         let own = self.now;
+        let (warps, known) = (self.threads / 32, self.known[self.warp(tile.thread)].clone());
         for block in (0..self.blocks.len()).filter(|&b| everywhere || b == own) {
             let shared = &mut self.blocks[block].shared;
-            shared.claim_tile(&tile, &self.maps[tile.map], block == own, waits)?;
+            let of_block = known.get(block * warps..).unwrap_or_default();
+            shared.claim_tile(&tile, &self.maps[tile.map], (block == own, of_block), waits)?;
             shared.known(barrier)?.coming.push(Coming::Tile(tile.clone()));
             if shared.moment == Moment::Earliest {
                 self.land(block, barrier)?;
             }
         }
         Ok(())
+    }
+
+    /// The number in the cluster of a thread's warp in the block whose turn it is.
+    fn warp(&self, thread: usize) -> usize {
+        (self.now * self.threads + thread) / 32
+    }
+
+    /// A thread comes to a barrier, of its own block or another one.
+    pub(super) fn come(&mut self, address: u64, thread: usize) -> Result<(), String> {
+        let warp = self.warp(thread);
+        let came = self.blocks[self.now].shared.reads.come(thread / 32);
+        self.known[warp][warp] = came;
+        let told = self.known[warp].clone();
+        let block = (address >> RANK) as usize;
+        let shared = &mut self.blocks.get_mut(block).ok_or_else(|| format!("there is no block {block} in the cluster"))?.shared;
+        let barrier = shared.known(address)?;
+        merge(&mut barrier.telling, &told);
+        barrier.come(0)
+    }
+
+    /// A warp learns what it was told at a barrier.
+    pub(super) fn learn(&mut self, address: u64, thread: usize) {
+        let warp = self.warp(thread);
+        if let Some(barrier) = self.blocks[self.now].shared.barriers.0.get(&within(address)) {
+            merge(&mut self.known[warp], &barrier.told);
+        }
     }
 
     /// What is on its way to a barrier arrives.

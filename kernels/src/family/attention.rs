@@ -187,7 +187,14 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
     let start_values = k.plus(start_keys, i64::from(tiles.keys.bytes()));
     let zero = k.int(0, Ty::U32);
     let loader = |k: &mut Writer, i: usize, layout: Layout, start: Val, first: Val| {
-        Loader::new(k, &sources[i], layout, arch, (thread, threads), Corner { start, batch: head, first, apart: layout.lines })
+        Loader::new(
+            k,
+            &sources[i],
+            layout,
+            arch,
+            (thread, threads),
+            Corner { start, batch: head, first, apart: layout.lines, by_lane: false },
+        )
     };
     let load_queries = loader(&mut k, 0, tiles.queries, shared, first_row);
     let loaders = [loader(&mut k, 1, tiles.keys, start_keys, zero), loader(&mut k, 2, tiles.values, start_values, zero)];

@@ -3,7 +3,7 @@
 //! depths before.
 
 use super::Unsupported;
-use super::blocks::{Depth, Panels, Place, Tiling};
+use super::blocks::{Depth, Panels, Place, Tiling, by_lane};
 use super::exact::{Tile, repair};
 use super::factors::{parts, source_of_parts, sources};
 use super::fragments::{Fragments, Side};
@@ -183,7 +183,8 @@ pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupporte
     let (sources, layouts) = ([rows, source_of_parts(&parts)], s.layouts(&facts));
     let (extents, shared, panels) = ([s.bm, s.bn], s.stages * s.stage(), Panels::Parts);
     let (split, shares) = (s.split, s.shares(&facts));
-    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels, shares };
+    let by_lane = by_lane(&size, &layouts[1], shares.as_ref().map_or(s.bn, |shares| s.bn / shares.columns));
+    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels, shares, by_lane };
     let mut k = Writer::for_arch(arch);
     k.in_parts(parts);
     let place = tiling.place(&mut k, &sources, arch);
@@ -207,9 +208,9 @@ pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupporte
 
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let depth = depth.rounds * DEPTH;
-    let again = Tile { sources: &sources, batch, firsts, across: s.bn / 8, lane, first, depth, total: size.k, parts: true };
+    let again = Tile { sources: &sources, batch, firsts, across: s.bn / 8, lane, first, depth, total: size.k, parts: true, by_lane };
     repair(&mut k, &again, &sums, (starts[0], thread, threads));
     let ahead = if threads > 128 { 4 } else { 8 };
-    let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, ahead, firsts, batch, lane, whole: tiling.whole() };
+    let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, firsts, batch, lane, by_lane, ahead, whole: tiling.whole() };
     grid.finish(k, "bf16x3", &tiling.partial(&place, c.extras.len()), &sums)
 }

@@ -5,11 +5,11 @@ use super::engine::Engine;
 use super::factors::Size;
 use super::partial::{Meeting, Partial, Shares};
 use super::pipeline::{Factors, Pipeline, Readers};
-use super::tile::{Corner, Layout, Loader, Source};
+use super::tile::{Along, Corner, Layout, Loader, Source};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Op, Special, Ty};
-use wpk_plan::{Parts, WeightLayout};
+use wpk_plan::{Parts, TensorMap, WeightLayout};
 
 /// The tiles of a contraction.
 pub struct Tiling<'a> {
@@ -31,6 +31,15 @@ pub struct Tiling<'a> {
     pub panels: Panels,
     /// How blocks that share the depth share out its sums, where they are a cluster.
     pub shares: Option<Shares>,
+    /// Whether columns lie by lane: see [`by_lane`].
+    pub by_lane: bool,
+}
+
+/// Whether columns of a tile are to lie in the order of [`TensorMap::line`], so that a lane's sums are neighbours: where they are copied one by
+/// one, in whole groups, and a warp has sums of so many.
+pub fn by_lane(size: &Size, columns: &Layout, sums: u32) -> bool {
+    let lanes = TensorMap::LANES as u32;
+    columns.along == Along::Depth && size.n.is_multiple_of(lanes) && sums.is_multiple_of(lanes)
 }
 
 /// What a stage holds of the second factor.
@@ -102,21 +111,10 @@ impl Tiling<'_> {
 
     /// The beginning of a kernel: where its block is, and what copies its factors.
     pub fn place<'a>(&self, k: &mut Writer, sources: &'a [Source; 2], arch: &Arch) -> Place<'a> {
-        let [bm, bn] = self.extents;
-        let (tiles_m, tiles_n) = (self.size.m.div_ceil(bm).next_multiple_of(self.cluster), self.size.n.div_ceil(bn));
         let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
         let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
         let (tile, part) = k.div_rem(block, self.split);
-        let (above, rank) = k.div_rem(tile, self.cluster);
-        let strip = self.strip(tiles_n, arch);
-        let (rest, within) = k.div_rem(above, strip);
-        let (rest, clustered) = k.div_rem(rest, tiles_m / self.cluster);
-        let (batch, across) = k.div_rem(rest, tiles_n / strip);
-        let tile_n = k.scaled(across, i64::from(strip));
-        let tile_n = k.add(tile_n, within);
-        let tile_m = k.scaled(clustered, i64::from(self.cluster));
-        let tile_m = k.add(tile_m, rank);
-        let firsts = [k.scaled(tile_m, i64::from(bm)), k.scaled(tile_n, i64::from(bn))];
+        let (batch, rank, firsts) = self.corner(k, tile, arch);
         let start = k.shared(self.shared);
         let cluster = self.shares.map(|shares| {
             k.cluster(self.split);
@@ -134,12 +132,48 @@ impl Tiling<'_> {
                 }
                 _ => (k.plus(firsts[side], i64::from(panel * layout.lines)), batch),
             };
-            let corner = Corner { start, batch, first, apart: self.extents[side] };
+            let corner = Corner { start, batch, first, apart: self.extents[side], by_lane: self.by_lane && side == 1 };
             Loader::new(k, &sources[side], layout, arch, (thread, self.threads), corner)
         });
         let loaders = loaders.collect();
         let stage = self.layouts[0].bytes() + self.panels.count() * self.layouts[1].bytes();
-        Place { thread, tile, part, rank, batch, firsts, starts, loaders, tiles: self.size.batch * tiles_m * tiles_n, cluster, stage }
+        Place {
+            thread,
+            tile,
+            part,
+            rank,
+            batch,
+            firsts,
+            starts,
+            loaders,
+            tiles: self.size.batch * self.down() * self.across(),
+            cluster,
+            stage,
+        }
+    }
+
+    /// Tiles below each other, in whole clusters.
+    fn down(&self) -> u32 {
+        self.size.m.div_ceil(self.extents[0]).next_multiple_of(self.cluster)
+    }
+
+    /// Tiles side by side.
+    fn across(&self) -> u32 {
+        self.size.n.div_ceil(self.extents[1])
+    }
+
+    /// The batch's number of a tile, the block's in its cluster, and the tile's first row and column.
+    pub fn corner(&self, k: &mut Writer, tile: Val, arch: &Arch) -> (Val, Val, [Val; 2]) {
+        let (above, rank) = k.div_rem(tile, self.cluster);
+        let strip = self.strip(self.across(), arch);
+        let (rest, within) = k.div_rem(above, strip);
+        let (rest, clustered) = k.div_rem(rest, self.down() / self.cluster);
+        let (batch, across) = k.div_rem(rest, self.across() / strip);
+        let tile_n = k.scaled(across, i64::from(strip));
+        let tile_n = k.add(tile_n, within);
+        let tile_m = k.scaled(clustered, i64::from(self.cluster));
+        let tile_m = k.add(tile_m, rank);
+        (batch, rank, [k.scaled(tile_m, i64::from(self.extents[0])), k.scaled(tile_n, i64::from(self.extents[1]))])
     }
 
     /// What becomes of the sums of a block of a contraction with so many operands and extra ones.

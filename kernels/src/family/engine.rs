@@ -13,6 +13,7 @@ use wpk_plan::problem::{Access, Contraction};
 use wpk_plan::{TensorMap, WeightLayout};
 
 /// What brings the second factor, and the first where that is a matrix of half types.
+#[derive(Clone)]
 pub struct Engine {
     rows: Option<Side>,
     columns: Side,
@@ -20,12 +21,15 @@ pub struct Engine {
     barriers: Val,
     /// Whether the thread is the one that asks.
     asks: Val,
+    /// The first of a tile's columns that the block asks for.
+    within: Val,
     /// Bytes of a stage that come this way.
     bytes: u32,
     cluster: u32,
 }
 
 /// A factor.
+#[derive(Clone)]
 struct Side {
     map: Val,
     /// Where the block's part of a tile goes in stage 0, and its first line.
@@ -37,6 +41,8 @@ struct Side {
     everywhere: bool,
     /// Whether no kernel writes it.
     constant: bool,
+    /// Whether lines lie by lane.
+    by_lane: bool,
     /// What windows read of images, if that is what lines are.
     windows: Option<Windows>,
 }
@@ -53,13 +59,27 @@ pub struct Columns {
 }
 
 /// Bytes of a barrier.
-const BARRIER: u32 = 8;
+pub const BARRIER: u32 = 8;
+
+impl Columns {
+    /// The same columns in the order in which a lane's sums are neighbours, where they come in whole groups of those and warps have sums of so
+    /// many.
+    pub fn by_lane(self, sums: u32) -> Self {
+        let map = TensorMap { by_lane: true, ..self.map };
+        let whole = !self.across && sums.is_multiple_of(TensorMap::LANES as u32) && map.fault().is_none();
+        if whole { Self { map, ..self } } else { self }
+    }
+
+    pub fn are_by_lane(&self) -> bool {
+        self.map.by_lane
+    }
+}
 
 /// How the engine sees the second factor, a weight or a matrix of half types, in parts of so many columns; `None` where it cannot.
 pub fn columns(p: &Product, part: u32) -> Option<Columns> {
     let (c, roles, size) = (&p.contraction, p.contraction.roles(), p.contraction.dtype.bytes());
     let (depth, lines) = (roles.count(&roles.k()), roles.count(&roles.n));
-    let map = TensorMap { argument: 1, dtype: c.dtype, offset: 0, depth, lines, pitch: 0, tile: part, images: None };
+    let map = TensorMap { argument: 1, dtype: c.dtype, offset: 0, depth, lines, pitch: 0, tile: part, by_lane: false, images: None };
     let seen = if p.layout == WeightLayout::Columns {
         let pitch = roles.column_len(size).checked_mul(size)?;
         Columns { map: TensorMap { pitch, ..map }, part, across: false, constant: true }
@@ -88,8 +108,8 @@ pub fn rows(p: &Product, tile: u32) -> Option<(TensorMap, Option<Windows>)> {
     }
     let sound = |map: &TensorMap| map.fault().is_none();
     let plain = matrix(c, &c.a, [&roles.k(), &roles.m]).filter(|(_, steps)| steps[0] == size);
-    let plain =
-        plain.map(|(offset, [_, pitch])| TensorMap { argument: 0, dtype: c.dtype, offset, depth, lines, pitch, tile, images: None });
+    let map = TensorMap { argument: 0, dtype: c.dtype, offset: 0, depth, lines, pitch: 0, tile, by_lane: false, images: None };
+    let plain = plain.map(|(offset, [_, pitch])| TensorMap { offset, pitch, ..map });
     match plain.filter(sound) {
         Some(map) => Some((map, None)),
         None => images(c, &roles, tile).filter(|(map, _)| sound(map)).map(|(map, windows)| (map, Some(windows))),
@@ -130,7 +150,7 @@ impl Engine {
             k.arrive_cluster();
             k.wait_cluster();
         }
-        let side = |map, to, line| Side { map, to, line, panels: 0, everywhere: false, constant: false, windows: None };
+        let side = |map, to, line| Side { map, to, line, panels: 0, everywhere: false, constant: false, by_lane: false, windows: None };
         let bytes = maps.0.as_ref().map_or(0, |m| m.0.tile_bytes());
         let rows = maps.0.map(|(map, windows)| {
             let windows = windows.map(|w| w.beginning(k, place.firsts[0]));
@@ -141,8 +161,31 @@ impl Engine {
         let moved = k.scaled(first, i64::from(ROW));
         let (to, line) = (k.add(place.starts[1], moved), k.add(place.firsts[1], first));
         let panels = if across { part / PANEL } else { 0 };
-        let columns = Side { panels, everywhere: cluster > 1, constant, ..side(k.tensor_map(map), to, line) };
-        Self { rows, columns, barriers, asks, bytes: bytes + part * ROW * cluster, cluster }
+        let by_lane = map.by_lane;
+        let columns = Side { panels, everywhere: cluster > 1, constant, by_lane, ..side(k.tensor_map(map), to, line) };
+        Self { rows, columns, barriers, asks, within: first, bytes: bytes + part * ROW * cluster, cluster }
+    }
+
+    /// The same for another tile of the block.
+    pub fn at(&self, k: &mut Writer, firsts: [Val; 2]) -> Self {
+        let line = k.add(firsts[1], self.within);
+        let rows = self.rows.clone().map(|rows| {
+            let windows = rows.windows.map(|w| w.beginning(k, firsts[0]));
+            Side { windows, line: firsts[0], ..rows }
+        });
+        Self { rows, columns: Side { line, ..self.columns.clone() }, ..*self }
+    }
+
+    /// The barrier of a stage whose barrier lies so many bytes behind the first one.
+    pub fn barrier(&self, k: &mut Writer, behind: Val) -> Val {
+        k.add(self.barriers, behind)
+    }
+
+    /// Announces a stage, and asks for both factors at a depth.
+    pub fn ask_both(&self, k: &mut Writer, at: Val, (bytes, barrier): (Val, Val)) {
+        let stage = Stage { bytes, barrier };
+        self.ask(k, at, &stage);
+        self.ask_rows(k, at, &stage);
     }
 
     /// Announces a stage, and asks for its columns.
@@ -174,6 +217,18 @@ impl Side {
         if let Some(windows) = &self.windows {
             let (at, window) = windows.at(k, depth);
             return k.copy_tile(self.map, &at, Some(window), to, barrier, self.everywhere);
+        }
+        if self.by_lane {
+            let (group, _) = k.div_rem(self.line, TensorMap::LANES as u32);
+            let zero = k.int(0, Ty::U32);
+            return k.copy_tile(
+                self.map,
+                &[depth, zero, zero, zero, group].map(|v| Val { ty: Ty::S32, ..v }),
+                None,
+                to,
+                barrier,
+                self.everywhere,
+            );
         }
         if self.panels == 0 {
             return k.copy_tile(self.map, &signed([depth, self.line]), None, to, barrier, self.everywhere);

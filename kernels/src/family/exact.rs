@@ -22,6 +22,8 @@ pub struct Tile<'a> {
     pub total: u32,
     /// Whether the second source is one of [`Parts`].
     pub parts: bool,
+    /// Whether columns lie by lane: see [`TensorMap::line`](wpk_plan::TensorMap::line).
+    pub by_lane: bool,
 }
 
 /// Replaces the sums of a block of which one is not finite. `shared` begins memory of 4 bytes for every sum of each of `threads`
@@ -48,8 +50,9 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
             let moved = k.scaled(x, by);
             k.add(at, moved)
         });
-        let parts = [(group, 8), (t, 2), (column, 1)];
-        let column = parts.iter().fold(tile.firsts[1], |at, &(x, by)| {
+        let (groups, four) = k.div_rem(group, 4);
+        let parts = if tile.by_lane { vec![(groups, 32), (t, 8), (four, 2), (column, 1)] } else { vec![(group, 8), (t, 2), (column, 1)] };
+        let column = parts.into_iter().fold(tile.firsts[1], |at, (x, by)| {
             let moved = k.scaled(x, by);
             k.add(at, moved)
         });

@@ -22,6 +22,8 @@ pub struct Grid<'a> {
     pub firsts: [Val; 2],
     pub batch: Val,
     pub lane: Val,
+    /// Whether columns lie by lane: see [`TensorMap::line`](wpk_plan::TensorMap::line).
+    pub by_lane: bool,
     /// See [`Rectangle::ahead`].
     pub ahead: usize,
     /// Whether all rows, and all columns, of every tile exist.
@@ -46,6 +48,12 @@ impl Grid<'_> {
         let sums = share.neighbours(&mut k, &pairs);
         share.store(&mut k, &sums)?;
         Ok(k.finish(name, own.operands, own.threads, own.tiles * own.split))
+    }
+
+    /// Stores these sums where the kernel goes on.
+    pub fn end(&self, k: &mut Writer, sums: &[Val]) -> Result<(), Unsupported> {
+        let sums = self.neighbours(k, &self.pairs(sums, &Shares::ALL));
+        self.store(k, &sums)
     }
 
     /// The sums of two neighbouring columns, by share, row and 8 columns.
@@ -79,6 +87,9 @@ impl Grid<'_> {
 
     /// The sums by row, with neighbouring columns in one lane.
     fn neighbours(&self, k: &mut Writer, pairs: &[[Val; 2]]) -> Vec<Val> {
+        if self.by_lane {
+            return pairs.concat();
+        }
         pairs.chunks(self.tiles() as usize).flat_map(|own| exchange(k, self.lane, own)).collect()
     }
 

@@ -91,7 +91,7 @@ pub fn images(c: &Contraction, roles: &Roles, tile: u32) -> Option<(TensorMap, W
     };
     let (offset, pitch) = (c.a.offset.checked_mul(size)?, bytes(columns.stride)?);
     let (lines, depth) = (roles.count(&roles.m), channels);
-    let map = TensorMap { argument: 0, dtype: c.dtype, offset, depth, lines, pitch, tile, images: Some(images) };
+    let map = TensorMap { argument: 0, dtype: c.dtype, offset, depth, lines, pitch, tile, by_lane: false, images: Some(images) };
     Some((map, Windows { images, channels, depth: roles.count(&roles.k()), taps, begin: None }))
 }
 

@@ -183,8 +183,8 @@ pub fn erf(k: &mut Writer, x: Val) -> Val {
     k.select(near, small, large)
 }
 
-/// As [`number::TAIL`], with an error of 4e-7.
-const SHORT_TAIL: [f64; 7] = [-1.212_146_8e-6, 4.981_161e-5, -8.462_766e-4, 8.223_163e-3, -5.349_078e-2, -4.588_151_4e-1, -1.151_155_9];
+/// As [`number::TAIL`], for results of half precision: by 9.4e-5 of the tail, a fifth of what rounding those costs.
+const SHORT_TAIL: [f64; 5] = [-3.282_426e-4, 5.919_984_4e-3, -4.864_025e-2, -4.633_582e-1, -1.149_758_9];
 
 /// `erfc(a / sqrt 2)` for `a` from 0 on, by a power of two.
 fn tail(k: &mut Writer, a: Val, by: f64) -> Val {

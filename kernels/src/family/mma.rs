@@ -4,7 +4,7 @@
 
 use super::Unsupported;
 use super::affine::small;
-use super::blocks::{Depth, Panels, Place, Tiling};
+use super::blocks::{Depth, Panels, Place, Tiling, by_lane};
 use super::engine;
 use super::exact::{Tile, repair};
 use super::factors::{Size, parts, source_of_parts, sources};
@@ -127,6 +127,11 @@ impl Facts {
         } else if split > 1 {
             cycles += 2450.0 + f64::from(sums * 4 * split) / 35.0;
         }
+        self.limited(cycles)
+    }
+
+    /// Nanoseconds of so many cycles beside the way to memory.
+    pub(super) fn limited(&self, cycles: f64) -> f64 {
         let (time, traffic) = (cycles / 1.7, self.bytes / (1.5 * self.arch.bandwidth));
         time.max(traffic) + 0.33 * time.min(traffic)
     }
@@ -282,7 +287,8 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (threads, depth) = (s.threads(), s.depth(facts.element));
     let (extents, shared) = ([s.bm, s.bn], s.shared(mode, s.stage(&facts)));
     let (split, shares, panels) = (s.split, s.shares(&facts), facts.panels());
-    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels, shares };
+    let by_lane = by_lane(&size, &layouts[1], shares.as_ref().map_or(s.wn, |shares| s.wn / shares.columns));
+    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels, shares, by_lane };
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, batch, starts, .. } = place;
     let (warp, lane) = k.div_rem(thread, 32);
@@ -329,8 +335,18 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let firsts = [k.add(place.firsts[0], lines[0]), k.add(place.firsts[1], lines[1])];
     if mode == Mode::Parts {
         let (sources, across, total) = (&sources, s.wn / 8, size.k);
-        let tile =
-            Tile { sources, batch, firsts, across, lane, first, depth: depth.rounds * depth.elements, total, parts: facts.in_parts() };
+        let tile = Tile {
+            sources,
+            batch,
+            firsts,
+            across,
+            lane,
+            first,
+            depth: depth.rounds * depth.elements,
+            total,
+            parts: facts.in_parts(),
+            by_lane,
+        };
         repair(&mut k, &tile, &sums, (starts[0], thread, threads));
     }
     let grid = Grid {
@@ -343,6 +359,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         firsts,
         batch,
         lane,
+        by_lane,
         whole: tiling.whole(),
     };
     grid.finish(k, "mma", &tiling.partial(&place, c.extras.len()), &sums)

@@ -75,7 +75,7 @@ pub fn cost(f: &ScalarFn) -> f64 {
         Expr::Input(_) | Expr::Const(_) => 0.0,
         Expr::Unary(Unary::Neg | Unary::Abs, _) => 1.0,
         Expr::Unary(Unary::GeluTanh | Unary::Erf | Unary::Tanh, _) => 22.0,
-        Expr::Unary(Unary::Gelu, _) => 14.0,
+        Expr::Unary(Unary::Gelu, _) => 12.0,
         Expr::Unary(..) => 10.0,
         Expr::Binary(Binary::Div, ..) => 4.0,
         _ => 1.0,

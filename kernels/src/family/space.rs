@@ -1,10 +1,10 @@
 //! What a search chooses from: every legal schedule of every family that computes a problem, and the kernel of any of them.
 
 use super::{
-    Bf16x3, Bulk, Direct, Flash, Folded, Generated, IndexProblem, Indexed, Levels, LineProblem, Lines, LongRows, Mma, Pointwise, Product,
-    Ranks, Reduction, RowProblem, Rows, Scatter, ScatterProblem, Simt, Strict, Unsupported, WgFlash, Wgmma, Windows, attention, bf16x3,
-    bulk, direct, for_cpus, indexed, levels, lines, long_rows, mma, pointwise, ranks, reduction, rows, scatter, simt, starts_early, strict,
-    wgflash, wgmma, windows,
+    Bf16x3, Bulk, Direct, Flash, Folded, Generated, IndexProblem, Indexed, Levels, LineProblem, Lines, LongRows, Mma, PingPong, Pointwise,
+    Product, Ranks, Reduction, RowProblem, Rows, Scatter, ScatterProblem, Simt, Strict, Unsupported, WgFlash, Wgmma, Windows, attention,
+    bf16x3, bulk, direct, for_cpus, indexed, levels, lines, long_rows, mma, pingpong, pointwise, ranks, reduction, rows, scatter, simt,
+    starts_early, strict, wgflash, wgmma, windows,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -121,6 +121,7 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
                 space::<Mma>(product.clone(), arch, move |p, s| mma(p, s, arch)),
                 space::<Wgmma>(product.clone(), arch, move |p, s| wgmma(p, s, arch)),
                 space::<Bulk>(product.clone(), arch, move |p, s| bulk(p, s, arch)),
+                space::<PingPong>(product.clone(), arch, move |p, s| pingpong(p, s, arch)),
                 space::<Strict>(product.clone(), arch, move |p, s| strict(p, s, arch)),
                 space::<Bf16x3>(product, arch, move |p, s| bf16x3(p, s, arch)),
                 space::<Simt>(c.clone(), arch, move |c, s| simt(c, layout, s, arch)),

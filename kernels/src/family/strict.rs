@@ -3,7 +3,7 @@
 //! still multiply the tile before. Sums are brought to `f32` registers after every tile.
 
 use super::Unsupported;
-use super::blocks::{Depth, Panels, Place, Tiling};
+use super::blocks::{Depth, Panels, Place, Tiling, by_lane};
 use super::exact::{Tile, repair};
 use super::factors::sources;
 use super::fragments::{Fragments, Side};
@@ -232,7 +232,9 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
     let (sources, layouts) = (sources(c, p.layout), s.layouts(&facts));
     let (extents, shared) = ([s.bm, s.bn], s.shared(&facts));
     let (split, shares) = (s.split, s.shares(&facts));
-    let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels: Panels::ONE, shares };
+    let by_lane = by_lane(&size, &layouts[1], shares.as_ref().map_or(s.bn, |shares| s.bn / shares.columns));
+    let tiling =
+        Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels: Panels::ONE, shares, by_lane };
     let mut k = Writer::for_arch(arch);
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, batch, starts, .. } = place;
@@ -277,10 +279,20 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
     stream(&mut k, (&pipeline, &factors), p.layout, &round);
 
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
-    let again =
-        Tile { sources: &sources, batch, firsts, across: s.bn / 8, lane, first, depth: depth.rounds * DEPTH, total: size.k, parts: false };
+    let again = Tile {
+        sources: &sources,
+        batch,
+        firsts,
+        across: s.bn / 8,
+        lane,
+        first,
+        depth: depth.rounds * DEPTH,
+        total: size.k,
+        parts: false,
+        by_lane,
+    };
     repair(&mut k, &again, &sums, (starts[0], thread, threads));
     let ahead = if threads > 128 { 4 } else { 8 };
-    let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, ahead, firsts, batch, lane, whole: tiling.whole() };
+    let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, firsts, batch, lane, by_lane, ahead, whole: tiling.whole() };
     grid.finish(k, "strict", &tiling.partial(&place, c.extras.len()), &sums)
 }

@@ -6,7 +6,7 @@ use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::layout::Rows;
 use crate::ptx::{MemTy, Op, Ty};
-use wpk_plan::DType;
+use wpk_plan::{DType, TensorMap};
 
 /// Which neighbours lie together in shared memory, and so are copied together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +175,19 @@ pub struct Corner {
     pub first: Val,
     /// Lines from one block's to the next one's.
     pub apart: u32,
+    /// Whether lines lie in the order of [`TensorMap::line`].
+    pub by_lane: bool,
+}
+
+/// Which line of a tile lies at a place: [`TensorMap::line`].
+fn line_by_lane(k: &mut Writer, place: Val) -> Val {
+    let (groups, within) = k.div_rem(place, TensorMap::LANES as u32);
+    let (rest, one) = k.div_rem(within, 2);
+    let (four, lane) = k.div_rem(rest, 4);
+    [(groups, TensorMap::LANES as i64), (lane, 8), (four, 2)].into_iter().fold(one, |line, (x, by)| {
+        let moved = k.scaled(x, by);
+        k.add(line, moved)
+    })
 }
 
 /// What one thread copies in every stage.
@@ -201,7 +214,7 @@ impl<'a> Loader<'a> {
         layout: Layout,
         arch: &Arch,
         (thread, threads): (Val, u32),
-        Corner { start, batch, first, apart }: Corner,
+        Corner { start, batch, first, apart, by_lane }: Corner,
     ) -> Self {
         let (side, at_once, rounds) = layout.rounds(threads).unwrap_or((1, threads, 0));
         let (row, chunk) = k.div_rem(thread, side);
@@ -227,8 +240,9 @@ impl<'a> Loader<'a> {
                 copies.push(same);
                 continue;
             }
+            let line = k.plus(line, i64::from(i * step_line));
+            let line = if by_lane { line_by_lane(k, line) } else { line };
             let at = k.add(first, line);
-            let at = k.plus(at, i64::from(i * step_line));
             let term = source.linear.term(k, at, &source.lines);
             let term = base.plus(k, &term);
             let valid = if total.is_multiple_of(apart) { None } else { Some(k.below(at, i64::from(total))) };

@@ -3,7 +3,7 @@
 //! are rounded: tensor cores would cut off what they do not read. Columns are weights that were rounded when they were packed, mostly.
 
 use super::Unsupported;
-use super::blocks::{Depth, Panels, Place, Tiling};
+use super::blocks::{Depth, Panels, Place, Tiling, by_lane};
 use super::engine::{self, Engine};
 use super::factors::sources;
 use super::fragments::{Fragments, Side};
@@ -136,7 +136,7 @@ impl Wgmma {
         // The engine reads tensor maps before it copies.
         let first = if copied == 0 { 2250.0 } else { 1500.0 };
         let rounds = f64::from(self.rounds(f));
-        let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
+        let epilogue = (0.6 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
         let wave = |blocks: f64| {
             let slowest = [blocks * products, blocks * issue, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
             rounds * (slowest + blocks * (together * (issue + cache) + lockstep)) + first + blocks * epilogue
@@ -146,30 +146,31 @@ impl Wgmma {
 }
 
 /// How products read a warpgroup's rows.
-enum RowsFrom {
+pub(super) enum RowsFrom {
     /// By address, here of stage 0.
     Shared(Val),
     Registers(Fragments),
 }
 
 /// A block's columns in stage 0.
-struct Columns {
-    address: Val,
+pub(super) struct Columns {
+    pub address: Val,
     /// Whether they lie across the depth.
-    across: bool,
-    factor: Factor,
-    count: u32,
+    pub across: bool,
+    pub factor: Factor,
+    pub count: u32,
 }
 
 impl RowsFrom {
-    /// Begins the products of a tile that lies so far behind the first stage, by blocks of 64 rows and all columns.
-    fn multiply(&self, k: &mut Writer, stage: Val, columns: &Columns, sums: &[Val]) {
+    /// Begins the products of a tile that lies so far behind the first stage, by blocks of 64 rows and all columns. They are added to sums, or
+    /// the first of them begin those.
+    pub(super) fn multiply(&self, k: &mut Writer, stage: Val, columns: &Columns, (sums, add): (&[Val], bool)) {
         let blocks = || (0..).step_by(64).zip(sums.chunks(columns.count as usize / 2));
         let deeper = |step: u32| i64::from((step * STEP) >> 4);
         // Depths of a step are rows where columns lie across.
         let below = |step: u32| deeper(step) * if columns.across { i64::from(PANEL) } else { 1 };
         let apart = if columns.across { PANEL * ROW } else { 0 };
-        let how = (columns.factor, GroupMma { adds: true, across: columns.across });
+        let how = |step: u32| (columns.factor, GroupMma { adds: add || step > 0, across: columns.across });
         match self {
             Self::Shared(rows) => {
                 let starts = [k.add(*rows, stage), k.add(columns.address, stage)];
@@ -179,7 +180,7 @@ impl RowsFrom {
                     let b = k.plus(b, below(step));
                     for (row, sums) in blocks() {
                         let a = k.plus(a, deeper(step) + i64::from((row * ROW) >> 4));
-                        k.group_mma(how, sums, &[a], b);
+                        k.group_mma(how(step), sums, &[a], b);
                     }
                 }
                 k.commit_products();
@@ -200,7 +201,7 @@ impl RowsFrom {
                     let products = (group..group + GROUP).flat_map(|step| blocks().map(move |(_, sums)| (step, sums)));
                     for ((step, sums), words) in products.zip(&rows) {
                         let b = k.plus(b, deeper(step));
-                        k.group_mma(how, sums, &words[0], b);
+                        k.group_mma(how(step), sums, &words[0], b);
                     }
                     k.commit_products();
                 }
@@ -228,12 +229,25 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let (roles, size, depth, threads) = (c.roles(), facts.size, Wgmma::depth(&facts), s.threads());
     let sources = sources(c, p.layout);
     let layouts = s.layouts(&facts);
-    let maps = engine.and_then(|blocks| Some((engine::rows(p, s.bm), engine::columns(p, s.bn / blocks)?)));
+    let sums = s.shares(&facts).map_or(s.bn, |shares| s.bn / shares.columns);
+    let maps = engine.and_then(|blocks| Some((engine::rows(p, s.bm), engine::columns(p, s.bn / blocks)?.by_lane(sums))));
+    let by_lane = maps.as_ref().map_or(by_lane(&size, &layouts[1], sums), |m| m.1.are_by_lane());
     let copied = maps.as_ref().map_or(2, |m| usize::from(m.0.is_none()));
     let (extents, shared) = ([s.bm, s.bn], s.stages * s.stage());
     let panels = Panels::Beside(s.panels(&facts));
-    let tiling =
-        Tiling { size, layouts: &layouts, extents, split: s.split, threads, shared, cluster, copied, panels, shares: s.shares(&facts) };
+    let tiling = Tiling {
+        size,
+        layouts: &layouts,
+        extents,
+        split: s.split,
+        threads,
+        shared,
+        cluster,
+        copied,
+        panels,
+        shares: s.shares(&facts),
+        by_lane,
+    };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let place = tiling.place(&mut k, &sources, arch);
@@ -265,13 +279,14 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let depth = Depth { stages: s.stages, elements: depth, rounds: s.rounds(&facts), total: size.k, rounded, readers };
     let first = place.first(&mut k, &depth);
     let consume = |k: &mut Writer, _: Val, reading: Val| {
-        rows.multiply(k, reading, &columns, &sums);
+        rows.multiply(k, reading, &columns, (&sums, true));
     };
     place.stream(&mut k, &depth, (first, s.split), (p.layout, engine.as_ref()), consume);
     let row = first_row(&mut k);
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let ahead = (if threads > 256 { 4 } else { 8 } * 32 / s.wm).max(1) as usize;
-    let grid = Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, ahead, firsts, batch, lane, whole: tiling.whole() };
+    let grid =
+        Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, firsts, batch, lane, by_lane, ahead, whole: tiling.whole() };
     let name = if engine.is_some() { "bulk" } else { "wgmma" };
     grid.finish(k, name, &tiling.partial(&place, c.extras.len()), &sums)
 }

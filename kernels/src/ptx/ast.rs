@@ -219,6 +219,11 @@ pub enum Stmt {
         /// How many bytes.
         bytes: u32,
     },
+    /// Comes to a barrier: what the thread did before, those who wait for the phase's end know of.
+    Arrive {
+        /// The barrier's shared address, of another block from [`Op::Peer`].
+        address: Reg,
+    },
     /// Waits until the barrier's phase of this parity (its number's lowest bit) has ended. Every thread of the warp takes part.
     AwaitBytes {
         /// The barrier's shared address.
@@ -231,7 +236,8 @@ pub enum Stmt {
     CopyTile {
         /// The address of a [`TensorMap`].
         map: Reg,
-        /// The tile's first element of depth, and its first line; where that is one of images (im2col mode), its column, its row and its image.
+        /// The tile's first element of depth, and its first line; where that is one of images (im2col mode), its column, its row and its image,
+        /// and where lines lie by lane, its places among neighbours, which are zero, and its group.
         at: Vec<Operand>,
         /// At which column and row of every window images are read.
         window: Option<[Operand; 2]>,
@@ -279,8 +285,8 @@ pub enum Stmt {
         counter: Reg,
         /// A predicate that the printed form needs.
         test: Reg,
-        /// How many rounds, at least one.
-        count: u32,
+        /// How many rounds, a `U32` that all threads of a warp agree on; a constant is at least one.
+        count: Operand,
         /// What runs.
         body: Vec<Stmt>,
     },

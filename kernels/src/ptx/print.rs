@@ -211,6 +211,7 @@ impl Printer {
                 Stmt::FenceProxy => "fence.proxy.async.shared::cta;".to_owned(),
                 Stmt::InitBarrier { .. }
                 | Stmt::ExpectBytes { .. }
+                | Stmt::Arrive { .. }
                 | Stmt::AwaitBytes { .. }
                 | Stmt::CopyTile { .. }
                 | Stmt::Send { .. } => self.copy_engine(stmt),
@@ -227,9 +228,22 @@ impl Printer {
                     let label = format!("L{}", self.labels);
                     self.labels += 1;
                     let (counter, test) = (self.reg(*counter), self.reg(*test));
-                    self.lines.push(format!("{pad}mov.u32 {counter}, 0;\n{label}:\n"));
+                    self.lines.push(format!("{pad}mov.u32 {counter}, 0;\n"));
+                    let end = match count {
+                        Operand::Imm(_) => String::new(),
+                        // There may be none.
+                        Operand::Reg(n) => {
+                            let none = format!("setp.eq.u32 {test}, {}, 0;\n{pad}@{test} bra END_{label};", self.reg(*n));
+                            self.lines.push(format!("{pad}{none}\n"));
+                            format!("\nEND_{label}:")
+                        }
+                    };
+                    self.lines.push(format!("{label}:\n"));
                     self.block(body, depth);
-                    format!("add.u32 {counter}, {counter}, 1;\n{pad}setp.lt.u32 {test}, {counter}, {count};\n{pad}@{test} bra {label};")
+                    let count = self.operand(*count, Ty::U32);
+                    format!(
+                        "add.u32 {counter}, {counter}, 1;\n{pad}setp.lt.u32 {test}, {counter}, {count};\n{pad}@{test} bra {label};{end}"
+                    )
                 }
                 Stmt::If { condition, then } => {
                     let label = format!("L{}", self.labels);
@@ -269,6 +283,10 @@ impl Printer {
             Stmt::InitBarrier { address, count } => format!("mbarrier.init.shared::cta.b64 [{}], {count};", self.reg(*address)),
             Stmt::ExpectBytes { address, bytes } => {
                 format!("mbarrier.arrive.expect_tx.shared::cta.b64 _, [{}], {bytes};", self.reg(*address))
+            }
+            Stmt::Arrive { address } => {
+                let of = if self.cluster > 1 { "cluster" } else { "cta" };
+                format!("mbarrier.arrive.shared::{of}.b64 _, [{}];", self.reg(*address))
             }
             Stmt::AwaitBytes { address, parity } => {
                 let label = format!("L{}", self.labels);

@@ -133,7 +133,7 @@ impl Check<'_> {
                     sums.iter().for_each(|r| self.typed(&Operand::Reg(*r), Ty::F32, "a sum"));
                 }
                 Stmt::ArriveCluster | Stmt::WaitCluster => self.together("a barrier of a cluster"),
-                Stmt::InitBarrier { address, .. } | Stmt::ExpectBytes { address, .. } => {
+                Stmt::InitBarrier { address, .. } | Stmt::ExpectBytes { address, .. } | Stmt::Arrive { address } => {
                     self.typed(&Operand::Reg(*address), Ty::U32, "an address");
                 }
                 Stmt::AwaitBytes { address, parity } => {
@@ -142,7 +142,7 @@ impl Check<'_> {
                     self.typed(parity, Ty::U32, "a parity");
                 }
                 Stmt::CopyTile { map, at, window, to, barrier, .. } => {
-                    if at.len() != if window.is_some() { 4 } else { 2 } {
+                    if !(if window.is_some() { &[4][..] } else { &[2, 5] }).contains(&at.len()) {
                         self.faults.push(format!("a tile at {} coordinates", at.len()));
                     }
                     window.iter().flatten().for_each(|o| self.typed(o, Ty::U32, "a position in a window"));
@@ -168,11 +168,17 @@ impl Check<'_> {
                     self.define(*to, false);
                 }
                 Stmt::Loop { counter, count, body, .. } => {
-                    if *count == 0 || !alike(counter.ty, Ty::U32) {
-                        self.faults.push(format!("a loop of {count} rounds counted by {counter:?}"));
+                    if *count == Operand::Imm(0) || !alike(counter.ty, Ty::U32) {
+                        self.faults.push(format!("a loop of {count:?} rounds counted by {counter:?}"));
                     }
+                    self.typed(count, Ty::U32, "a count of rounds");
+                    let outside = matches!(count, Operand::Reg(_)).then(|| self.defined.clone());
                     self.define(*counter, false);
                     self.block(body);
+                    // Of no rounds, nothing is assigned.
+                    if let Some(outside) = outside {
+                        self.defined = outside;
+                    }
                 }
                 Stmt::If { condition, then } => {
                     self.typed(&Operand::Reg(*condition), Ty::Pred, "a condition");

@@ -49,10 +49,15 @@ pub fn finish(space: &[usize], outer: usize, (dtype, tf32): (DType, bool), a: Ac
     }
 }
 
+/// How many columns, so many at most; in half of the cases groups of 32, which kernels take by lane.
+fn columns(r: &mut Random, most: usize) -> usize {
+    if r.below(2) == 0 { 32 * r.within(1, most / 32) } else { r.within(1, most) }
+}
+
 /// A batched product with either factor transposed.
 pub fn product(r: &mut Random, mode: (DType, bool)) -> Contraction {
     let some = |r: &mut Random, most: usize| if r.below(2) == 0 { 8 * r.within(1, most / 8) } else { r.within(1, most) };
-    let (b, m, n, k) = (r.within(1, 2), some(r, 90), some(r, 90), some(r, 100));
+    let (b, m, n, k) = (r.within(1, 2), some(r, 90), columns(r, 90), some(r, 100));
     let side = |r: &mut Random, x: usize, y: usize| {
         if r.below(2) == 0 { View::dense(&[b, x, y]) } else { View::dense(&[b, y, x]).transpose(&[0, 2, 1]) }
     };
@@ -64,7 +69,7 @@ pub fn product(r: &mut Random, mode: (DType, bool)) -> Contraction {
 /// A convolution over two dimensions with channels last, or its transpose.
 pub fn convolution(r: &mut Random, mode: (DType, bool)) -> Contraction {
     let ci = [3, 4, 8, 16, 24][r.below(5)];
-    let (co, kh, kw) = (r.within(1, 40), r.within(1, 3), r.within(1, 3));
+    let (co, kh, kw) = (columns(r, 64), r.within(1, 3), r.within(1, 3));
     let (h, w, stride, dilation, pad) = (r.within(4, 8), r.within(4, 8), r.within(1, 2) as i64, r.within(1, 2) as i64, r.below(2) as i64);
     let transposed = r.below(4) == 0;
     let (oh, ow) =

@@ -170,8 +170,7 @@ fn encoded(map: &TensorMap, pointer: u64) -> Result<sys::CUtensorMap, Error> {
         DType::F32 => Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
         other => return Err(Error::Invalid(format!("a map of {other}"))),
     };
-    let (extents, pitch) = ([map.depth as u64, map.lines as u64], [map.pitch as u64]);
-    let (tile, apart) = ([(TensorMap::LINE / map.dtype.bytes()) as u32, map.tile], [1, 1]);
+    let tile = [(TensorMap::LINE / map.dtype.bytes()) as u32, map.tile];
     let (interleave, swizzle, promotion, fill) = (
         sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
         sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_128B,
@@ -182,13 +181,21 @@ fn encoded(map: &TensorMap, pointer: u64) -> Result<sys::CUtensorMap, Error> {
     // SAFETY: zero is valid for memory that the driver fills.
     let mut out: sys::CUtensorMap = unsafe { std::mem::zeroed() };
     let Some(images) = &map.images else {
+        let groups = (map.lines / TensorMap::LANES) as u64;
+        // By lane: two neighbours, four lanes' places, four times two columns, and the groups of all those.
+        let (extents, lines, tile) = match map.by_lane {
+            false => (vec![map.depth as u64, map.lines as u64], vec![1], tile.to_vec()),
+            true => (vec![map.depth as u64, 2, 4, 4, groups], vec![1, 8, 2, 32], vec![tile[0], 2, 4, 4, tile[1] / TensorMap::LANES as u32]),
+        };
+        let pitches: Vec<u64> = lines.iter().map(|n| n * map.pitch as u64).collect();
+        let apart = vec![1; tile.len()];
         cu!(cuTensorMapEncodeTiled(
             &raw mut out,
             dtype,
-            2,
+            tile.len() as u32,
             from,
             extents.as_ptr(),
-            pitch.as_ptr(),
+            pitches.as_ptr(),
             tile.as_ptr(),
             apart.as_ptr(),
             interleave,
