@@ -144,16 +144,22 @@ fn place(drafts: &Drafts, order: &Order) -> Vec<usize> {
     offsets
 }
 
-/// Whether a step may write one intermediate over another that it reads: a map that visits both alike.
+/// Whether a step may write one intermediate over another that it reads: a map that visits both alike, or on CPUs a contraction that adds it to its
+/// sums where it stores them.
 fn in_place(step: &Draft, (read, written): (usize, usize)) -> bool {
-    let Problem::Map(map) = &step.problem else { return false };
-    let n = map.inputs.len();
-    let same = |i: usize, o: usize| {
-        map.inputs[i].view == map.outputs[o].view
-            && map.inputs[i].dtype.bytes() == map.outputs[o].dtype.bytes()
-            && map.inputs[i].view.is_dense()
+    let (inputs, outputs) = (step.problem.inputs(), step.problem.outputs());
+    // Factors are read many times, and GPU kernels read ahead.
+    let first = match &step.problem {
+        Problem::Map(_) => 0,
+        Problem::Contraction(_) if step.launch.is_none() => 2,
+        _ => return false,
     };
+    let same = |i: usize, o: usize| {
+        let (x, y) = (&inputs[i], &outputs[o]);
+        i >= first && x.view == y.view && x.dtype.bytes() == y.dtype.bytes() && x.view.is_dense()
+    };
+    let n = inputs.len();
     let reads: Vec<usize> = (0..n).filter(|&i| step.args[i].0 == Buffer::Arena(read)).collect();
-    let writes: Vec<usize> = (0..map.outputs.len()).filter(|&o| step.args[n + o].0 == Buffer::Arena(written)).collect();
-    !reads.is_empty() && map.outputs.len() == 1 && writes.iter().all(|&o| reads.iter().all(|&i| same(i, o)))
+    let writes: Vec<usize> = (0..outputs.len()).filter(|&o| step.args[n + o].0 == Buffer::Arena(written)).collect();
+    !reads.is_empty() && outputs.len() == 1 && writes.iter().all(|&o| reads.iter().all(|&i| same(i, o)))
 }

@@ -107,6 +107,8 @@ impl Heads {
                 self.panels(height, wide / PANEL, |n, first| {
                     let to = Direct {
                         bias: std::ptr::null(),
+                        residual: std::ptr::null(),
+                        theirs: std::ptr::null(),
                         bounds: (f32::NEG_INFINITY, f32::INFINITY),
                         to: rows.add(first * PANEL),
                         rows: columns.as_ptr(),

@@ -4,7 +4,7 @@ use super::activation::{Activation, finish};
 use super::code::{BLOCK, Code, Register};
 use super::floats::Floats;
 use super::map::{load, store};
-use super::microkernel::{Direct, STRIDE};
+use super::microkernel::{Direct, STRIDE, fetch};
 use super::requantize::{Places, Requantize, Residual, VECTORS, requantize, vectors};
 use std::ops::Range;
 use wpk_plan::problem::Contraction;
@@ -66,18 +66,6 @@ enum Kind {
 /// Numbers of a line of the caches.
 const LINE: usize = 16;
 
-/// Asks for a line of the first cache.
-#[inline(always)]
-fn fetch(from: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: an address that is none changes nothing.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
-}
-
 /// The end of a contraction.
 pub(crate) struct Epilogue {
     kind: Kind,
@@ -125,12 +113,12 @@ impl Epilogue {
         }
     }
 
-    /// What a kernel needs to store sums at once, for whole panels of columns: where a vector and bounds are all there is.
+    /// What a kernel needs to store sums at once, for whole panels of columns: where a vector, a tensor and bounds are all there is.
     ///
     /// # Safety
     /// As for [`Epilogue::store`].
     pub(crate) unsafe fn direct(&self, batch: usize, row: usize, column: usize, args: &[*mut u8]) -> Option<Direct> {
-        let Kind::Simple { biases, residual: None, activation } = &self.kind else { return None };
+        let Kind::Simple { biases, residual, activation } = &self.kind else { return None };
         let bounds = match *activation {
             Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
             Activation::Clamp(low, high) => (low, high),
@@ -143,7 +131,16 @@ impl Epilogue {
             [e] => place(2 + e, self.extras[e].base + offsets[1 + e]).cast_const(),
             _ => return None,
         };
-        Some(Direct { bias, bounds, to: place(args.len() - 1, self.out.base + offsets[0]), rows: self.out.rows[row..].as_ptr() })
+        let tensor = |e: usize| (place(2 + e, self.extras[e].base + offsets[1 + e]).cast_const(), self.extras[e].rows[row..].as_ptr());
+        let (residual, theirs) = residual.map_or((std::ptr::null(), std::ptr::null()), tensor);
+        Some(Direct {
+            bias,
+            residual,
+            theirs,
+            bounds,
+            to: place(args.len() - 1, self.out.base + offsets[0]),
+            rows: self.out.rows[row..].as_ptr(),
+        })
     }
 
     /// Asks for what [`Epilogue::store`] reads beside the sums of a tile.

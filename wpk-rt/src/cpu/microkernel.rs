@@ -20,11 +20,13 @@ pub(crate) type RowPointers = [*const f32; ROWS];
 /// panels, elements between panels, the tile of stride [`STRIDE`], and whether to add to it.
 pub(crate) type MicroKernel = unsafe fn(*const RowPointers, usize, usize, usize, *const f32, usize, *mut f32, bool);
 
-/// What becomes of sums that go to memory at once: a vector added where it is not null, bounds, where the first row's columns begin, and where
-/// rows do from there.
+/// What becomes of sums that go to memory at once: a vector and a tensor added where they are not null, bounds, where the first row's columns
+/// begin, and where rows do from there, and those of the tensor.
 #[derive(Clone, Copy)]
 pub(crate) struct Direct {
     pub(crate) bias: *const f32,
+    pub(crate) residual: *const f32,
+    pub(crate) theirs: *const u32,
     pub(crate) bounds: (f32, f32),
     pub(crate) to: *mut f32,
     pub(crate) rows: *const u32,
@@ -82,15 +84,35 @@ unsafe fn direct<V: Lanes, const M: usize, const N: usize>(
             let first = if to.bias.is_null() { V::splat(0.0) } else { V::load(to.bias.add(j * PANEL)) };
             (0..M).for_each(|r| sums[r][j] = first);
         }
+        let (adds, one) = (!to.residual.is_null(), V::splat(1.0));
+        // What is added comes while products are made.
+        for r in (0..M).filter(|_| adds) {
+            let row = to.residual.add(*to.theirs.add(r) as usize);
+            (0..N).for_each(|j| fetch(row.wrapping_add(j * PANEL)));
+        }
         let sums = products::<V, M, N, false>(sums, runs, count, depth, step, b, panel);
         let (low, high) = (V::splat(to.bounds.0), V::splat(to.bounds.1));
         for r in 0..M {
             let row = to.to.add(*to.rows.add(r) as usize);
+            let residual = if adds { to.residual.add(*to.theirs.add(r) as usize) } else { std::ptr::null() };
             for j in 0..N {
-                sums[r][j].clamp(low, high).store(row.add(j * PANEL));
+                let sum = if adds { sums[r][j].mul_add(V::load(residual.add(j * PANEL)), one) } else { sums[r][j] };
+                sum.clamp(low, high).store(row.add(j * PANEL));
             }
         }
     }
+}
+
+/// Asks for a line of the first cache.
+#[inline(always)]
+pub(crate) fn fetch(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: an address that is none changes nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
 }
 
 /// Sums with the products of all runs added.
