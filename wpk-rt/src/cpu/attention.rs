@@ -1,7 +1,7 @@
 //! Attention, a head at a time: keys and values packed into panels, scores and their softmax in scratch memory.
 
 use super::isa::{dispatch, lanes};
-use super::microkernel::{Direct, Kernels, ROWS, RowPointers, STRIDE};
+use super::microkernel::{Direct, Kernels, Next, ROWS, RowPointers, STRIDE};
 use super::simd::Lanes;
 use super::{Args, Bound, Cx, contraction::pack_panel, functions, part};
 use wpk_plan::problem::{Attention, PANEL};
@@ -113,7 +113,16 @@ impl Heads {
                         to: rows.add(first * PANEL),
                         rows: columns.as_ptr(),
                     };
-                    self.kernels.direct(height, n)(pointers, 1, depth, 1, key_panels.add(first * PANEL * depth), PANEL * depth, to);
+                    self.kernels.direct(height, n)(
+                        pointers,
+                        1,
+                        depth,
+                        1,
+                        key_panels.add(first * PANEL * depth),
+                        PANEL * depth,
+                        to,
+                        Next::NONE,
+                    );
                 });
                 let mut factors = [0.0; ROWS];
                 for r in 0..height {
@@ -124,7 +133,7 @@ impl Heads {
                 let stride = self.p.out.view.strides[2] as isize;
                 self.panels(height, width.div_ceil(PANEL), |n, first| {
                     let panels = value_panels.add(first * PANEL * keys);
-                    self.kernels.kernel(height, n)(pointers, 1, keys, 1, panels, PANEL * keys, tile, false);
+                    self.kernels.kernel(height, n)(pointers, 1, keys, 1, panels, PANEL * keys, tile, false, Next::NONE);
                     let columns = (width - first * PANEL).min(n * PANEL);
                     for r in 0..height {
                         let to = out.offset((row + r) as isize * stride).add(first * PANEL);

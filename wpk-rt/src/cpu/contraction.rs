@@ -2,7 +2,7 @@
 //! offsets, so that a convolution needs no im2col buffer. After the indirect convolution of XNNPACK (Dukhan, 2019).
 
 use super::epilogue::Epilogue;
-use super::microkernel::{Kernels, PANELS, ROWS, RowPointers, STRIDE};
+use super::microkernel::{Kernels, NEAR, Next, PANELS, ROWS, RowPointers, STRIDE};
 use super::{Bound, Cx, Shared, channelwise, copied, generic, levels, pairs, part, quads, winograd};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{Blocking, CpuSchedule, DType, WeightLayout};
@@ -366,7 +366,18 @@ impl Product {
                 }
                 _ => (b.wrapping_add(k * PANEL), self.k * PANEL),
             };
+            let following = match self.columns {
+                _ if self.n * self.k < NEAR || range.len() < ROWS => None,
+                Columns::Packed if i + 1 < self.blocks.len() => {
+                    let after = &self.blocks[i + 1];
+                    Some(b.wrapping_add((after.tap * depth + after.start - k) * PANEL))
+                }
+                // Of the next group; behind the last one whatever follows, which changes nothing.
+                Columns::Packed => Some(b.wrapping_add((width * self.k - k) * PANEL)),
+                _ => None,
+            };
             for t in 0..count {
+                let next = Next::of(following, width, pitch, (t, count));
                 let rows = part(range.len(), count, t);
                 let (row, height) = (range.start + rows.start, rows.len());
                 let tile = if self.blocks.len() > 1 { tiles.wrapping_add(t * ROWS * STRIDE) } else { tiles };
@@ -375,11 +386,11 @@ impl Product {
                     let half = matches!(self.columns, Columns::Halves);
                     let whole = self.blocks.len() == 1 && columns == width * PANEL && !half;
                     if whole && let Some(to) = self.epilogue.direct(batch, row, column, arguments.args) {
-                        self.kernels.direct(height, width)(pointers, block.taps, block.depth, step, b, pitch, to);
+                        self.kernels.direct(height, width)(pointers, block.taps, block.depth, step, b, pitch, to, next);
                         continue;
                     }
                     let kernel = if half { self.kernels.halves(height, width) } else { self.kernels.kernel(height, width) };
-                    kernel(pointers, block.taps, block.depth, step, b, pitch, tile, i > 0);
+                    kernel(pointers, block.taps, block.depth, step, b, pitch, tile, i > 0, next);
                     if last {
                         self.epilogue.store(tile, batch, row, height, column, columns, arguments.args, scratch);
                     }

@@ -4,7 +4,7 @@ use super::activation::{Activation, finish};
 use super::code::{BLOCK, Code, Register};
 use super::floats::Floats;
 use super::map::{load, store};
-use super::microkernel::{Direct, STRIDE, fetch};
+use super::microkernel::{Direct, L1, STRIDE, fetch};
 use super::requantize::{Places, Requantize, Residual, VECTORS, requantize, vectors};
 use std::ops::Range;
 use wpk_plan::problem::Contraction;
@@ -149,7 +149,7 @@ impl Epilogue {
         let extra = &self.extras[e];
         let first = args[2 + e].cast::<f32>().wrapping_offset((extra.base + self.batches[batch][1 + e]) as isize + column as isize);
         for &row in &extra.rows[rows] {
-            (0..columns).step_by(LINE).for_each(|at| fetch(first.wrapping_add(row as usize + at)));
+            (0..columns).step_by(LINE).for_each(|at| fetch::<L1>(first.wrapping_add(row as usize + at)));
         }
     }
 

@@ -17,8 +17,32 @@ pub(crate) type RowPointers = [*const f32; ROWS];
 /// `tile[r][j] (+)= sum over runs, c of rows[run][r][c * step] * b[j / 16][run * depth + c][j % 16]`.
 ///
 /// Arguments: first pointers of each run, how many runs, the depth of each, elements between neighbours of a row, the
-/// panels, elements between panels, the tile of stride [`STRIDE`], and whether to add to it.
-pub(crate) type MicroKernel = unsafe fn(*const RowPointers, usize, usize, usize, *const f32, usize, *mut f32, bool);
+/// panels, elements between panels, the tile of stride [`STRIDE`], whether to add to it, and what is multiplied next.
+pub(crate) type MicroKernel = unsafe fn(*const RowPointers, usize, usize, usize, *const f32, usize, *mut f32, bool, Next);
+
+/// Panels that are multiplied next: the second cache is asked for a line of each in every step of depth, where it is not null. Weights come from
+/// memory while others are multiplied so; asked for between kernels, they would be waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct Next([*const f32; 2]);
+
+/// Numbers of weights that stay in the second cache, and need not be asked for.
+pub(crate) const NEAR: usize = 320 << 10;
+
+impl Next {
+    pub(crate) const NONE: Self = Self([std::ptr::null(); 2]);
+
+    /// What one of so many tiles asks for of `panels`, which lie so many elements apart, if any come next.
+    pub(crate) fn of(first: Option<*const f32>, panels: usize, apart: usize, (t, count): (usize, usize)) -> Self {
+        let panel = |p: usize| first.filter(|_| p < panels).map_or(std::ptr::null(), |first| first.wrapping_add(p * apart));
+        // Where there is nothing left, what is there is asked for again.
+        let one = panel(t);
+        Self([one, if t + count < panels { panel(t + count) } else { one }])
+    }
+
+    fn is_none(self) -> bool {
+        self.0[0].is_null()
+    }
+}
 
 /// What becomes of sums that go to memory at once: a vector and a tensor added where they are not null, bounds, where the first row's columns
 /// begin, and where rows do from there, and those of the tensor.
@@ -33,11 +57,11 @@ pub(crate) struct Direct {
 }
 
 /// The same sums, stored as [`Direct`] tells; the arguments before it are those of a [`MicroKernel`].
-pub(crate) type DirectKernel = unsafe fn(*const RowPointers, usize, usize, usize, *const f32, usize, Direct);
+pub(crate) type DirectKernel = unsafe fn(*const RowPointers, usize, usize, usize, *const f32, usize, Direct, Next);
 
 /// With `HALF` the panels are of binary16, to which the pointer is then one.
 #[inline(always)]
-unsafe fn body<V: Lanes, const M: usize, const N: usize, const HALF: bool>(
+unsafe fn body<V: Lanes, const M: usize, const N: usize, const HALF: bool, const NEXT: bool>(
     runs: *const RowPointers,
     count: usize,
     depth: usize,
@@ -46,6 +70,7 @@ unsafe fn body<V: Lanes, const M: usize, const N: usize, const HALF: bool>(
     panel: usize,
     tile: *mut f32,
     add: bool,
+    next: Next,
 ) {
     unsafe {
         let mut sums = [[V::splat(0.0); N]; M];
@@ -56,7 +81,7 @@ unsafe fn body<V: Lanes, const M: usize, const N: usize, const HALF: bool>(
                 }
             }
         }
-        let sums = products::<V, M, N, HALF>(sums, runs, count, depth, step, b, panel);
+        let sums = products::<V, M, N, HALF, NEXT>(sums, runs, count, depth, step, (b, panel), next);
         for r in 0..M {
             for j in 0..N {
                 sums[r][j].store(tile.add(r * STRIDE + j * PANEL));
@@ -69,7 +94,7 @@ unsafe fn body<V: Lanes, const M: usize, const N: usize, const HALF: bool>(
 type Tile = (MicroKernel, DirectKernel, MicroKernel);
 
 #[inline(always)]
-unsafe fn direct<V: Lanes, const M: usize, const N: usize>(
+unsafe fn direct<V: Lanes, const M: usize, const N: usize, const NEXT: bool>(
     runs: *const RowPointers,
     count: usize,
     depth: usize,
@@ -77,6 +102,7 @@ unsafe fn direct<V: Lanes, const M: usize, const N: usize>(
     b: *const f32,
     panel: usize,
     to: Direct,
+    next: Next,
 ) {
     unsafe {
         let mut sums = [[V::splat(0.0); N]; M];
@@ -88,9 +114,9 @@ unsafe fn direct<V: Lanes, const M: usize, const N: usize>(
         // What is added comes while products are made.
         for r in (0..M).filter(|_| adds) {
             let row = to.residual.add(*to.theirs.add(r) as usize);
-            (0..N).for_each(|j| fetch(row.wrapping_add(j * PANEL)));
+            (0..N).for_each(|j| fetch::<L1>(row.wrapping_add(j * PANEL)));
         }
-        let sums = products::<V, M, N, false>(sums, runs, count, depth, step, b, panel);
+        let sums = products::<V, M, N, false, NEXT>(sums, runs, count, depth, step, (b, panel), next);
         let (low, high) = (V::splat(to.bounds.0), V::splat(to.bounds.1));
         for r in 0..M {
             let row = to.to.add(*to.rows.add(r) as usize);
@@ -103,13 +129,17 @@ unsafe fn direct<V: Lanes, const M: usize, const N: usize>(
     }
 }
 
-/// Asks for a line of the first cache.
+/// The caches that [`fetch`] brings a line to.
+pub(crate) const L1: i32 = 3;
+pub(crate) const L2: i32 = 2;
+
+/// Asks a cache for a line.
 #[inline(always)]
-pub(crate) fn fetch(from: *const f32) {
+pub(crate) fn fetch<const CACHE: i32>(from: *const f32) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: an address that is none changes nothing.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast());
+        std::arch::x86_64::_mm_prefetch::<CACHE>(from.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = from;
@@ -117,14 +147,14 @@ pub(crate) fn fetch(from: *const f32) {
 
 /// Sums with the products of all runs added.
 #[inline(always)]
-unsafe fn products<V: Lanes, const M: usize, const N: usize, const HALF: bool>(
+unsafe fn products<V: Lanes, const M: usize, const N: usize, const HALF: bool, const NEXT: bool>(
     mut sums: [[V; N]; M],
     runs: *const RowPointers,
     count: usize,
     depth: usize,
     step: usize,
-    b: *const f32,
-    panel: usize,
+    (b, panel): (*const f32, usize),
+    next: Next,
 ) -> [[V; N]; M] {
     unsafe {
         let mut at_row = 0;
@@ -145,6 +175,9 @@ unsafe fn products<V: Lanes, const M: usize, const N: usize, const HALF: bool>(
                         sums[r][j] = sums[r][j].mul_add(x, columns[j]);
                     }
                 }
+                if NEXT {
+                    next.0.into_iter().for_each(|from| fetch::<L2>(from.wrapping_add(at_row)));
+                }
                 at_row += PANEL;
                 at += step;
             }
@@ -158,16 +191,22 @@ macro_rules! table {
     ($name:ident, $V:ty, $features:literal, $([$($m:literal),*] x $n:literal),*) => {
         fn $name(m: usize, n: usize) -> Option<Tile> {
             #[target_feature(enable = $features)]
-            unsafe fn kernel<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
-                unsafe { body::<$V, M, N, false>(r, c, d, s, b, p, t, a) }
+            unsafe fn kernel<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool, x: Next) {
+                match x.is_none() {
+                    true => unsafe { body::<$V, M, N, false, false>(r, c, d, s, b, p, t, a, x) },
+                    false => unsafe { body::<$V, M, N, false, true>(r, c, d, s, b, p, t, a, x) },
+                }
             }
             #[target_feature(enable = $features)]
-            unsafe fn halves<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
-                unsafe { body::<$V, M, N, true>(r, c, d, s, b, p, t, a) }
+            unsafe fn halves<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool, x: Next) {
+                unsafe { body::<$V, M, N, true, false>(r, c, d, s, b, p, t, a, x) }
             }
             #[target_feature(enable = $features)]
-            unsafe fn at_once<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: Direct) {
-                unsafe { direct::<$V, M, N>(r, c, d, s, b, p, t) }
+            unsafe fn at_once<const M: usize, const N: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: Direct, x: Next) {
+                match x.is_none() {
+                    true => unsafe { direct::<$V, M, N, false>(r, c, d, s, b, p, t, x) },
+                    false => unsafe { direct::<$V, M, N, true>(r, c, d, s, b, p, t, x) },
+                }
             }
             match (m, n) {
                 $($(($m, $n) => Some((kernel::<$m, $n> as MicroKernel, at_once::<$m, $n> as DirectKernel, halves::<$m, $n> as MicroKernel)),)*)*
@@ -186,14 +225,34 @@ table!(avx2, super::simd::x86::Avx2, "avx2,fma,f16c", [1, 2, 3, 4, 5, 6] x 1, [1
 table!(neon, super::simd::arm::Neon, "neon", [1, 2, 3, 4, 5, 6] x 1);
 
 fn portable(m: usize, n: usize) -> Option<Tile> {
-    unsafe fn kernel<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
-        unsafe { body::<Plain, M, 1, false>(r, c, d, s, b, p, t, a) }
+    unsafe fn kernel<const M: usize>(
+        r: *const RowPointers,
+        c: usize,
+        d: usize,
+        s: usize,
+        b: *const f32,
+        p: usize,
+        t: *mut f32,
+        a: bool,
+        x: Next,
+    ) {
+        unsafe { body::<Plain, M, 1, false, false>(r, c, d, s, b, p, t, a, x) }
     }
-    unsafe fn halves<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: *mut f32, a: bool) {
-        unsafe { body::<Plain, M, 1, true>(r, c, d, s, b, p, t, a) }
+    unsafe fn halves<const M: usize>(
+        r: *const RowPointers,
+        c: usize,
+        d: usize,
+        s: usize,
+        b: *const f32,
+        p: usize,
+        t: *mut f32,
+        a: bool,
+        x: Next,
+    ) {
+        unsafe { body::<Plain, M, 1, true, false>(r, c, d, s, b, p, t, a, x) }
     }
-    unsafe fn at_once<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: Direct) {
-        unsafe { direct::<Plain, M, 1>(r, c, d, s, b, p, t) }
+    unsafe fn at_once<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: Direct, x: Next) {
+        unsafe { direct::<Plain, M, 1, false>(r, c, d, s, b, p, t, x) }
     }
     match (m, n) {
         (1, 1) => Some((kernel::<1>, at_once::<1>, halves::<1>)),
@@ -204,7 +263,7 @@ fn portable(m: usize, n: usize) -> Option<Tile> {
     }
 }
 
-unsafe fn nothing(_: *const RowPointers, _: usize, _: usize, _: usize, _: *const f32, _: usize, _: *mut f32, _: bool) {}
+unsafe fn nothing(_: *const RowPointers, _: usize, _: usize, _: usize, _: *const f32, _: usize, _: *mut f32, _: bool, _: Next) {}
 
 /// The kernels of this machine.
 #[derive(Clone, Copy)]
@@ -253,7 +312,7 @@ impl Kernels {
 
     /// The kernel that stores at once, for the same.
     pub(crate) fn direct(&self, m: usize, n: usize) -> DirectKernel {
-        unsafe fn nothing(_: *const RowPointers, _: usize, _: usize, _: usize, _: *const f32, _: usize, _: Direct) {}
+        unsafe fn nothing(_: *const RowPointers, _: usize, _: usize, _: usize, _: *const f32, _: usize, _: Direct, _: Next) {}
         (self.find)(m, n).map_or(nothing, |k| k.1)
     }
 }

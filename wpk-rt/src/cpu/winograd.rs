@@ -7,7 +7,7 @@
 
 use super::epilogue::Epilogue;
 use super::isa::lanes;
-use super::microkernel::{Kernels, ROWS, RowPointers, STRIDE};
+use super::microkernel::{Kernels, NEAR, Next, ROWS, RowPointers, STRIDE};
 use super::simd::Lanes;
 use super::{Args, Bound, Cx, Transformed, part};
 use crate::buffer::Memory;
@@ -258,14 +258,21 @@ impl Winograd {
             let (width, column) = (group.len(), group.start * PANEL);
             let columns = (self.columns - column).min(width * PANEL);
             let count = tiles.div_ceil(self.kernels.rows(width));
+            // Behind the last group whatever follows is asked for, which changes nothing.
+            let first_of_next = weights.wrapping_add(group.end * self.channels * PANEL);
             for place in 0..self.places() {
                 let b = weights.wrapping_add(place * size + group.start * self.channels * PANEL);
-                for t in (0..count).map(|t| part(tiles, count, t)) {
+                let pitch = self.channels * PANEL;
+                let following = if place + 1 < self.places() { b.wrapping_add(size) } else { first_of_next };
+                let following = (self.places() * size >= NEAR).then_some(following);
+                for (i, t) in (0..count).map(|t| part(tiles, count, t)).enumerate() {
                     let from = v.wrapping_add((place * tiles + t.start) * self.channels);
                     let pointers: RowPointers = std::array::from_fn(|r| from.wrapping_add(r.min(t.len() - 1) * self.channels).cast_const());
                     let to = m.wrapping_add((place * tiles + t.start) * STRIDE);
                     let kernel = self.kernels.kernel(t.len(), width);
-                    unsafe { kernel(&raw const pointers, 1, self.channels, 1, b, self.channels * PANEL, to, false) };
+                    unsafe {
+                        kernel(&raw const pointers, 1, self.channels, 1, b, pitch, to, false, Next::of(following, width, pitch, (i, count)))
+                    };
                 }
             }
             for (i, row) in rows.clone().enumerate() {
