@@ -1,6 +1,7 @@
 //! Panels of the second factor that are multiplied next: asked for, or made, while others are multiplied.
 
 use super::copied::{LINE, TILE};
+use super::microkernel::{L2, fetch};
 use std::ops::Range;
 use wpk_plan::problem::PANEL;
 
@@ -17,6 +18,16 @@ pub(super) struct Ahead {
     /// Pairs to make, and where.
     pub(super) pairs: usize,
     pub(super) to: *mut u8,
+}
+
+impl Ahead {
+    /// Asks for what belongs to a step.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "of this machine's kernels alone"))]
+    #[inline(always)]
+    pub(super) fn fetch(&self, step: usize) {
+        let from = self.from.wrapping_add(step * self.lines * LINE);
+        (0..self.lines).for_each(|line| fetch::<L2>(from.wrapping_add(line * LINE).cast()));
+    }
 }
 
 /// Nothing.

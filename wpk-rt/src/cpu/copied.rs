@@ -58,7 +58,7 @@ pub(super) struct Factors {
     pub(super) tile: *mut u8,
     #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "of tiles alone"))]
     pub(super) adds: bool,
-    #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "of tiles alone"))]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "of this machine's kernels alone"))]
     pub(super) ahead: Ahead,
 }
 
@@ -232,7 +232,10 @@ macro_rules! sizes {
     ($name:ident = $body:ident by $([$($m:literal)*] $n:literal),*) => {
         pub(super) unsafe fn $name(f: &$crate::cpu::copied::Factors) {
             match (f.rows, f.panels) {
-                $($(($m, $n) => unsafe { $body::<$m, $n>(f.a, f.row, f.groups, f.b, f.panel, f.tile) },)*)*
+                $($(
+                    ($m, $n) if f.ahead.lines == 0 => unsafe { $body::<$m, $n, false>(f) },
+                    ($m, $n) => unsafe { $body::<$m, $n, true>(f) },
+                )*)*
                 _ => debug_assert!(false, "no kernel for {} rows and {} panels", f.rows, f.panels),
             }
         }

@@ -82,7 +82,7 @@ unsafe fn multiply_body(f: &Factors) {
 /// With AVX512_BF16.
 #[cfg(target_arch = "x86_64")]
 mod native {
-    use super::super::copied::{LINE, TILE, lines, sizes};
+    use super::super::copied::{Factors, LINE, TILE, lines, sizes};
     use super::{PANEL, STRIDE, bf16};
     use std::arch::x86_64::{
         __m256i, __m512, __m512bh, __m512i, _mm256_storeu_si256, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
@@ -127,10 +127,14 @@ mod native {
     }
 
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
-    unsafe fn body<const M: usize, const N: usize>(a: *const u8, row: usize, groups: usize, b: *const u8, panel: usize, tile: *mut u8) {
+    unsafe fn body<const M: usize, const N: usize, const AHEAD: bool>(f: &Factors) {
+        let Factors { a, row, groups, b, panel, tile, ref ahead, .. } = *f;
         unsafe {
             let mut sums: [[__m512; N]; M] = [[_mm512_setzero_ps(); N]; M];
             for pair in 0..groups {
+                if AHEAD {
+                    ahead.fetch(pair);
+                }
                 let mut columns: [__m512bh; N] = [transmute::<__m512i, __m512bh>(_mm512_set1_epi32(0)); N];
                 for j in 0..N {
                     columns[j] = transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.add(j * panel + pair * 4 * PANEL).cast()));

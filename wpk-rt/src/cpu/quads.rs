@@ -110,12 +110,13 @@ unsafe fn multiply_body(f: &Factors) {
 /// With AVX512_VNNI.
 #[cfg(target_arch = "x86_64")]
 mod native {
-    use super::super::copied::sizes;
+    use super::super::copied::{Factors, sizes};
     use super::{PANEL, QUAD, STRIDE};
     use std::arch::x86_64::{__m512i, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_storeu_si512};
 
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
-    unsafe fn body<const M: usize, const N: usize>(a: *const u8, row: usize, groups: usize, b: *const u8, panel: usize, tile: *mut u8) {
+    unsafe fn body<const M: usize, const N: usize, const AHEAD: bool>(f: &Factors) {
+        let Factors { a, row, groups, b, panel, tile, ref ahead, .. } = *f;
         unsafe {
             let mut sums: [[__m512i; N]; M] = [[_mm512_set1_epi32(0); N]; M];
             for j in 0..N {
@@ -123,6 +124,9 @@ mod native {
                 (0..M).for_each(|r| sums[r][j] = first);
             }
             for quad in 0..groups {
+                if AHEAD {
+                    ahead.fetch(quad);
+                }
                 let mut columns = [_mm512_set1_epi32(0); N];
                 for j in 0..N {
                     columns[j] = _mm512_loadu_si512(b.add(j * panel + QUAD + quad * QUAD).cast());

@@ -4,7 +4,7 @@ use super::ahead::{self, Panels};
 use super::contraction::OUTSIDE;
 use super::copied::{BYTES, Copied, Factors, Form, LINE, TILE, lines};
 use super::isa::dispatch;
-use super::microkernel::STRIDE;
+use super::microkernel::{NEAR, STRIDE};
 use super::part;
 use std::ops::Range;
 use wpk_plan::problem::PANEL;
@@ -51,6 +51,8 @@ impl Task<'_> {
     pub(super) unsafe fn run(&self) {
         let (product, own) = (self.product, self.memory());
         let Form { group, parts, tiled, made, shape, multiply, .. } = product.form;
+        // Whether weights come from memory.
+        let far = self.all() * product.panel >= 4 * NEAR;
         let (blocks, whole) = (product.blocks(), product.k.is_multiple_of(group));
         let mut order = (0..blocks).flat_map(|block| self.some.clone().map(move |g| (block, g))).peekable();
         let end = |sums: Sums| unsafe { self.end(&sums, own.scratch) };
@@ -79,8 +81,8 @@ impl Task<'_> {
                 let rows = if tiled { t * most..all.min((t + 1) * most) } else { part(all, count, t) };
                 let tile = own.sums.wrapping_add(if blocks == 1 { turn % 2 } else { turn } * product.tile());
                 let (ahead, rest) = match &next {
-                    Some(next) if made.is_none() => (next.fetched((t, count), steps), 0..0),
-                    Some(next) if whole => next.made((t, count), parts, own.making[which]),
+                    Some(next) if made.is_none() && (tiled || far) => (next.fetched((t, count), steps), 0..0),
+                    Some(next) if made.is_some() && whole => next.made((t, count), parts, own.making[which]),
                     _ => (ahead::NONE, 0..0),
                 };
                 let (a, height) = (self.own.wrapping_add(rows.start * row), rows.len());
