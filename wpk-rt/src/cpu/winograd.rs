@@ -1,6 +1,7 @@
-//! Convolutions of 3 by 3 without gaps by Winograd's minimal filtering (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016):
+//! Convolutions of 3 by 3 by Winograd's minimal filtering (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016):
 //! F(2x2, 3x3) makes two by two results of four by four elements by 16 products instead of 36, F(4x4, 3x3) four by four of six by six by 36
-//! instead of 144. Images are transformed tile by tile, products by transformed weights are sums over channels for each place of a tile,
+//! instead of 144. With a step of two, odd and even elements are filtered apart, by two taps and by one: two by two results of five by five elements
+//! by 25 products. Images are transformed tile by tile, products by transformed weights are sums over channels for each place of a tile,
 //! and results are transformed back before the epilogue. The error of the small tiles is about that of the plain sum, that of the large
 //! ones, whose transforms multiply by up to 8 and divide by 24, some ten times as large. An infinite element makes all results of its tile
 //! no number, those beside its window too.
@@ -21,10 +22,17 @@ const CACHED: u32 = 1024;
 /// Channels below which transforming costs more than it saves.
 const LEAST: usize = 32;
 
+/// Products a nanosecond, weights that come from memory, and numbers that are transformed, on one core with wide vectors.
+const PRODUCTS: f64 = 110.0;
+const WEIGHTS: f64 = 4.5;
+const TRANSFORMED: f64 = 6.0;
+
 struct Winograd {
     kernels: Kernels,
-    /// Results of a tile in each dimension.
+    /// Results of a tile in each dimension, elements, and elements from a result to the next.
     size: usize,
+    side: usize,
+    step: usize,
     /// Bytes of transformed images that a task keeps in the second cache.
     kept: usize,
     /// Images, result rows and columns.
@@ -54,16 +62,21 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, filtering: Option<Filt
     if !fits || !wide || c.space[*r] != 3 || c.space[*s] != 3 {
         return None;
     }
-    // A spatial dimension moves with a result's row and a tap alone, by one.
+    // A spatial dimension moves with a result's row, by one or two, and with a tap, by one, alone.
     let side = |window: usize, tap: usize| {
         let mut found = c.a.dims.iter().filter(|d| d.index.terms.iter().any(|t| usize::from(t.0) == window));
         let (d, more) = (found.next()?, found.next());
         let mut terms = d.index.terms.clone();
         terms.sort_unstable();
-        let expected = [(window as u8, 1), (tap as u8, 1)];
-        (more.is_none() && d.index.divisor == 1 && terms == expected).then_some((d.stride, d.extent as i64, -d.index.offset))
+        let by = |step: i64| terms == [(window as u8, step), (tap as u8, 1)];
+        let step = [1, 2].into_iter().find(|&step| by(step))?;
+        (more.is_none() && d.index.divisor == 1).then_some((d.stride, d.extent as i64, -d.index.offset, step))
     };
     let (rows, across) = (side(*p, *r)?, side(*q, *s)?);
+    if rows.3 != across.3 {
+        return None;
+    }
+    let step = rows.3 as usize;
     let others = &roles.m[..roles.m.len() - 2];
     let image = match others.iter().filter(|&&l| c.space[l] > 1).collect::<Vec<_>>()[..] {
         [] => 0,
@@ -72,17 +85,23 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, filtering: Option<Filt
     };
     let epilogue = Epilogue::new(c, &[], &roles.m, &roles.n)?;
     let out = [c.space[*p], c.space[*q]];
-    let work = |size: usize| Work::new(size, roles.count(others), out, channels, columns);
-    let estimated = if work(4).estimate() < work(2).estimate() { 4 } else { 2 };
-    if filtering.is_none() && by_parts(c, &work(estimated)) {
+    let work = |size: usize| Work::new((size, side_of(size, step)), roles.count(others), out, channels, columns);
+    let estimated = if step == 1 && work(4).estimate() < work(2).estimate() { 4 } else { 2 };
+    let slower = step == 2 && work(2).estimate() > Work::plain(roles.count(others), out, channels, columns).estimate();
+    if filtering.is_none() && (slower || by_parts(c, &work(estimated))) {
         return None;
     }
     let estimated = Filtering { tile: estimated as u32, kept: CACHED };
     let Filtering { tile, kept } = filtering.unwrap_or(estimated);
     let size = if tile == 4 { 4 } else { 2 };
+    if (size, step) == (4, 2) {
+        return None;
+    }
     Some(Box::new(Winograd {
         kernels: Kernels::get(),
         size,
+        side: side_of(size, step),
+        step,
         kept: (kept as usize) << 10,
         images: roles.count(others),
         out,
@@ -94,8 +113,17 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, filtering: Option<Filt
         columns,
         epilogue,
         weights: OnceLock::new(),
-        transforms: if size == 4 { transforms::<6, 4>() } else { transforms::<4, 2>() },
+        transforms: match (size, step) {
+            (4, _) => transforms::<6, 4>(),
+            (_, 1) => transforms::<4, 2>(),
+            _ => transforms::<5, 2>(),
+        },
     }))
+}
+
+/// Elements of a tile in each dimension, which are as many places of what they become.
+fn side_of(size: usize, step: usize) -> usize {
+    size * step + 3 - step
 }
 
 /// What a convolution takes.
@@ -106,16 +134,22 @@ struct Work {
 }
 
 impl Work {
-    fn new(size: usize, images: usize, out: [usize; 2], channels: usize, columns: usize) -> Self {
-        let places = (size + 2) * (size + 2);
+    fn new((size, side): (usize, usize), images: usize, out: [usize; 2], channels: usize, columns: usize) -> Self {
+        let places = side * side;
         let tiles = images * out[0].div_ceil(size) * out[1].div_ceil(size);
         let weights = places * channels * columns;
         Self { products: (tiles * weights) as f64, weights: weights as f64, transformed: (tiles * places * (channels + columns)) as f64 }
     }
 
-    /// Nanoseconds on one core with wide vectors: products, or reading the transformed weights where that takes longer, and the transforms.
+    /// Of the plain sum.
+    fn plain(images: usize, out: [usize; 2], channels: usize, columns: usize) -> Self {
+        let weights = 9 * channels * columns;
+        Self { products: (images * out[0] * out[1] * weights) as f64, weights: weights as f64, transformed: 0.0 }
+    }
+
+    /// Nanoseconds on one core: products, or reading the weights where that takes longer, and the transforms.
     fn estimate(&self) -> f64 {
-        (self.products / 110.0).max(self.weights / 3.5) + self.transformed / 6.0
+        (self.products / PRODUCTS).max(self.weights / WEIGHTS) + self.transformed / TRANSFORMED
     }
 }
 
@@ -131,9 +165,10 @@ fn by_parts(_: &Contraction, _: &Work) -> bool {
     false
 }
 
-/// What a filter's taps are multiplied by, for results of two and of four.
-const FILTERS: [&[[f32; 3]]; 2] = [
+/// What a filter's taps are multiplied by, for tiles of four, five and six elements.
+const FILTERS: [&[[f32; 3]]; 3] = [
     &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
+    &[[1.0, 0.0, 0.0], [1.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]],
     &[
         [1.0 / 4.0, 0.0, 0.0],
         [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
@@ -145,8 +180,8 @@ const FILTERS: [&[[f32; 3]]; 2] = [
 ];
 
 /// Panels of weights as plain products have them, transformed: `[place][panel][channel][16]`.
-unsafe fn transformed(weights: *const f32, size: usize, channels: usize, panels: usize) -> Memory {
-    let g = FILTERS[usize::from(size == 4)];
+unsafe fn transformed(weights: *const f32, side: usize, channels: usize, panels: usize) -> Memory {
+    let g = FILTERS[side - 4];
     let stride = panels * channels * PANEL;
     let memory = Memory::new(g.len() * g.len() * stride * size_of::<f32>());
     let all = memory.ptr().cast::<f32>();
@@ -173,7 +208,7 @@ unsafe fn transformed(weights: *const f32, size: usize, channels: usize, panels:
 impl Winograd {
     /// Places of a transformed tile.
     fn places(&self) -> usize {
-        (self.size + 2) * (self.size + 2)
+        self.side * self.side
     }
 
     /// Tiles of a result's row, and rows of tiles of all images.
@@ -197,7 +232,7 @@ impl Winograd {
 
     fn weights(&self, args: &[*mut u8]) -> &Arc<Memory> {
         let panels = self.columns.div_ceil(PANEL);
-        self.weights.get_or_init(|| Arc::new(unsafe { transformed(args[1].cast::<f32>().cast_const(), self.size, self.channels, panels) }))
+        self.weights.get_or_init(|| Arc::new(unsafe { transformed(args[1].cast::<f32>().cast_const(), self.side, self.channels, panels) }))
     }
 }
 
@@ -210,19 +245,16 @@ impl Bound for Winograd {
         if args[1].is_null() {
             return;
         }
-        // Sections begin at multiples of 64, so that a tile's size makes another key.
-        let weights = known.entry(args[1] as usize + self.size).or_insert_with(|| self.weights(args).clone());
+        // Sections begin at multiples of 64, so that a tile's side makes another key.
+        let weights = known.entry(args[1] as usize + self.side).or_insert_with(|| self.weights(args).clone());
         let _ = self.weights.set(weights.clone());
     }
 
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
         let (_, rows) = self.tiles();
         let (weights, threads) = (self.weights(args), cx.pool.threads());
-        // Where there are few tiles, tasks share them and split the columns, so that weights are read once.
-        let blocks = rows.div_ceil(self.block());
-        let blocks = if blocks >= threads { blocks.next_multiple_of(threads).min(rows) } else { blocks };
+        let (blocks, splits) = self.shared_out(rows, threads);
         let groups = self.columns.div_ceil(PANEL).div_ceil(self.kernels.panels);
-        let splits = if threads == 1 { 1 } else { (2 * threads).div_ceil(blocks).min(groups) };
         let arguments = Args(args);
         cx.pool.run(blocks * splits, &|task, thread| unsafe {
             let (rows, groups) = (part(rows, blocks, task / splits), part(groups, splits, task % splits));
@@ -232,6 +264,27 @@ impl Bound for Winograd {
 }
 
 impl Winograd {
+    /// Into how many blocks rows of tiles are cut, and into how many parts columns, so that the busiest thread takes least: blocks read weights anew,
+    /// parts transform images anew.
+    fn shared_out(&self, rows: usize, threads: usize) -> (usize, usize) {
+        let least = rows.div_ceil(self.block());
+        let groups = self.columns.div_ceil(PANEL).div_ceil(self.kernels.panels);
+        let Work { products, weights, .. } = self.work();
+        let (places, across) = ((self.side * self.side) as f64, self.tiles().0 as f64);
+        let time = |(blocks, parts): (usize, usize)| {
+            let (most, part) = (rows.div_ceil(blocks) as f64, groups.div_ceil(parts) as f64 / groups as f64);
+            let multiplied = (products / PRODUCTS * most / rows as f64).max(weights / WEIGHTS) * part;
+            (blocks * parts).div_ceil(threads) as f64 * (multiplied + most * across * places * self.channels as f64 / TRANSFORMED)
+        };
+        let blocks = [least, least.next_multiple_of(threads).min(rows)];
+        let all = blocks.iter().flat_map(|&b| [1, threads, 2 * threads].map(|parts| (b, parts.min(groups))));
+        all.min_by(|a, b| time(*a).total_cmp(&time(*b))).unwrap_or((least, 1))
+    }
+
+    fn work(&self) -> Work {
+        Work::new((self.size, self.side), self.images, self.out, self.channels, self.columns)
+    }
+
     /// Some rows of tiles, for some groups of panels.
     unsafe fn task(&self, args: &[*mut u8], weights: *const f32, (rows, mine): (Range<usize>, Range<usize>), own: *mut f32) {
         let (across, _) = self.tiles();
@@ -242,10 +295,10 @@ impl Winograd {
         let (tiles, down) = (rows.len() * across, self.out[0].div_ceil(self.size));
         let x = args[0].cast::<f32>().wrapping_offset(self.base as isize).cast_const();
         for (i, row) in rows.clone().enumerate() {
-            let (image, first) = (row / down, (self.size * (row % down)) as i64 - self.before[0]);
+            let (image, first) = (row / down, (self.size * self.step * (row % down)) as i64 - self.before[0]);
             let x = x.wrapping_offset((image as i64 * self.strides[0]) as isize);
             for t in 0..across {
-                let corner = [first, (self.size * t) as i64 - self.before[1]];
+                let corner = [first, (self.size * self.step * t) as i64 - self.before[1]];
                 let to = v.wrapping_add((i * across + t) * self.channels);
                 unsafe { (self.transforms.image)(self, x, corner, to, tiles * self.channels) };
             }
@@ -314,7 +367,7 @@ fn transforms<const N: usize, const R: usize>() -> Transforms {
     lanes!(compiled)
 }
 
-/// The transform of elements in one dimension, of four for two results and of six for four.
+/// The transform of elements in one dimension, of four for two results, of six for four, and of five for two with a step of two: the odd ones first.
 #[inline(always)]
 unsafe fn elements<V: Lanes, const N: usize>(d: [V; N]) -> [V; N] {
     unsafe {
@@ -325,6 +378,12 @@ unsafe fn elements<V: Lanes, const N: usize>(d: [V; N]) -> [V; N] {
             t[1] = d[1].mul_add(d[2], one);
             t[2] = d[2].mul_add(d[1], minus);
             t[3] = d[1].mul_add(d[3], minus);
+        } else if N == 5 {
+            t[0] = d[0].mul_add(d[2], minus);
+            t[1] = d[2];
+            t[2] = d[4].mul_add(d[2], minus);
+            t[3] = d[1];
+            t[4] = d[3];
         } else {
             let (a, b) = (d[4].mul_add(d[2], four), d[3].mul_add(d[1], four));
             let (c, e) = (d[4].mul_add(d[2], minus), d[3].mul_add(d[1], minus));
@@ -347,7 +406,10 @@ unsafe fn results<V: Lanes, const N: usize, const R: usize>(m: [V; N]) -> [V; R]
         let (one, minus) = (V::splat(1.0), V::splat(-1.0));
         let mut y = [m[0]; R];
         let (s, d) = (m[1].mul_add(m[2], one), m[1].mul_add(m[2], minus));
-        if R == 2 {
+        if N == 5 {
+            y[0] = m[0].mul_add(m[1], one).mul_add(m[3], one);
+            y[1] = m[1].mul_add(m[2], one).mul_add(m[4], one);
+        } else if R == 2 {
             y[0] = m[0].mul_add(s, one);
             y[1] = d.mul_add(m[3], minus);
         } else {
