@@ -348,6 +348,11 @@ impl Product {
         let columns = (self.n - column).min(width * PANEL);
         let count = range.len().div_ceil(self.kernels.rows(width));
         let depth: usize = self.k / self.taps.max(1);
+        // What is the same for every tile is found out once: tiles of a small depth take no longer than that.
+        let half = matches!(self.columns, Columns::Halves);
+        let whole = self.blocks.len() == 1 && columns == width * PANEL && !half;
+        let direct = if whole { unsafe { self.epilogue.direct(batch, range.start, column, arguments.args) } } else { None };
+        let mut known = (0, None);
         for (i, block) in self.blocks.iter().enumerate() {
             let last = i + 1 == self.blocks.len();
             let k = block.tap * depth + block.start;
@@ -383,10 +388,13 @@ impl Product {
                 let tile = if self.blocks.len() > 1 { tiles.wrapping_add(t * ROWS * STRIDE) } else { tiles };
                 unsafe {
                     let step = self.point(a, row, height, block, pointers, gathered);
-                    let half = matches!(self.columns, Columns::Halves);
-                    let whole = self.blocks.len() == 1 && columns == width * PANEL && !half;
-                    if whole && let Some(to) = self.epilogue.direct(batch, row, column, arguments.args) {
-                        self.kernels.direct(height, width)(pointers, block.taps, block.depth, step, b, pitch, to, next);
+                    if let Some(to) = direct {
+                        let kernel = match known {
+                            (h, Some(kernel)) if h == height => kernel,
+                            _ => self.kernels.direct(height, width),
+                        };
+                        known = (height, Some(kernel));
+                        kernel(pointers, block.taps, block.depth, step, b, pitch, to.from_row(rows.start), next);
                         continue;
                     }
                     let kernel = if half { self.kernels.halves(height, width) } else { self.kernels.kernel(height, width) };
@@ -411,15 +419,12 @@ impl Product {
     ) -> usize {
         match &self.rows {
             Rows::Direct(table) => {
-                for t in 0..block.taps {
-                    let list = unsafe { &mut *pointers.add(t) };
-                    for r in 0..height {
-                        let offset = table[(row + r) * self.taps + block.tap + t];
-                        list[r] = if offset == OUTSIDE {
-                            self.zeros.as_ptr()
-                        } else {
-                            a.wrapping_offset(offset as isize).wrapping_add(block.start)
-                        };
+                let (a, first) = (a.wrapping_add(block.start), row * self.taps + block.tap);
+                for (r, taps) in table[first..].chunks(self.taps).take(height).enumerate() {
+                    for (t, &offset) in taps.iter().take(block.taps).enumerate() {
+                        let from = if offset == OUTSIDE { self.zeros.as_ptr() } else { a.wrapping_offset(offset as isize) };
+                        // SAFETY: a tile has so many rows, and the pointers those of all taps.
+                        unsafe { pointers.add(t).cast::<*const f32>().add(r).write(from) };
                     }
                 }
                 1

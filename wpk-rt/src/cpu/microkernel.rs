@@ -56,6 +56,13 @@ pub(crate) struct Direct {
     pub(crate) rows: *const u32,
 }
 
+impl Direct {
+    /// The same from a later row on.
+    pub(crate) fn from_row(self, row: usize) -> Self {
+        Self { rows: self.rows.wrapping_add(row), theirs: self.theirs.wrapping_add(row), ..self }
+    }
+}
+
 /// The same sums, stored as [`Direct`] tells; the arguments before it are those of a [`MicroKernel`].
 pub(crate) type DirectKernel = unsafe fn(*const RowPointers, usize, usize, usize, *const f32, usize, Direct, Next);
 
