@@ -3,7 +3,7 @@
 use super::contraction::{OUTSIDE, row_table};
 use super::epilogue::Epilogue;
 use super::isa::{Isa, isa};
-use super::microkernel::STRIDE;
+use super::microkernel::{Direct, STRIDE};
 use super::simd::Lanes;
 use super::simd::Plain;
 use super::{Args, Bound, Cx, part};
@@ -17,6 +17,8 @@ const ROWS: usize = 8;
 trait Element: Copy + 'static {
     /// What stands for elements outside.
     const ZEROS: &'static [Self; STRIDE];
+    /// Whether sums go to memory as they are.
+    const STORES: bool;
     /// Sixteen neighbours.
     unsafe fn load<V: Lanes>(p: *const Self) -> V;
     fn float(self) -> f32;
@@ -28,6 +30,7 @@ trait Element: Copy + 'static {
 
 impl Element for f32 {
     const ZEROS: &'static [Self; STRIDE] = &[0.0; STRIDE];
+    const STORES: bool = true;
     #[inline(always)]
     unsafe fn load<V: Lanes>(p: *const Self) -> V {
         unsafe { V::load(p) }
@@ -47,6 +50,7 @@ impl Element for f32 {
 /// Sums of products of bytes are exact in `f32` up to a thousand taps.
 impl Element for i8 {
     const ZEROS: &'static [Self; STRIDE] = &[0; STRIDE];
+    const STORES: bool = false;
     #[inline(always)]
     unsafe fn load<V: Lanes>(p: *const Self) -> V {
         unsafe { V::load_bytes(p) }
@@ -118,23 +122,29 @@ impl<E: Element> Bound for Channelwise<E> {
                 let args = arguments.get();
                 let (x, w) = (args[0].cast::<E>().add(channel), args[1].cast::<E>().add(channel));
                 let table = &self.table[row * self.taps..(row + height) * self.taps];
-                (self.sums)(table, self.taps, x, w, self.channels, width, tile);
-                self.epilogue.store(tile, 0, row, height, channel, width, args, scratch);
+                let direct = self.epilogue.direct(0, row, channel, args).filter(|_| E::STORES && width.is_multiple_of(PANEL));
+                (self.sums)(table, self.taps, x, w, self.channels, width, (tile, direct));
+                if direct.is_none() {
+                    self.epilogue.store(tile, 0, row, height, channel, width, args, scratch);
+                }
             }
         });
     }
 }
 
-type Sums<E> = unsafe fn(&[i32], usize, *const E, *const E, usize, usize, *mut f32);
+/// Where sums go: to a tile, or past it to memory.
+type To = (*mut f32, Option<Direct>);
 
-/// The kernel of this machine: table, taps, input, weights, channels in all, channels here, tile. Rows and vectors at once are as many as
+type Sums<E> = unsafe fn(&[i32], usize, *const E, *const E, usize, usize, To);
+
+/// The kernel of this machine: table, taps, input, weights, channels in all, channels here, where sums go. Rows and vectors at once are as many as
 /// sums fit registers.
 fn kernel<E: Element>() -> Sums<E> {
     macro_rules! compiled {
         ($V:ty, $rows:literal x $vectors:literal $(, $feature:literal)?) => {{
             $(#[target_feature(enable = $feature)])?
-            unsafe fn sums<E: Element>(table: &[i32], taps: usize, x: *const E, w: *const E, channels: usize, width: usize, tile: *mut f32) {
-                unsafe { body::<E, $V, $rows, $vectors>(table, taps, x, w, channels, width, tile) }
+            unsafe fn sums<E: Element>(table: &[i32], taps: usize, x: *const E, w: *const E, channels: usize, width: usize, to: To) {
+                unsafe { body::<E, $V, $rows, $vectors>(table, taps, x, w, channels, width, to) }
             }
             sums::<E>
         }};
@@ -158,59 +168,90 @@ unsafe fn body<E: Element, V: Lanes, const R: usize, const N: usize>(
     w: *const E,
     channels: usize,
     width: usize,
-    tile: *mut f32,
+    (tile, direct): To,
 ) {
     unsafe {
         let mut at = 0;
+        if let Some(to) = direct {
+            while at + N * PANEL <= width {
+                columns::<E, V, R, N, true>(table, taps, x.add(at), w.add(at), channels, Ends::At(to.from_column(at)));
+                at += N * PANEL;
+            }
+            while at + PANEL <= width {
+                columns::<E, V, R, 1, true>(table, taps, x.add(at), w.add(at), channels, Ends::At(to.from_column(at)));
+                at += PANEL;
+            }
+            return;
+        }
         while at + N * PANEL <= width {
-            columns::<E, V, R, N>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            columns::<E, V, R, N, false>(table, taps, x.add(at), w.add(at), channels, Ends::Tile(tile.add(at)));
             at += N * PANEL;
         }
         while at + PANEL <= width {
-            columns::<E, V, R, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            columns::<E, V, R, 1, false>(table, taps, x.add(at), w.add(at), channels, Ends::Tile(tile.add(at)));
             at += PANEL;
         }
         if at < width && width >= PANEL {
             // The last vector overlaps the one before and repeats some of its sums.
             let at = width - PANEL;
-            columns::<E, V, R, 1>(table, taps, x.add(at), w.add(at), channels, tile.add(at));
+            columns::<E, V, R, 1, false>(table, taps, x.add(at), w.add(at), channels, Ends::Tile(tile.add(at)));
         } else {
             (at..width).for_each(|at| single(table, taps, x.add(at), w.add(at), channels, tile.add(at)));
         }
     }
 }
 
+/// Where the sums of some vectors go.
+#[derive(Clone, Copy)]
+enum Ends {
+    Tile(*mut f32),
+    At(Direct),
+}
+
+impl Ends {
+    #[inline(always)]
+    fn from_row(self, row: usize) -> Self {
+        match self {
+            Self::Tile(tile) => Self::Tile(tile.wrapping_add(row * STRIDE)),
+            Self::At(to) => Self::At(to.from_row(row)),
+        }
+    }
+}
+
 /// All rows of some vectors.
 #[inline(always)]
-unsafe fn columns<E: Element, V: Lanes, const R: usize, const N: usize>(
+unsafe fn columns<E: Element, V: Lanes, const R: usize, const N: usize, const DIRECT: bool>(
     table: &[i32],
     taps: usize,
     x: *const E,
     w: *const E,
     channels: usize,
-    tile: *mut f32,
+    ends: Ends,
 ) {
     let whole = table.len() / (R * taps) * R;
     for row in (0..whole).step_by(R) {
-        unsafe { rows::<E, V, R, N>(&table[row * taps..], taps, x, w, channels, tile.add(row * STRIDE)) }
+        unsafe { rows::<E, V, R, N, DIRECT>(&table[row * taps..], taps, x, w, channels, ends.from_row(row)) }
     }
     for row in whole..table.len() / taps {
-        unsafe { rows::<E, V, 1, N>(&table[row * taps..], taps, x, w, channels, tile.add(row * STRIDE)) }
+        unsafe { rows::<E, V, 1, N, DIRECT>(&table[row * taps..], taps, x, w, channels, ends.from_row(row)) }
     }
 }
 
 /// Some rows of some vectors: a tap's weights are read once for all of them.
 #[inline(always)]
-unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize>(
+unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize, const DIRECT: bool>(
     table: &[i32],
     taps: usize,
     x: *const E,
     w: *const E,
     channels: usize,
-    tile: *mut f32,
+    ends: Ends,
 ) {
     unsafe {
         let mut sums = [[V::splat(0.0); N]; R];
+        if let (true, Ends::At(to)) = (DIRECT, &ends) {
+            to.begin(&mut sums);
+        }
         for tap in 0..taps {
             let mut weights = [V::splat(0.0); N];
             for j in 0..N {
@@ -224,10 +265,16 @@ unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize>(
                 }
             }
         }
-        for r in 0..R {
-            for j in 0..N {
-                E::store(sums[r][j], tile.add(r * STRIDE + j * PANEL));
+        match ends {
+            Ends::At(to) if DIRECT => to.end(sums),
+            Ends::Tile(tile) => {
+                for r in 0..R {
+                    for j in 0..N {
+                        E::store(sums[r][j], tile.add(r * STRIDE + j * PANEL));
+                    }
+                }
             }
+            Ends::At(_) => {}
         }
     }
 }

@@ -61,6 +61,45 @@ impl Direct {
     pub(crate) fn from_row(self, row: usize) -> Self {
         Self { rows: self.rows.wrapping_add(row), theirs: self.theirs.wrapping_add(row), ..self }
     }
+
+    /// The same from a later column on.
+    pub(crate) fn from_column(self, column: usize) -> Self {
+        let bias = if self.bias.is_null() { self.bias } else { self.bias.wrapping_add(column) };
+        let residual = if self.residual.is_null() { self.residual } else { self.residual.wrapping_add(column) };
+        Self { bias, residual, to: self.to.wrapping_add(column), ..self }
+    }
+
+    /// What sums begin with; what is added at their end comes while products are made.
+    #[inline(always)]
+    pub(crate) unsafe fn begin<V: Lanes, const M: usize, const N: usize>(&self, sums: &mut [[V; N]; M]) {
+        unsafe {
+            for j in 0..N {
+                let first = if self.bias.is_null() { V::splat(0.0) } else { V::load(self.bias.add(j * PANEL)) };
+                (0..M).for_each(|r| sums[r][j] = first);
+            }
+            for r in (0..M).filter(|_| !self.residual.is_null()) {
+                let row = self.residual.add(*self.theirs.add(r) as usize);
+                (0..N).for_each(|j| fetch::<L1>(row.wrapping_add(j * PANEL)));
+            }
+        }
+    }
+
+    /// Stores sums.
+    #[inline(always)]
+    pub(crate) unsafe fn end<V: Lanes, const M: usize, const N: usize>(&self, sums: [[V; N]; M]) {
+        unsafe {
+            let (adds, one) = (!self.residual.is_null(), V::splat(1.0));
+            let (low, high) = (V::splat(self.bounds.0), V::splat(self.bounds.1));
+            for r in 0..M {
+                let row = self.to.add(*self.rows.add(r) as usize);
+                let residual = if adds { self.residual.add(*self.theirs.add(r) as usize) } else { std::ptr::null() };
+                for j in 0..N {
+                    let sum = if adds { sums[r][j].mul_add(V::load(residual.add(j * PANEL)), one) } else { sums[r][j] };
+                    sum.clamp(low, high).store(row.add(j * PANEL));
+                }
+            }
+        }
+    }
 }
 
 /// The same sums, stored as [`Direct`] tells; the arguments before it are those of a [`MicroKernel`].
@@ -113,26 +152,8 @@ unsafe fn direct<V: Lanes, const M: usize, const N: usize, const NEXT: bool>(
 ) {
     unsafe {
         let mut sums = [[V::splat(0.0); N]; M];
-        for j in 0..N {
-            let first = if to.bias.is_null() { V::splat(0.0) } else { V::load(to.bias.add(j * PANEL)) };
-            (0..M).for_each(|r| sums[r][j] = first);
-        }
-        let (adds, one) = (!to.residual.is_null(), V::splat(1.0));
-        // What is added comes while products are made.
-        for r in (0..M).filter(|_| adds) {
-            let row = to.residual.add(*to.theirs.add(r) as usize);
-            (0..N).for_each(|j| fetch::<L1>(row.wrapping_add(j * PANEL)));
-        }
-        let sums = products::<V, M, N, false, NEXT>(sums, runs, count, depth, step, (b, panel), next);
-        let (low, high) = (V::splat(to.bounds.0), V::splat(to.bounds.1));
-        for r in 0..M {
-            let row = to.to.add(*to.rows.add(r) as usize);
-            let residual = if adds { to.residual.add(*to.theirs.add(r) as usize) } else { std::ptr::null() };
-            for j in 0..N {
-                let sum = if adds { sums[r][j].mul_add(V::load(residual.add(j * PANEL)), one) } else { sums[r][j] };
-                sum.clamp(low, high).store(row.add(j * PANEL));
-            }
-        }
+        to.begin(&mut sums);
+        to.end(products::<V, M, N, false, NEXT>(sums, runs, count, depth, step, (b, panel), next));
     }
 }
 
