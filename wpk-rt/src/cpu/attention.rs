@@ -3,7 +3,7 @@
 use super::isa::{dispatch, lanes};
 use super::microkernel::{Direct, Kernels, Next, ROWS, RowPointers, STRIDE};
 use super::simd::Lanes;
-use super::{Args, Bound, Cx, contraction::pack_panel, functions, part};
+use super::{Args, Bound, Cx, functions, part, places::pack_panel};
 use wpk_plan::problem::{Attention, PANEL};
 use wpk_plan::{DType, View};
 
@@ -106,6 +106,7 @@ impl Heads {
                 }
                 self.panels(height, wide / PANEL, |n, first| {
                     let to = Direct {
+                        last: PANEL,
                         bias: std::ptr::null(),
                         residual: std::ptr::null(),
                         theirs: std::ptr::null(),

@@ -1,9 +1,9 @@
 //! Depthwise convolution: every channel by itself, vectors along the channels.
 
-use super::contraction::{OUTSIDE, row_table};
 use super::epilogue::Epilogue;
 use super::isa::{Isa, isa};
 use super::microkernel::{Direct, STRIDE};
+use super::places::{OUTSIDE, row_table};
 use super::simd::Lanes;
 use super::simd::Plain;
 use super::{Args, Bound, Cx, part};
@@ -122,7 +122,7 @@ impl<E: Element> Bound for Channelwise<E> {
                 let args = arguments.get();
                 let (x, w) = (args[0].cast::<E>().add(channel), args[1].cast::<E>().add(channel));
                 let table = &self.table[row * self.taps..(row + height) * self.taps];
-                let direct = self.epilogue.direct(0, row, channel, args).filter(|_| E::STORES && width.is_multiple_of(PANEL));
+                let direct = self.epilogue.direct(0, row, (channel, width), args).filter(|_| E::STORES && width.is_multiple_of(PANEL));
                 (self.sums)(table, self.taps, x, w, self.channels, width, (tile, direct));
                 if direct.is_none() {
                     self.epilogue.store(tile, 0, row, height, channel, width, args, scratch);
@@ -174,11 +174,11 @@ unsafe fn body<E: Element, V: Lanes, const R: usize, const N: usize>(
         let mut at = 0;
         if let Some(to) = direct {
             while at + N * PANEL <= width {
-                columns::<E, V, R, N, true>(table, taps, x.add(at), w.add(at), channels, Ends::At(to.from_column(at)));
+                columns::<E, V, R, N, true>(table, taps, x.add(at), w.add(at), channels, Ends::At(to.at_column(at)));
                 at += N * PANEL;
             }
             while at + PANEL <= width {
-                columns::<E, V, R, 1, true>(table, taps, x.add(at), w.add(at), channels, Ends::At(to.from_column(at)));
+                columns::<E, V, R, 1, true>(table, taps, x.add(at), w.add(at), channels, Ends::At(to.at_column(at)));
                 at += PANEL;
             }
             return;
@@ -210,10 +210,10 @@ enum Ends {
 
 impl Ends {
     #[inline(always)]
-    fn from_row(self, row: usize) -> Self {
+    fn at_row(self, row: usize) -> Self {
         match self {
             Self::Tile(tile) => Self::Tile(tile.wrapping_add(row * STRIDE)),
-            Self::At(to) => Self::At(to.from_row(row)),
+            Self::At(to) => Self::At(to.at_row(row)),
         }
     }
 }
@@ -230,10 +230,10 @@ unsafe fn columns<E: Element, V: Lanes, const R: usize, const N: usize, const DI
 ) {
     let whole = table.len() / (R * taps) * R;
     for row in (0..whole).step_by(R) {
-        unsafe { rows::<E, V, R, N, DIRECT>(&table[row * taps..], taps, x, w, channels, ends.from_row(row)) }
+        unsafe { rows::<E, V, R, N, DIRECT>(&table[row * taps..], taps, x, w, channels, ends.at_row(row)) }
     }
     for row in whole..table.len() / taps {
-        unsafe { rows::<E, V, 1, N, DIRECT>(&table[row * taps..], taps, x, w, channels, ends.from_row(row)) }
+        unsafe { rows::<E, V, 1, N, DIRECT>(&table[row * taps..], taps, x, w, channels, ends.at_row(row)) }
     }
 }
 

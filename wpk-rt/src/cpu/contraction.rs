@@ -3,6 +3,7 @@
 
 use super::epilogue::Epilogue;
 use super::microkernel::{Kernels, NEAR, Next, PANELS, ROWS, RowPointers, STRIDE};
+use super::places::{OUTSIDE, pack_panel, row_table};
 use super::{Bound, Cx, Shared, channelwise, copied, generic, levels, pairs, part, quads, winograd};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{Blocking, CpuSchedule, DType, WeightLayout};
@@ -17,8 +18,6 @@ const DEEP: usize = 1024;
 const FEW: usize = 96;
 /// Rows of the product that one task computes; all of twice as many, so that weights are read from memory once.
 pub(super) const CHUNK: usize = 120;
-/// A row offset that stands for zeros.
-pub(super) const OUTSIDE: i32 = i32::MIN;
 
 pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool, schedule: Option<&CpuSchedule>) -> Result<Box<dyn Bound>, String> {
     let filled = !c.out.view.is_empty() && !c.inner().contains(&0);
@@ -127,43 +126,6 @@ struct Product {
     most: usize,
     epilogue: Epilogue,
     zeros: Vec<f32>,
-}
-
-/// The row offsets of an access for every point of `m` and `taps`.
-pub(super) fn row_table(c: &Contraction, m: &[usize], taps: &[usize]) -> Option<Vec<i32>> {
-    let count = |loops: &[usize]| loops.iter().map(|&l| c.space[l]).product::<usize>();
-    let (rows, columns) = (count(m), count(taps));
-    let mut table = Vec::with_capacity(rows * columns);
-    // Indices are sums of a part by row and a part by tap.
-    let parts = |loops: &[usize], with_offset: bool| {
-        let mut parts: Vec<Vec<i64>> = vec![c.a.dims.iter().map(|d| if with_offset { d.index.offset } else { 0 }).collect()];
-        for &l in loops {
-            let step: Vec<i64> =
-                c.a.dims.iter().map(|d| d.index.terms.iter().filter(|t| usize::from(t.0) == l).map(|t| t.1).sum()).collect();
-            parts = parts
-                .iter()
-                .flat_map(|p| {
-                    (0..c.space[l] as i64).map(|i| p.iter().zip(&step).map(|(p, s)| p + i * s).collect::<Vec<_>>()).collect::<Vec<_>>()
-                })
-                .collect();
-        }
-        parts
-    };
-    let (by_row, by_tap) = (parts(m, true), parts(taps, false));
-    for row in &by_row {
-        for tap in &by_tap {
-            let at = c.a.dims.iter().enumerate().try_fold(c.a.offset as i64, |at, (i, d)| {
-                let index = row[i] + tap[i];
-                let inside = index >= 0 && index % d.index.divisor == 0 && index / d.index.divisor < d.extent as i64;
-                inside.then(|| at + index / d.index.divisor * d.stride)
-            });
-            table.push(match at {
-                Some(at) => i32::try_from(at).ok()?,
-                None => OUTSIDE,
-            });
-        }
-    }
-    Some(table)
 }
 
 /// The reduction as runs along which the first factor is contiguous: the loops over runs, and how long each is.
@@ -350,8 +312,8 @@ impl Product {
         let depth: usize = self.k / self.taps.max(1);
         // What is the same for every tile is found out once: tiles of a small depth take no longer than that.
         let half = matches!(self.columns, Columns::Halves);
-        let whole = self.blocks.len() == 1 && columns == width * PANEL && !half;
-        let direct = if whole { unsafe { self.epilogue.direct(batch, range.start, column, arguments.args) } } else { None };
+        let whole = self.blocks.len() == 1 && !half;
+        let direct = if whole { unsafe { self.epilogue.direct(batch, range.start, (column, columns), arguments.args) } } else { None };
         let mut known = (0, None);
         for (i, block) in self.blocks.iter().enumerate() {
             let last = i + 1 == self.blocks.len();
@@ -394,7 +356,7 @@ impl Product {
                             _ => self.kernels.direct(height, width),
                         };
                         known = (height, Some(kernel));
-                        kernel(pointers, block.taps, block.depth, step, b, pitch, to.from_row(rows.start), next);
+                        kernel(pointers, block.taps, block.depth, step, b, pitch, to.at_row(rows.start), next);
                         continue;
                     }
                     let kernel = if half { self.kernels.halves(height, width) } else { self.kernels.kernel(height, width) };
@@ -440,22 +402,6 @@ impl Product {
                     *p = gathered.wrapping_add(r);
                 }
                 ROWS
-            }
-        }
-    }
-}
-
-/// One panel of a second factor that is computed at run time.
-pub(super) unsafe fn pack_panel(from: *const f32, k: &[i64], n: &[i64], to: *mut f32) {
-    let contiguous = n.len() == PANEL && n.windows(2).all(|w| w[1] == w[0] + 1);
-    for (i, &k) in k.iter().enumerate() {
-        unsafe {
-            let to = to.add(i * PANEL);
-            if contiguous {
-                std::ptr::copy_nonoverlapping(from.offset((k + n[0]) as isize), to, PANEL);
-            } else {
-                n.iter().enumerate().for_each(|(j, &o)| to.add(j).write(*from.offset((k + o) as isize)));
-                (n.len()..PANEL).for_each(|j| to.add(j).write(0.0));
             }
         }
     }

@@ -3,9 +3,10 @@
 //! so block by block of the depth.
 
 use super::ahead::{Ahead, Make};
-use super::contraction::{CHUNK, row_table, runs};
+use super::contraction::{CHUNK, runs};
 use super::epilogue::Epilogue;
 use super::microkernel::STRIDE;
+use super::places::row_table;
 use super::task::Task;
 use super::{Args, Bound, Cx, part};
 use std::ops::Range;

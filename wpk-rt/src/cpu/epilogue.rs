@@ -7,7 +7,7 @@ use super::map::{load, store};
 use super::microkernel::{Direct, L1, STRIDE, fetch};
 use super::requantize::{Places, Requantize, Residual, VECTORS, requantize, vectors};
 use std::ops::Range;
-use wpk_plan::problem::Contraction;
+use wpk_plan::problem::{Contraction, PANEL};
 use wpk_plan::{Binary, DType, Expr, Unary, View};
 
 /// Elements of an operand by row and column of the product.
@@ -113,11 +113,11 @@ impl Epilogue {
         }
     }
 
-    /// What a kernel needs to store sums at once, for whole panels of columns: where a vector, a tensor and bounds are all there is.
+    /// What a kernel needs to store sums at once, for so many columns: where a vector, a tensor and bounds are all there is.
     ///
     /// # Safety
     /// As for [`Epilogue::store`].
-    pub(crate) unsafe fn direct(&self, batch: usize, row: usize, column: usize, args: &[*mut u8]) -> Option<Direct> {
+    pub(crate) unsafe fn direct(&self, batch: usize, row: usize, (column, columns): (usize, usize), args: &[*mut u8]) -> Option<Direct> {
         let Kind::Simple { biases, residual, activation } = &self.kind else { return None };
         let bounds = match *activation {
             Activation::None => (f32::NEG_INFINITY, f32::INFINITY),
@@ -134,6 +134,7 @@ impl Epilogue {
         let tensor = |e: usize| (place(2 + e, self.extras[e].base + offsets[1 + e]).cast_const(), self.extras[e].rows[row..].as_ptr());
         let (residual, theirs) = residual.map_or((std::ptr::null(), std::ptr::null()), tensor);
         Some(Direct {
+            last: columns - (columns - 1) / PANEL * PANEL,
             bias,
             residual,
             theirs,

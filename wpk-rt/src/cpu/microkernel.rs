@@ -45,9 +45,10 @@ impl Next {
 }
 
 /// What becomes of sums that go to memory at once: a vector and a tensor added where they are not null, bounds, where the first row's columns
-/// begin, and where rows do from there, and those of the tensor.
+/// begin, and where rows do from there, and those of the tensor. The last panel has so many columns.
 #[derive(Clone, Copy)]
 pub(crate) struct Direct {
+    pub(crate) last: usize,
     pub(crate) bias: *const f32,
     pub(crate) residual: *const f32,
     pub(crate) theirs: *const u32,
@@ -58,12 +59,12 @@ pub(crate) struct Direct {
 
 impl Direct {
     /// The same from a later row on.
-    pub(crate) fn from_row(self, row: usize) -> Self {
+    pub(crate) fn at_row(self, row: usize) -> Self {
         Self { rows: self.rows.wrapping_add(row), theirs: self.theirs.wrapping_add(row), ..self }
     }
 
     /// The same from a later column on.
-    pub(crate) fn from_column(self, column: usize) -> Self {
+    pub(crate) fn at_column(self, column: usize) -> Self {
         let bias = if self.bias.is_null() { self.bias } else { self.bias.wrapping_add(column) };
         let residual = if self.residual.is_null() { self.residual } else { self.residual.wrapping_add(column) };
         Self { bias, residual, to: self.to.wrapping_add(column), ..self }
@@ -74,7 +75,7 @@ impl Direct {
     pub(crate) unsafe fn begin<V: Lanes, const M: usize, const N: usize>(&self, sums: &mut [[V; N]; M]) {
         unsafe {
             for j in 0..N {
-                let first = if self.bias.is_null() { V::splat(0.0) } else { V::load(self.bias.add(j * PANEL)) };
+                let first = if self.bias.is_null() { V::splat(0.0) } else { self.load::<V, N>(self.bias, j) };
                 (0..M).for_each(|r| sums[r][j] = first);
             }
             for r in (0..M).filter(|_| !self.residual.is_null()) {
@@ -82,6 +83,13 @@ impl Direct {
                 (0..N).for_each(|j| fetch::<L1>(row.wrapping_add(j * PANEL)));
             }
         }
+    }
+
+    /// The columns of a panel.
+    #[inline(always)]
+    unsafe fn load<V: Lanes, const N: usize>(&self, from: *const f32, panel: usize) -> V {
+        let from = from.wrapping_add(panel * PANEL);
+        unsafe { if panel + 1 < N || self.last == PANEL { V::load(from) } else { V::load_some(from, self.last) } }
     }
 
     /// Stores sums.
@@ -94,8 +102,9 @@ impl Direct {
                 let row = self.to.add(*self.rows.add(r) as usize);
                 let residual = if adds { self.residual.add(*self.theirs.add(r) as usize) } else { std::ptr::null() };
                 for j in 0..N {
-                    let sum = if adds { sums[r][j].mul_add(V::load(residual.add(j * PANEL)), one) } else { sums[r][j] };
-                    sum.clamp(low, high).store(row.add(j * PANEL));
+                    let sum = if adds { sums[r][j].mul_add(self.load::<V, N>(residual, j), one) } else { sums[r][j] };
+                    let (sum, to) = (sum.clamp(low, high), row.add(j * PANEL));
+                    if j + 1 < N || self.last == PANEL { sum.store(to) } else { sum.store_some(to, self.last) }
                 }
             }
         }

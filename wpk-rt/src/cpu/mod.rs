@@ -28,6 +28,7 @@ mod math;
 mod microkernel;
 mod movement;
 mod pairs;
+mod places;
 mod quads;
 mod reduce;
 mod requantize;

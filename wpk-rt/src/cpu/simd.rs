@@ -13,6 +13,24 @@ pub(crate) trait Lanes: Copy {
     /// Sixteen signed bytes, eight and eight.
     unsafe fn bytes(first: u64, last: u64) -> Self;
     unsafe fn store(self, p: *mut f32);
+    /// The first `n` of them, then zeros.
+    #[inline(always)]
+    unsafe fn load_some(p: *const f32, n: usize) -> Self {
+        let mut all = [0.0; 16];
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, all.as_mut_ptr(), n);
+            Self::load(all.as_ptr())
+        }
+    }
+    /// The first `n` of them.
+    #[inline(always)]
+    unsafe fn store_some(self, p: *mut f32, n: usize) {
+        let mut all = [0.0; 16];
+        unsafe {
+            self.store(all.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(all.as_ptr(), p, n);
+        }
+    }
     /// As integers, which the floats must be.
     unsafe fn store_whole(self, p: *mut i32);
     unsafe fn splat(x: f32) -> Self;
@@ -115,7 +133,8 @@ pub(crate) mod x86 {
         _mm256_cvtps_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
         _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_abs_ps, _mm512_cmp_ps_mask,
         _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_mask_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_storeu_si512,
+        _mm512_mask_mov_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_scalef_ps, _mm512_set1_ps,
+        _mm512_storeu_ps, _mm512_storeu_si512,
     };
 
     #[derive(Clone, Copy)]
@@ -125,6 +144,14 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn load(p: *const f32) -> Self {
             Self(unsafe { _mm512_loadu_ps(p) })
+        }
+        #[inline(always)]
+        unsafe fn load_some(p: *const f32, n: usize) -> Self {
+            Self(unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, p) })
+        }
+        #[inline(always)]
+        unsafe fn store_some(self, p: *mut f32, n: usize) {
+            unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as u16, self.0) }
         }
         #[inline(always)]
         unsafe fn load_bytes(p: *const i8) -> Self {

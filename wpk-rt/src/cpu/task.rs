@@ -1,11 +1,11 @@
 //! A task of a product of copied rows: some rows by some groups of panels, on one thread.
 
 use super::ahead::{self, Panels};
-use super::contraction::OUTSIDE;
 use super::copied::{BYTES, Copied, Factors, Form, LINE, TILE, lines};
 use super::isa::dispatch;
 use super::microkernel::{NEAR, STRIDE};
 use super::part;
+use super::places::OUTSIDE;
 use std::ops::Range;
 use wpk_plan::problem::PANEL;
 
