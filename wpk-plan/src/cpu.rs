@@ -44,7 +44,7 @@ impl CpuSchedule {
     /// The families with their parameters, as records name them.
     pub const FAMILIES: &[(&'static str, &'static [Values])] = &[
         ("product", &[("cut", &[128, 256, 512, 1024, 8192]), ("chunk", &[24, 48, 120, 240, 480]), ("panels", &[1, 2, 3, 4])]),
-        ("winograd", &[("tile", &[2, 4]), ("kept", &[64, 128, 256, 512, 1024])]),
+        ("winograd", &[("tile", &[2, 4]), ("kept", &[64, 128, 256, 512, 1024, 4096])]),
     ];
 
     /// Of a family, by the values of its parameters.

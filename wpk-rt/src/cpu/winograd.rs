@@ -18,7 +18,7 @@ use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{DType, Filtering, WeightLayout};
 
 /// KiB of transformed images that a task keeps, where no schedule tells.
-const CACHED: u32 = 1024;
+const CACHED: u32 = 4096;
 /// Channels below which transforming costs more than it saves.
 const LEAST: usize = 32;
 
@@ -33,7 +33,7 @@ struct Winograd {
     size: usize,
     side: usize,
     step: usize,
-    /// Bytes of transformed images that a task keeps in the second cache.
+    /// Bytes of transformed images that a task keeps.
     kept: usize,
     /// Images, result rows and columns.
     images: usize,
