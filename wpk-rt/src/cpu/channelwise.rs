@@ -171,30 +171,20 @@ unsafe fn body<E: Element, V: Lanes, const R: usize, const N: usize>(
     (tile, direct): To,
 ) {
     unsafe {
+        let ends = |at: usize| direct.map_or(Ends::Tile(tile.wrapping_add(at)), |to| Ends::At(to.at_column(at)));
         let mut at = 0;
-        if let Some(to) = direct {
-            while at + N * PANEL <= width {
-                columns::<E, V, R, N, true>(table, taps, x.add(at), w.add(at), channels, Ends::At(to.at_column(at)));
-                at += N * PANEL;
-            }
-            while at + PANEL <= width {
-                columns::<E, V, R, 1, true>(table, taps, x.add(at), w.add(at), channels, Ends::At(to.at_column(at)));
-                at += PANEL;
-            }
-            return;
-        }
         while at + N * PANEL <= width {
-            columns::<E, V, R, N, false>(table, taps, x.add(at), w.add(at), channels, Ends::Tile(tile.add(at)));
+            columns::<E, V, R, N>(table, taps, x.add(at), w.add(at), channels, ends(at));
             at += N * PANEL;
         }
         while at + PANEL <= width {
-            columns::<E, V, R, 1, false>(table, taps, x.add(at), w.add(at), channels, Ends::Tile(tile.add(at)));
+            columns::<E, V, R, 1>(table, taps, x.add(at), w.add(at), channels, ends(at));
             at += PANEL;
         }
         if at < width && width >= PANEL {
             // The last vector overlaps the one before and repeats some of its sums.
             let at = width - PANEL;
-            columns::<E, V, R, 1, false>(table, taps, x.add(at), w.add(at), channels, Ends::Tile(tile.add(at)));
+            columns::<E, V, R, 1>(table, taps, x.add(at), w.add(at), channels, ends(at));
         } else {
             (at..width).for_each(|at| single(table, taps, x.add(at), w.add(at), channels, tile.add(at)));
         }
@@ -220,7 +210,7 @@ impl Ends {
 
 /// All rows of some vectors.
 #[inline(always)]
-unsafe fn columns<E: Element, V: Lanes, const R: usize, const N: usize, const DIRECT: bool>(
+unsafe fn columns<E: Element, V: Lanes, const R: usize, const N: usize>(
     table: &[i32],
     taps: usize,
     x: *const E,
@@ -230,16 +220,16 @@ unsafe fn columns<E: Element, V: Lanes, const R: usize, const N: usize, const DI
 ) {
     let whole = table.len() / (R * taps) * R;
     for row in (0..whole).step_by(R) {
-        unsafe { rows::<E, V, R, N, DIRECT>(&table[row * taps..], taps, x, w, channels, ends.at_row(row)) }
+        unsafe { rows::<E, V, R, N>(&table[row * taps..], taps, x, w, channels, ends.at_row(row)) }
     }
     for row in whole..table.len() / taps {
-        unsafe { rows::<E, V, 1, N, DIRECT>(&table[row * taps..], taps, x, w, channels, ends.at_row(row)) }
+        unsafe { rows::<E, V, 1, N>(&table[row * taps..], taps, x, w, channels, ends.at_row(row)) }
     }
 }
 
 /// Some rows of some vectors: a tap's weights are read once for all of them.
 #[inline(always)]
-unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize, const DIRECT: bool>(
+unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize>(
     table: &[i32],
     taps: usize,
     x: *const E,
@@ -249,7 +239,7 @@ unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize, const DIREC
 ) {
     unsafe {
         let mut sums = [[V::splat(0.0); N]; R];
-        if let (true, Ends::At(to)) = (DIRECT, &ends) {
+        if let Ends::At(to) = &ends {
             to.begin(&mut sums);
         }
         for tap in 0..taps {
@@ -266,7 +256,7 @@ unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize, const DIREC
             }
         }
         match ends {
-            Ends::At(to) if DIRECT => to.end(sums),
+            Ends::At(to) => to.end(sums),
             Ends::Tile(tile) => {
                 for r in 0..R {
                     for j in 0..N {
@@ -274,7 +264,6 @@ unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize, const DIREC
                     }
                 }
             }
-            Ends::At(_) => {}
         }
     }
 }

@@ -262,7 +262,7 @@ table!(avx2, super::simd::x86::Avx2, "avx2,fma,f16c", [1, 2, 3, 4, 5, 6] x 1, [1
 table!(neon, super::simd::arm::Neon, "neon", [1, 2, 3, 4, 5, 6] x 1);
 
 fn portable(m: usize, n: usize) -> Option<Tile> {
-    unsafe fn kernel<const M: usize>(
+    unsafe fn kernel<const M: usize, const HALF: bool>(
         r: *const RowPointers,
         c: usize,
         d: usize,
@@ -273,29 +273,16 @@ fn portable(m: usize, n: usize) -> Option<Tile> {
         a: bool,
         x: Next,
     ) {
-        unsafe { body::<Plain, M, 1, false, false>(r, c, d, s, b, p, t, a, x) }
-    }
-    unsafe fn halves<const M: usize>(
-        r: *const RowPointers,
-        c: usize,
-        d: usize,
-        s: usize,
-        b: *const f32,
-        p: usize,
-        t: *mut f32,
-        a: bool,
-        x: Next,
-    ) {
-        unsafe { body::<Plain, M, 1, true, false>(r, c, d, s, b, p, t, a, x) }
+        unsafe { body::<Plain, M, 1, HALF, false>(r, c, d, s, b, p, t, a, x) }
     }
     unsafe fn at_once<const M: usize>(r: *const RowPointers, c: usize, d: usize, s: usize, b: *const f32, p: usize, t: Direct, x: Next) {
         unsafe { direct::<Plain, M, 1, false>(r, c, d, s, b, p, t, x) }
     }
     match (m, n) {
-        (1, 1) => Some((kernel::<1>, at_once::<1>, halves::<1>)),
-        (2, 1) => Some((kernel::<2>, at_once::<2>, halves::<2>)),
-        (3, 1) => Some((kernel::<3>, at_once::<3>, halves::<3>)),
-        (4, 1) => Some((kernel::<4>, at_once::<4>, halves::<4>)),
+        (1, 1) => Some((kernel::<1, false>, at_once::<1>, kernel::<1, true>)),
+        (2, 1) => Some((kernel::<2, false>, at_once::<2>, kernel::<2, true>)),
+        (3, 1) => Some((kernel::<3, false>, at_once::<3>, kernel::<3, true>)),
+        (4, 1) => Some((kernel::<4, false>, at_once::<4>, kernel::<4, true>)),
         _ => None,
     }
 }

@@ -37,6 +37,7 @@ mod simd;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod split;
 mod task;
+mod transforms;
 pub mod trial;
 mod window;
 mod winograd;
