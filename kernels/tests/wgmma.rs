@@ -8,8 +8,9 @@ use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{Bf16x3, Bulk, Mma, PingPong, Product, Strict, Unsupported, Wgmma, bf16x3, bulk, mma, pingpong, strict, wgmma};
 use wpk_kernels::ptx::Kernel;
 use wpk_kernels::schedule::Schedule;
+use wpk_plan::number::tf32_even;
 use wpk_plan::problem::{Access, Affine, Problem};
-use wpk_plan::{DType, View, WeightLayout};
+use wpk_plan::{DType, ScalarFn, View, WeightLayout};
 
 fn hopper() -> &'static Arch {
     Arch::named("sm_90a").expect("an architecture")
@@ -108,11 +109,13 @@ fn factors_that_are_inputs_agree_with_the_evaluator() {
         Access::new(&view, loops.map(Affine::of).to_vec())
     };
     for (seed, (n, across)) in [(192, true), (200, true), (320, true), (320, false)].into_iter().enumerate() {
-        for dtype in [DType::F16, DType::BF16] {
+        // The engine rounds to TF32 what lies along the depth.
+        let modes = [(DType::F16, false), (DType::BF16, false), (DType::F32, true)];
+        for (dtype, tf32) in modes.into_iter().filter(|m| !(m.1 && across)) {
             let (a, b) = (matrix([200, 168], false, [0, 2]), matrix([n, 168], across, [1, 2]));
-            let p = Product { contraction: finish(&[200, n, 168], 2, (dtype, false), a, b), layout: WeightLayout::Dense };
+            let p = Product { contraction: finish(&[200, n, 168], 2, (dtype, tf32), a, b), layout: WeightLayout::Dense };
             let problem = Problem::Contraction(p.contraction.clone());
-            for (bn, split) in [(64, 1), (128, 2), (192, 1)] {
+            for (bn, split) in [(64, 1), (128, 2), (192, 1)].into_iter().filter(|_| !tf32) {
                 let s = Wgmma { bm: 64, bn, wm: 64, stages: 3, split };
                 check_of(&problem, p.layout, &wgmma(&p, &s, hopper()).unwrap_or_else(|e| panic!("{e}")), seed as u64);
             }
@@ -123,6 +126,35 @@ fn factors_that_are_inputs_agree_with_the_evaluator() {
                 assemble(&kernel, hopper());
             }
         }
+    }
+}
+
+/// Rows by the columns of the identity are the rows as the engine rounds them: to the nearest, of two the even one, whatever their sign and size.
+#[test]
+fn the_engine_rounds_to_tf32() {
+    let (m, depth) = (128, 64);
+    let matrix = |shape: [usize; 2], loops: [usize; 2]| Access::new(&View::dense(&shape), loops.map(Affine::of).to_vec());
+    let mut contraction = finish(&[m, depth, depth], 2, (DType::F32, true), matrix([m, depth], [0, 2]), matrix([depth, depth], [1, 2]));
+    contraction.extras.clear();
+    contraction.epilogue = ScalarFn::default();
+    let sum = contraction.epilogue.input(0, DType::F32);
+    contraction.epilogue.outputs = vec![sum];
+    let ends = [0x0, 0x1, 0xfff, 0x1000, 0x1001, 0x1fff, 0x2fff, 0x3000, 0x3001, 0x7f_efff, 0x7f_f000, 0x7f_ffff];
+    let number = |i: usize| {
+        let (end, exponent) = (ends[i % ends.len()], [1, 2, 100, 127, 150, 253][i / ends.len() % 6]);
+        f32::from_bits(end | exponent << 23 | ((i / ends.len() / 6 % 2) as u32) << 31)
+    };
+    let rows: Vec<f32> = (0..m * depth).map(number).collect();
+    let identity: Vec<f32> = (0..depth * depth).map(|i| f32::from(i / depth == i % depth)).collect();
+    let bytes = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let p = Product { contraction, layout: WeightLayout::Columns };
+    let columns = support::packed(&p.contraction, p.layout, &bytes(&identity));
+    let kernel = bulk(&p, &Bulk { bm: 64, bn: 64, wm: 64, stages: 3, cluster: 1, split: 1 }, hopper()).unwrap_or_else(|e| panic!("{e}"));
+    let expected: Vec<f32> = rows.iter().map(|&x| tf32_even(x)).collect();
+    for found in support::outputs(&Problem::Contraction(p.contraction.clone()), p.layout, &kernel, &[bytes(&rows), columns.clone()]) {
+        let found: Vec<f32> = found.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+        let wrong = (0..rows.len()).find(|&i| found[i] != expected[i]);
+        assert_eq!(wrong.map(|i| [rows[i], found[i], expected[i]].map(f32::to_bits)), None);
     }
 }
 
@@ -244,7 +276,7 @@ fn windows_on_images_agree_with_the_evaluator() {
             let depth = (ci * dtype.bytes() / 128 * kh * kw) as u32;
             for (bm, cluster, split) in [(64, 1, 1), (128, 1, 1), (64, 1, 2), (64, 2, 1), (64, 1, 4)] {
                 let s = Bulk { bm, bn: 32, wm: 64, stages: 3, cluster, split };
-                let arch = if cluster == 1 && !tf32 { *hopper() } else { Arch { sms: 1, ..*hopper() } };
+                let arch = if cluster == 1 { *hopper() } else { Arch { sms: 1, ..*hopper() } };
                 let rounds = depth.div_ceil(split);
                 if split > 1 && (rounds < 2 || rounds * (split - 1) >= depth) {
                     continue;

@@ -50,6 +50,8 @@ pub struct TensorMap {
     pub argument: u32,
     /// The element type.
     pub dtype: DType,
+    /// Whether tiles hold [`f32` rounded to TF32](crate::number::tf32_even).
+    pub rounds: bool,
     /// Bytes before the first element, a multiple of 16.
     pub offset: usize,
     /// Neighbouring elements of a line.
@@ -65,7 +67,7 @@ pub struct TensorMap {
     /// Where lines are what windows of images read: the images, whose columns lie a pitch apart.
     pub images: Option<Images>,
 }
-codec_struct!(TensorMap { argument, dtype, offset, depth, lines, pitch, tile, by_lane, images });
+codec_struct!(TensorMap { argument, dtype, rounds, offset, depth, lines, pitch, tile, by_lane, images });
 
 /// Images with their channels as lines, read by the windows of a convolution (im2col mode): line `i` of a map is what window `i` reads at one of
 /// its positions, which every copy names. Rows and columns beyond the images are zeros. Of a pair the first is for rows.
@@ -147,6 +149,7 @@ impl TensorMap {
         let size = self.dtype.bytes();
         match () {
             () if !matches!(size, 2 | 4) => Some("is of a type that tiles do not hold"),
+            () if self.rounds && self.dtype != DType::F32 => Some("rounds what is no f32"),
             () if self.depth == 0 || self.lines == 0 || !(1..=256).contains(&self.tile) => Some("has extents that no tile has"),
             () if !self.pitch.is_multiple_of(16)
                 || !self.offset.is_multiple_of(16)
@@ -195,6 +198,7 @@ mod tests {
             let map = TensorMap {
                 argument: 0,
                 dtype: DType::F16,
+                rounds: false,
                 offset: 0,
                 depth: 64,
                 lines: 24,

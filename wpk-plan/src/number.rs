@@ -42,6 +42,12 @@ pub fn tf32(x: f32) -> f32 {
     if x.is_finite() { f32::from_bits(x.to_bits().wrapping_add(0x1000) & !0x1fff) } else { x }
 }
 
+/// The same to nearest with ties to even, as the copy engine does.
+pub fn tf32_even(x: f32) -> f32 {
+    let bits = x.to_bits();
+    if x.is_finite() { f32::from_bits((bits + 0xfff + (bits >> 13 & 1)) & !0x1fff) } else { x }
+}
+
 /// A number as the bits of a bfloat16, to nearest even; what is not a number stays so.
 pub fn bf16(x: f32) -> u16 {
     let bits = x.to_bits();

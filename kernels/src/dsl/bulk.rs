@@ -11,6 +11,19 @@ impl Writer {
         self.parameter(map.argument)
     }
 
+    /// Whether the thread is the one that the block's first warp elects: for what only one is to ask the engine for.
+    pub fn one_of_first_warp(&mut self, thread: Val) -> Val {
+        let elected = self.op(Ty::Pred, Op::Elect, &[]);
+        let first = self.below(thread, 32);
+        self.op(Ty::Pred, Op::And, &[elected, first])
+    }
+
+    /// The number of the thread's warp, known to be the same in all its lanes, and the thread's lane.
+    pub fn warp(&mut self, thread: Val) -> (Val, Val) {
+        let (warp, lane) = self.div_rem(thread, 32);
+        (self.op(Ty::U32, Op::Uniform, &[warp]), lane)
+    }
+
     /// Says that a parameter is given in parts.
     pub fn in_parts(&mut self, parts: Parts) {
         self.parts = Some(parts);

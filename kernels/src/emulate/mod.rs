@@ -297,6 +297,15 @@ impl Cluster<'_, '_> {
                         (0..32).fold(0, |bits, lane| bits | (self.value(args[0], first + lane) & 1) << lane)
                     }
                     Op::Peer => shared::within(self.value(args[0], thread)) | self.value(args[1], thread) << shared::RANK,
+                    // Nothing says which.
+                    Op::Elect => u64::from(thread % 32 == 31),
+                    Op::Uniform => {
+                        let [first, own] = [thread / 32 * 32, thread].map(|t| self.value(args[0], t));
+                        if first != own {
+                            return Err(format!("{own} is not {first}, which the warp's first lane has"));
+                        }
+                        own
+                    }
                     Op::ShuffleXor(mask) => self.value(args[0], thread ^ *mask as usize),
                     op => {
                         let mut bits = [0; 3];

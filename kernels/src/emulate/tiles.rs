@@ -8,6 +8,7 @@ use super::{Cluster, Moment};
 use crate::layout::{PERIOD, Swizzle};
 use std::collections::BTreeMap;
 use wpk_plan::TensorMap;
+use wpk_plan::number::tf32_even;
 
 /// The barriers of a block by their places.
 #[derive(Default)]
@@ -138,7 +139,11 @@ fn read(tile: &Tile, map: &TensorMap, global: &mut Global<'_>) -> Result<Vec<u8>
             let from = u64::from(map.argument + 1) * SPAN + (map.offset + start + depth as usize * size) as u64;
             let byte = element * size;
             let to = swizzle.apply((line * TensorMap::LINE + byte / PIECE * PIECE) as u32) as usize + byte % PIECE;
-            bytes[to..to + size].copy_from_slice(&global.bytes(from, size, tile.thread)?);
+            let read = global.bytes(from, size, tile.thread)?;
+            match (map.rounds, read.first_chunk()) {
+                (true, Some(&x)) => bytes[to..to + size].copy_from_slice(&tf32_even(f32::from_le_bytes(x)).to_le_bytes()),
+                _ => bytes[to..to + size].copy_from_slice(&read),
+            }
         }
     }
     Ok(bytes)

@@ -189,7 +189,7 @@ pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupporte
     k.in_parts(parts);
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, batch, starts, .. } = place;
-    let (warp, lane) = k.div_rem(thread, 32);
+    let (warp, lane) = k.warp(thread);
     // Warps have sixteen rows each, and so have warpgroups four of them.
     let row = k.scaled(warp, 16);
     let fragments = Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false);

@@ -4,7 +4,6 @@
 use super::Unsupported;
 use super::engine;
 use super::mma::{Facts, Product};
-use super::products::Mode;
 use super::wgmma::{self, Wgmma};
 use crate::arch::Arch;
 use crate::layout::PANEL;
@@ -44,9 +43,7 @@ impl Bulk {
         if f.across() && !self.bn.is_multiple_of(PANEL * self.cluster) {
             return false;
         }
-        // Rows in TF32 go through registers whoever brings them.
-        let engine = f.matrix && f.mode != Some(Mode::Tf32);
-        f.columns && (engine || large) && self.bn.is_multiple_of(8 * self.cluster) && self.inner().fits(f)
+        f.columns && (f.matrix || large) && self.bn.is_multiple_of(8 * self.cluster) && self.inner().fits(f)
     }
 
     fn estimate(&self, f: &Facts) -> f64 {

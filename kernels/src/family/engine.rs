@@ -1,4 +1,5 @@
-//! Factors of a contraction by the copy engine: one thread asks for tiles ahead, barriers tell when they came. Blocks of a cluster, whose
+//! Factors of a contraction by the copy engine: one thread asks for tiles ahead, barriers tell when they came. What is multiplied in TF32 it
+//! rounds on the way, except weights, which were rounded before. Blocks of a cluster, whose
 //! tiles need the same columns, ask for a part of them each, and the engine hands every part to all of them (multicast).
 
 use super::affine::Linear;
@@ -8,11 +9,11 @@ use super::mma::Product;
 use super::pipeline::{Factors, Pipeline, Readers};
 use crate::dsl::{Val, Writer};
 use crate::layout::{PANEL, ROW};
-use crate::ptx::{Cmp, Op, Ty};
+use crate::ptx::{Op, Ty};
 use wpk_plan::problem::{Access, Contraction};
 use wpk_plan::{TensorMap, WeightLayout};
 
-/// What brings the second factor, and the first where that is a matrix of half types.
+/// What brings the second factor, and the first where that is a matrix or what windows read of images.
 #[derive(Clone)]
 pub struct Engine {
     rows: Option<Side>,
@@ -58,6 +59,9 @@ pub struct Columns {
     constant: bool,
 }
 
+/// Stages whose columns are asked for before the kernel waits for those it depends on, where the engine brings rows too.
+const EARLY: usize = 1;
+
 /// Bytes of a barrier.
 pub const BARRIER: u32 = 8;
 
@@ -75,18 +79,19 @@ impl Columns {
     }
 }
 
-/// How the engine sees the second factor, a weight or a matrix of half types, in parts of so many columns; `None` where it cannot.
+/// How the engine sees the second factor, a weight or a matrix, in parts of so many columns; `None` where it cannot.
 pub fn columns(p: &Product, part: u32) -> Option<Columns> {
     let (c, roles, size) = (&p.contraction, p.contraction.roles(), p.contraction.dtype.bytes());
     let (depth, lines) = (roles.count(&roles.k()), roles.count(&roles.n));
-    let map = TensorMap { argument: 1, dtype: c.dtype, offset: 0, depth, lines, pitch: 0, tile: part, by_lane: false, images: None };
+    let map = seen_of(c, 1, [depth, lines], part);
     let seen = if p.layout == WeightLayout::Columns {
         let pitch = roles.column_len(size).checked_mul(size)?;
-        Columns { map: TensorMap { pitch, ..map }, part, across: false, constant: true }
+        Columns { map: TensorMap { rounds: false, pitch, ..map }, part, across: false, constant: true }
     } else {
         let (offset, steps) = matrix(c, &c.b, [&roles.k(), &roles.n])?;
         let across = steps[0] != size;
-        if p.layout != WeightLayout::Dense || size != 2 || steps[usize::from(across)] != size {
+        let multiplied = size == 2 || c.tf32 && !across;
+        if p.layout != WeightLayout::Dense || !multiplied || steps[usize::from(across)] != size {
             return None;
         }
         let map = TensorMap { offset, pitch: steps[usize::from(!across)], ..map };
@@ -108,12 +113,17 @@ pub fn rows(p: &Product, tile: u32) -> Option<(TensorMap, Option<Windows>)> {
     }
     let sound = |map: &TensorMap| map.fault().is_none();
     let plain = matrix(c, &c.a, [&roles.k(), &roles.m]).filter(|(_, steps)| steps[0] == size);
-    let map = TensorMap { argument: 0, dtype: c.dtype, offset: 0, depth, lines, pitch: 0, tile, by_lane: false, images: None };
+    let map = seen_of(c, 0, [depth, lines], tile);
     let plain = plain.map(|(offset, [_, pitch])| TensorMap { offset, pitch, ..map });
     match plain.filter(sound) {
         Some(map) => Some((map, None)),
         None => images(c, &roles, tile).filter(|(map, _)| sound(map)).map(|(map, windows)| (map, Some(windows))),
     }
+}
+
+/// A factor by number, in tiles of so many lines; where they begin is still to be said.
+pub fn seen_of(c: &Contraction, argument: u32, [depth, lines]: [usize; 2], tile: u32) -> TensorMap {
+    TensorMap { argument, dtype: c.dtype, rounds: c.tf32, offset: 0, depth, lines, pitch: 0, tile, by_lane: false, images: None }
 }
 
 /// Where a factor begins, and from each depth and line to the next, in bytes; `None` where it is no matrix.
@@ -132,8 +142,7 @@ impl Engine {
         place: &Place<'_>,
         (stages, cluster): (u32, u32),
     ) -> Self {
-        let zero = k.int(0, Ty::U32);
-        let asks = k.compare(Cmp::Eq, place.thread, zero);
+        let asks = k.one_of_first_warp(place.thread);
         let barriers = k.shared(stages * BARRIER);
         if cluster > 1 {
             k.cluster(cluster);
@@ -253,25 +262,32 @@ impl Pipeline {
         };
         let copy = |k: &mut Writer, at: Val, to: Val| f.loaders.iter().for_each(|l| l.copy(k, at, to, f.whole));
         let first: Vec<(Val, Stage)> = (0..ahead.min(self.rounds)).map(|n| (number(k, n), stage(k, n))).collect();
-        let ask_first = |k: &mut Writer, ask: &dyn Fn(&mut Writer, Val, &Stage)| {
+        let ask_for = |k: &mut Writer, stages: &[(Val, Stage)], ask: &dyn Fn(&mut Writer, Val, &Stage)| {
+            if stages.is_empty() {
+                return;
+            }
             k.when(engine.asks, |k| {
-                for (round, stage) in &first {
+                for (round, stage) in stages {
                     let at = depth(k, *round);
                     ask(k, at, stage);
                 }
             });
         };
+        // The engine takes one tile after the other: rows of the first stage are not to come behind the columns of all.
+        let early = if engine.rows.is_some() { EARLY.min(first.len()) } else { first.len() };
+        let (early, late) = first.split_at(if engine.columns.constant { early } else { 0 });
         if engine.columns.constant {
             k.constant_param(1);
-            ask_first(k, &|k, at, stage| engine.ask(k, at, stage));
-            k.wait_dependencies();
-        } else {
-            k.wait_dependencies();
-            ask_first(k, &|k, at, stage| engine.ask(k, at, stage));
+            ask_for(k, early, &|k, at, stage| engine.ask(k, at, stage));
         }
+        k.wait_dependencies();
         if engine.rows.is_some() {
-            ask_first(k, &|k, at, stage| engine.ask_rows(k, at, stage));
+            ask_for(k, early, &|k, at, stage| engine.ask_rows(k, at, stage));
         }
+        ask_for(k, late, &|k, at, stage| {
+            engine.ask(k, at, stage);
+            engine.ask_rows(k, at, stage);
+        });
         for n in 0..ahead as usize {
             if let Some((round, stage)) = first.get(n) {
                 let at = depth(k, *round);

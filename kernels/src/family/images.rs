@@ -1,6 +1,7 @@
 //! Convolutions as the copy engine sees them (im2col mode): the first factor is what windows read of images, at a position of theirs by block of
 //! channels.
 
+use super::engine::seen_of;
 use crate::dsl::{Val, Writer};
 use crate::ptx::Ty;
 use wpk_plan::problem::{AccessDim, Contraction, Roles};
@@ -91,7 +92,7 @@ pub fn images(c: &Contraction, roles: &Roles, tile: u32) -> Option<(TensorMap, W
     };
     let (offset, pitch) = (c.a.offset.checked_mul(size)?, bytes(columns.stride)?);
     let (lines, depth) = (roles.count(&roles.m), channels);
-    let map = TensorMap { argument: 0, dtype: c.dtype, offset, depth, lines, pitch, tile, by_lane: false, images: Some(images) };
+    let map = TensorMap { offset, pitch, images: Some(images), ..seen_of(c, 0, [depth, lines], tile) };
     Some((map, Windows { images, channels, depth: roles.count(&roles.k()), taps, begin: None }))
 }
 

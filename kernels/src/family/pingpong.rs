@@ -6,7 +6,6 @@ use super::Unsupported;
 use super::blocks::{Panels, Place, Tiling};
 use super::engine::{self, BARRIER, Engine};
 use super::factors::sources;
-use super::fragments::{Fragments, Side};
 use super::grid::Grid;
 use super::mma::{Facts, Product};
 use super::products::Mode;
@@ -71,15 +70,13 @@ impl PingPong {
     fn fits(&self, f: &Facts) -> bool {
         let half = matches!(f.mode, Some(Mode::Half(_)));
         let columns = if f.across() { half && self.bn.is_multiple_of(PANEL * self.cluster) } else { half || f.mode == Some(Mode::Tf32) };
-        // In TF32 words of rows lie in registers beside the sums.
-        let sums = if half { 192 } else { 128 };
         f.arch.groups > 0.0
             && f.small
             && f.columns
             && f.matrix
             && columns
             && f.directions[0].0 == Along::Depth
-            && self.bm * self.bn / 128 <= sums
+            && self.bm * self.bn / 128 <= 192
             && self.layouts(f).iter().all(|l| l.fits(THREADS))
             && self.bn.is_multiple_of(8 * self.cluster)
             && f.arch.sms >= self.cluster
@@ -93,9 +90,7 @@ impl PingPong {
     /// epilogues issue was measured to add to that, though products run beside it.
     fn estimate(&self, f: &Facts) -> f64 {
         let sums = f64::from(self.bm * self.bn);
-        let products = sums * f64::from(ROW / 2) / f.arch.groups;
-        // Rows in TF32 are on their way to registers while nothing is multiplied.
-        let products = if f.mode == Some(Mode::Tf32) { products + 390.0 } else { 1.13 * products };
+        let products = 1.13 * sums * f64::from(ROW / 2) / f.arch.groups;
         let written = f64::from(self.stage());
         // Every 64 rows read all columns again.
         let read = f64::from(self.bm / 64 * (64 + self.bn) * ROW);
@@ -233,7 +228,7 @@ pub fn pingpong(p: &Product, s: &PingPong, arch: &Arch) -> Result<Kernel, Unsupp
     let Place { thread, tile, starts, .. } = place;
     let (read, turns) = (k.shared(s.stages * BARRIER), k.shared(2 * BARRIER));
     let zero = k.int(0, Ty::U32);
-    let first = k.compare(Cmp::Eq, thread, zero);
+    let first = k.one_of_first_warp(thread);
     k.when(first, |k| {
         let all = (0..s.stages).map(|stage| (read, stage, WARPS * s.cluster)).chain((0..2).map(|group| (turns, group, WARPS)));
         for (barriers, i, count) in all {
@@ -245,8 +240,8 @@ pub fn pingpong(p: &Product, s: &PingPong, arch: &Arch) -> Result<Kernel, Unsupp
     if s.cluster == 1 {
         k.barrier();
     }
-    let (group, within) = k.div_rem(thread, 128);
-    let (warp, lane) = k.div_rem(within, 32);
+    let (warp, lane) = k.warp(thread);
+    let (group, warp) = k.div_rem(warp, WARPS);
     let ring = Ring {
         stages: s.stages,
         stage: s.stage(),
@@ -255,7 +250,7 @@ pub fn pingpong(p: &Product, s: &PingPong, arch: &Arch) -> Result<Kernel, Unsupp
         read,
         cluster: s.cluster,
         asking: k.compare(Cmp::Eq, warp, zero),
-        asks: k.compare(Cmp::Eq, within, zero),
+        asks: k.op(Ty::Pred, Op::Elect, &[]),
         tells: k.compare(Cmp::Eq, lane, zero),
     };
     k.wait_dependencies();
@@ -268,10 +263,7 @@ pub fn pingpong(p: &Product, s: &PingPong, arch: &Arch) -> Result<Kernel, Unsupp
     });
 
     let row = k.scaled(warp, 16);
-    let reader = match mode {
-        Mode::Tf32 => RowsFrom::Registers(Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false)),
-        _ => RowsFrom::Shared(starts[0]),
-    };
+    let reader = RowsFrom::Shared(starts[0]);
     let columns = Columns { address: starts[1], across: facts.across(), factor: mode.factor(), count: s.bn };
     let nothing = k.float(0.0, Ty::F32);
     let sums: Vec<Val> = (0..s.bm * s.bn / 128).map(|_| k.variable(nothing)).collect();
@@ -315,9 +307,7 @@ pub fn pingpong(p: &Product, s: &PingPong, arch: &Arch) -> Result<Kernel, Unsupp
             let hands_over = k.op(Ty::Pred, Op::And, &[ring.tells, last]);
             k.when(hands_over, |k| k.arrive(others_turn));
             reader.multiply(k, now.bytes, &columns, (&sums, true));
-            if mode != Mode::Tf32 {
-                k.wait_products(1);
-            }
+            k.wait_products(1);
             // The stage takes a later round of this tile, or one of the other warpgroup's.
             let limit = k.int(i64::from(ring.rounds - ring.stages), Ty::U32);
             let own = k.compare(Cmp::Lt, n, limit);

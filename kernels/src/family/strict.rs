@@ -238,7 +238,7 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
     let mut k = Writer::for_arch(arch);
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, batch, starts, .. } = place;
-    let (warp, lane) = k.div_rem(thread, 32);
+    let (warp, lane) = k.warp(thread);
     let (group, quarter) = k.div_rem(warp, 4);
     let own = k.scaled(group, i64::from(ROWS));
     let row = k.scaled(quarter, 16);

@@ -166,7 +166,7 @@ pub fn wgflash(p: &Attention, s: &WgFlash, arch: &Arch) -> Result<Kernel, Unsupp
     }
     let asynchronous = load_queries.is_asynchronous() || loaders.iter().any(Loader::is_asynchronous);
 
-    let (warp, lane) = k.div_rem(thread, 32);
+    let (warp, lane) = k.warp(thread);
     let (warpgroup, quarter) = k.div_rem(warp, 4);
     let own = k.scaled(warpgroup, i64::from(QUERIES));
     let own_bytes = k.scaled(own, i64::from(ROW));

@@ -1,6 +1,6 @@
 //! Contractions by products of warpgroups (`wgmma`, from sm_90a): four warps multiply 64 rows by up to 256 columns at once, both factors
-//! read from shared memory by the tensor cores themselves, while the warps copy the next tiles. Rows in TF32 come through registers, where they
-//! are rounded: tensor cores would cut off what they do not read. Columns are weights that were rounded when they were packed, mostly.
+//! read from shared memory by the tensor cores themselves, while the warps copy the next tiles. Rows in TF32 that warps copy come through registers,
+//! where they are rounded: tensor cores would cut off what they do not read. Columns are weights that were rounded when they were packed, mostly.
 
 use super::Unsupported;
 use super::blocks::{Depth, Panels, Place, Tiling, by_lane};
@@ -118,8 +118,9 @@ impl Wgmma {
         let all = [by_threads(&rows), by_threads(&panel) * f64::from(self.panels(f))];
         let copies = all[..copied].iter().sum::<f64>() / f64::from(self.threads());
         let per_copy = if self.layouts(f).iter().any(|l| l.vector * l.element < 4) { 30.0 } else { f.per_copy };
-        // A warp's loads of rows that it rounds.
-        let roundings = if f.mode == Some(Mode::Tf32) { 20.0 * f64::from(self.wm * ROW / 64 / STEP) } else { 0.0 };
+        // A warp's loads of rows that it rounds; the copy engine rounds what it brings.
+        let rounds = f.mode == Some(Mode::Tf32) && copied > 0;
+        let roundings = if rounds { 20.0 * f64::from(self.wm * ROW / 64 / STEP) } else { 0.0 };
         let issue = warps * (copies * per_copy + roundings + 60.0) / 4.0;
         // What comes by the engine takes less of the way from the second cache than copies of threads; a cluster's blocks wait for each other.
         let lines = [f64::from(self.bm), f64::from(self.bn / cluster)].map(|n| n * f64::from(ROW));
@@ -127,11 +128,11 @@ impl Wgmma {
         let cache = lines[0] / way(copied == 0) + lines[1] / way(engine.is_some());
         let (together, ahead) = if copied == 0 { (0.04, 90.0) } else { (0.065, 120.0) };
         let lockstep = if cluster > 1 { 200.0 * ((1024.0 - products) / 256.0).clamp(0.0, 1.0) } else { 0.0 };
-        // A step in TF32 waits for its rows to reach registers.
-        let steps = if f.mode == Some(Mode::Tf32) { f64::from(ROW / STEP) * 100.0 } else { 0.0 };
+        // Such a step waits for its rows to reach registers.
+        let steps = if rounds { f64::from(ROW / STEP) * 100.0 } else { 0.0 };
         let alone = 1.1 * products.max(steps) + 0.8 * copies * per_copy + ahead;
         // Rows that come through registers are waited for before a tile's products begin.
-        let latency = if f.mode == Some(Mode::Tf32) { 1500.0 } else { 1000.0 };
+        let latency = if rounds { 1500.0 } else { 1000.0 };
         let memory = (latency + cache) / f64::from(self.stages - 2);
         // The engine reads tensor maps before it copies.
         let first = if copied == 0 { 2250.0 } else { 1500.0 };
@@ -253,19 +254,20 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, batch, starts, .. } = place;
     let engine = maps.map(|maps| Engine::new(&mut k, maps, &place, (s.stages, cluster)));
-    let (warp, lane) = k.div_rem(thread, 32);
+    let (warp, lane) = k.warp(thread);
     let (group, quarter) = k.div_rem(warp, 4);
     let own = k.scaled(group, i64::from(s.wm));
     let first_row = |k: &mut Writer| {
         let row = k.scaled(quarter, 16);
         k.add(own, row)
     };
-    let rows = match mode {
-        Mode::Tf32 => {
+    let rounds = mode == Mode::Tf32 && copied > 0;
+    let rows = match rounds {
+        true => {
             let row = first_row(&mut k);
             RowsFrom::Registers(Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false))
         }
-        _ => {
+        false => {
             let moved = k.scaled(own, i64::from(ROW));
             RowsFrom::Shared(k.add(starts[0], moved))
         }
@@ -275,7 +277,7 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
 
     let columns = Columns { address: starts[1], across: facts.across(), factor: mode.factor(), count: s.bn };
     let rounded = c.tf32 && p.layout != WeightLayout::Columns;
-    let readers = if mode == Mode::Tf32 { Readers::Both } else { Readers::Products };
+    let readers = if rounds { Readers::Both } else { Readers::Products };
     let depth = Depth { stages: s.stages, elements: depth, rounds: s.rounds(&facts), total: size.k, rounded, readers };
     let first = place.first(&mut k, &depth);
     let consume = |k: &mut Writer, _: Val, reading: Val| {

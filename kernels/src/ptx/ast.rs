@@ -82,6 +82,10 @@ pub enum Op {
     Ceil,
     /// The value of the lane whose number differs in these bits; every lane of the warp takes part.
     ShuffleXor(u32),
+    /// The first lane's value, for all lanes of the warp: of what is the same in all of them, which `ptxas` learns by it.
+    Uniform,
+    /// Whether the thread is the one that its warp elects; every lane takes part. `ptxas` learns that it is one.
+    Elect,
     /// By lane, a bit for whether the predicate holds there; every lane of the warp takes part.
     Ballot,
 }

@@ -391,6 +391,11 @@ impl Printer {
                 let x = self.operand(args[0], to.ty);
                 return format!("shfl.sync.bfly.b32 {}, {x}, {mask}, 31, 0xffffffff;", self.reg(to));
             }
+            Op::Uniform => {
+                let x = self.operand(args[0], Ty::U32);
+                return format!("shfl.sync.idx.b32 {}, {x}, 0, 31, 0xffffffff;", self.reg(to));
+            }
+            Op::Elect => return format!("elect.sync _|{}, 0xffffffff;", self.reg(to)),
             Op::Ballot => {
                 let p = self.operand(args[0], Ty::Pred);
                 return format!("vote.sync.ballot.b32 {}, {p}, 0xffffffff;", self.reg(to));

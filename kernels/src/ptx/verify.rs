@@ -245,7 +245,7 @@ impl Check<'_> {
     fn op(&mut self, to: Reg, op: Op, args: &[Operand]) {
         let t = to.ty;
         let expected: Vec<Ty> = match op {
-            Op::Special(_) | Op::Param(_) => vec![],
+            Op::Special(_) | Op::Param(_) | Op::Elect => vec![],
             Op::Set | Op::Mov | Op::Sqrt | Op::Abs | Op::Neg | Op::Round | Op::Floor | Op::Ceil => vec![t],
             Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Max | Op::Min | Op::And | Op::Or | Op::Xor => vec![t, t],
             Op::Shl | Op::Shr => vec![t, Ty::U32],
@@ -254,7 +254,7 @@ impl Check<'_> {
             Op::Compare(_, ty) => vec![ty, ty],
             Op::Select => vec![t, t, Ty::Pred],
             Op::Convert(from) | Op::Bits(from) => vec![from],
-            Op::ShuffleXor(_) => vec![t],
+            Op::ShuffleXor(_) | Op::Uniform => vec![t],
             Op::FromHalf => vec![Ty::B16],
             Op::ToHalf | Op::ToTf32 | Op::Exp2 | Op::Recip => vec![Ty::F32],
             Op::Pack(_) => vec![Ty::F32, Ty::F32],
@@ -264,7 +264,8 @@ impl Check<'_> {
         let result = match op {
             Op::Compare(..) => t == Ty::Pred,
             Op::ToHalf | Op::LowHalf | Op::HighHalf => t == Ty::B16,
-            Op::Ballot => t == Ty::U32 && self.divergent == 0,
+            Op::Ballot | Op::Uniform => t == Ty::U32 && self.divergent == 0,
+            Op::Elect => t == Ty::Pred && self.divergent == 0,
             Op::Pack(_) | Op::ToTf32 => t == Ty::U32,
             Op::Exp2 | Op::Recip => t == Ty::F32,
             Op::Special(_) | Op::MulHi | Op::Peer => t == Ty::U32,

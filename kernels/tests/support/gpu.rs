@@ -2,12 +2,12 @@
 
 use std::sync::OnceLock;
 use wpk_kernels::arch::Arch;
-use wpk_kernels::ptx::Kernel;
+use wpk_kernels::ptx::{Kernel, Stmt};
 use wpk_plan::problem::{Operand, Problem};
 use wpk_plan::{Arg, Block, Body, DType, GpuPlans, Place, Plan, Port, Program, Role, Section, Step, WeightLayout};
 use wpk_rt::{Device, Model, Weights};
 
-/// The outputs of a kernel that was made for sm_75 or sm_80 (later ones may hold what those do not know), or by warpgroups for sm_90a; nothing unless `WPK_GPU=on` asks for it.
+/// The outputs of a kernel that was made for sm_75, sm_80 or sm_90a; nothing unless `WPK_GPU=on` asks for it.
 pub fn run(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[Vec<u8>]) -> Option<Result<Vec<Vec<u8>>, String>> {
     static PRESENT: OnceLock<bool> = OnceLock::new();
     let there = || std::env::var("WPK_GPU").is_ok_and(|v| v == "on");
@@ -65,7 +65,8 @@ fn execute(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[V
         zeroed: kernel.zeroed,
         body: Body { blocks: vec![Block::Run(vec![step])] },
     };
-    let arch = Arch::named(if kernel.groups() || kernel.cluster > 1 { "sm_90a" } else { "sm_80" }).expect("an architecture");
+    let latest = kernel.groups() || kernel.cluster > 1 || kernel.body.contains(&Stmt::WaitDependencies);
+    let arch = Arch::named(if latest { "sm_90a" } else { "sm_80" }).expect("an architecture");
     let module = kernel.module(arch);
     let gpu = plan(arch.target, step(wpk_plan::Kernel::Gpu(problem.clone(), layout, 0), &args));
     let cpu = plan("cpu", step(wpk_plan::Kernel::Cpu(problem.clone(), layout), &args[..reads.len() + writes.len()]));

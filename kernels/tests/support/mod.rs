@@ -127,6 +127,19 @@ pub fn outcome_with(problem: &Problem, layout: WeightLayout, kernel: &Kernel, se
     Ok(())
 }
 
+/// The first output of a kernel by the bytes of its operands, in the emulator, and on the GPU where there is one.
+pub fn outputs(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    assert_eq!(kernel.verify(), Vec::<String>::new());
+    let bytes = |o: &Operand| vec![0; o.view.span().map_or(0, |s| s.1) * o.dtype.bytes()];
+    let mut buffers: Vec<Vec<u8>> = inputs.iter().cloned().chain(problem.outputs().iter().map(bytes)).collect();
+    emulate::run_with(kernel, &mut buffers, Moment::Latest, 0).unwrap_or_else(|e| panic!("{e}"));
+    let mut found = vec![buffers.swap_remove(inputs.len())];
+    if let Some(on_gpu) = gpu::run(problem, layout, kernel, inputs) {
+        found.push(on_gpu.unwrap_or_else(|e| panic!("on the GPU: {e}")).swap_remove(0));
+    }
+    found
+}
+
 /// What rounding scores and weights may change: weights by twice the error of the scores, and by their own rounding.
 fn attention_bounds(p: &Attention, inputs: &[Tensor]) -> (Tensor, f64) {
     let at = |t: &Tensor, o: &Operand| o.view.offsets().map(|i| t.f(i).abs()).collect::<Vec<f64>>();

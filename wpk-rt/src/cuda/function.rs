@@ -167,6 +167,7 @@ fn encoded(map: &TensorMap, pointer: u64) -> Result<sys::CUtensorMap, Error> {
     let dtype = match map.dtype {
         DType::F16 => Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
         DType::BF16 => Type::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        DType::F32 if map.rounds => Type::CU_TENSOR_MAP_DATA_TYPE_TFLOAT32,
         DType::F32 => Type::CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
         other => return Err(Error::Invalid(format!("a map of {other}"))),
     };
