@@ -5,8 +5,8 @@ mod support;
 use support::outcome_of;
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{
-    Bulk, F16x2, Flash, Folded, Mma, PingPong, Product, Reduction, RowProblem, Rows, Simt, Strict, WgFlash, Wgmma, attention, bulk, f16x2,
-    mma, pingpong, reduction, rows, simt, strict, wgflash, wgmma,
+    Bf16x3, Bulk, Flash, Folded, Mma, PingPong, Product, Reduction, RowProblem, Rows, Simt, Strict, WgFlash, Wgmma, attention, bf16x3,
+    bulk, mma, pingpong, reduction, rows, simt, strict, wgflash, wgmma,
 };
 use wpk_kernels::ptx::{Kernel, Stmt};
 use wpk_plan::problem::{Access, Affine, Attention, Contraction, Operand, Problem, Reduce, ReduceKind, Softmax};
@@ -171,8 +171,8 @@ fn nothing_that_orders_can_be_left_out() {
     // The same columns as a weight that is given in parts.
     let weight = Product { contraction: contraction.clone(), layout: WeightLayout::Panels16 };
     for (stages, split) in [(3, 1), (3, 2)] {
-        let s = F16x2 { bm: 64, bn: 32, stages, split };
-        let kernel = f16x2(&weight, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
+        let s = Bf16x3 { bm: 64, bn: 32, stages, split };
+        let kernel = bf16x3(&weight, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
         table.extend(mutate_of(&s.to_string(), &Problem::Contraction(contraction.clone()), weight.layout, &kernel));
     }
     let few = Arch { sms: 2, ..*hopper };

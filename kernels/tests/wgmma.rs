@@ -5,7 +5,7 @@ mod support;
 use support::contractions::{convolution, finish, product};
 use support::{Random, assemble, check_of};
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{Bulk, F16x2, Mma, PingPong, Product, Strict, Unsupported, Wgmma, bulk, f16x2, mma, pingpong, strict, wgmma};
+use wpk_kernels::family::{Bf16x3, Bulk, Mma, PingPong, Product, Strict, Unsupported, Wgmma, bf16x3, bulk, mma, pingpong, strict, wgmma};
 use wpk_kernels::ptx::Kernel;
 use wpk_kernels::schedule::Schedule;
 use wpk_plan::number::tf32_even;
@@ -75,7 +75,7 @@ fn turns_of_two_warpgroups_agree_with_the_evaluator() {
 #[test]
 fn strict_ones_agree_with_the_evaluator() {
     agree::<Strict>(40, hopper(), strict);
-    agree::<F16x2>(40, hopper(), f16x2);
+    agree::<Bf16x3>(40, hopper(), bf16x3);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn schedules_are_assembled_without_spills() {
     assembled::<Bulk>(&small(), bulk);
     assembled::<PingPong>(&small(), pingpong);
     assembled::<Strict>(hopper(), strict);
-    assembled::<F16x2>(hopper(), f16x2);
+    assembled::<Bf16x3>(hopper(), bf16x3);
 }
 
 /// Tiles in strips of columns, where factors are larger than the second cache: twelve columns in two strips of six, eleven in one.
@@ -188,7 +188,7 @@ fn columns_by_lane_agree_with_the_evaluator() {
 #[test]
 fn strict_contractions_of_what_is_not_finite() {
     not_finite::<Strict>(strict);
-    not_finite::<F16x2>(f16x2);
+    not_finite::<Bf16x3>(bf16x3);
     not_finite::<Mma>(mma);
 }
 
@@ -203,41 +203,6 @@ fn not_finite<S: Schedule<Problem = Product>>(generate: Generate<S>) {
         }
         let outcome = support::outcome_with(&Problem::Contraction(p.contraction), p.layout, &kernel, seed, &planted);
         assert_eq!(outcome, Ok(()), "seed {seed} {s}");
-    }
-}
-
-/// Halves hold rows and columns of any size: columns are scaled, and rows that are too small or too large for them are multiplied in `f32`.
-#[test]
-fn halves_of_rows_and_columns_of_any_size() {
-    let (m, n, depth) = (256, 96, 152);
-    let view = |shape: [usize; 2], loops: [usize; 2]| Access::new(&View::dense(&shape), loops.map(Affine::of).to_vec());
-    let mut contraction = finish(&[m, n, depth], 2, (DType::F32, false), view([m, depth], [0, 2]), view([n, depth], [1, 2]));
-    contraction.extras.clear();
-    contraction.epilogue = ScalarFn::default();
-    let sum = contraction.epilogue.input(0, DType::F32);
-    contraction.epilogue.outputs = vec![sum];
-    let p = Product { contraction, layout: WeightLayout::Panels16 };
-    let r = &mut Random(5);
-    let mut matrix = |lines: usize, size: &dyn Fn(usize) -> i32| -> Vec<f32> {
-        let mut number = |i: usize| (r.next() as f32 / (1u32 << 31) as f32 - 0.5) * (size(i / depth) as f32).exp2();
-        (0..lines * depth).map(&mut number).collect()
-    };
-    // A block whose rows are of a common size, one with every size that fits, one with those that are too small, one with those too large.
-    let rows = matrix(m, &|row| [0, row as i32 % 30 - 14, row as i32 - 200, row as i32 - 200][row / 64]);
-    let columns = matrix(n, &|column| column as i32 - 40);
-    let bytes = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-    let packed = support::packed(&p.contraction, p.layout, &bytes(&columns));
-    for split in [1, 2] {
-        let s = F16x2 { bm: 64, bn: 32, stages: 3, split };
-        let kernel = f16x2(&p, &s, hopper()).unwrap_or_else(|e| panic!("{e}"));
-        for found in support::outputs(&Problem::Contraction(p.contraction.clone()), p.layout, &kernel, &[bytes(&rows), packed.clone()]) {
-            for (i, found) in found.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).enumerate() {
-                let products = rows[i / n * depth..][..depth].iter().zip(&columns[i % n * depth..][..depth]);
-                let (sum, absolute) =
-                    products.map(|(a, b)| f64::from(*a) * f64::from(*b)).fold((0.0, 0.0), |s, x| (s.0 + x, s.1 + x.abs()));
-                assert!((found - sum).abs() <= absolute * (-19f64).exp2(), "{s}: row {} column {}: {found} is not {sum}", i / n, i % n);
-            }
-        }
     }
 }
 
@@ -277,8 +242,8 @@ fn clusters_share_the_sums_of_a_depth() {
         }
         let s = Strict { bm: 64, bn: 64, stages: 2, split };
         run(DType::F32, across, s.to_string(), &|p| strict(p, &s, hopper()));
-        let s = F16x2 { bm: 64, bn: 64, stages: 3, split };
-        run(DType::F32, (false, WeightLayout::Panels16), s.to_string(), &|p| f16x2(p, &s, hopper()));
+        let s = Bf16x3 { bm: 64, bn: 64, stages: 3, split };
+        run(DType::F32, (false, WeightLayout::Panels16), s.to_string(), &|p| bf16x3(p, &s, hopper()));
     }
 }
 

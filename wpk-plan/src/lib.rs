@@ -11,7 +11,6 @@ mod codec;
 mod cpu;
 mod dtype;
 mod gpu;
-pub mod halves;
 pub mod library;
 pub mod minifloat;
 pub mod number;
@@ -28,7 +27,7 @@ pub use codec::{Bytes, Codec, DecodeError, Reader};
 pub use cpu::{Blocking, CpuSchedule, CpuSchedules, CpuStep, Filtering};
 pub use dtype::DType;
 pub use gpu::{Cubin, GpuPlans, Images, Module, TensorMap};
-pub use parts::{Parts, Split};
+pub use parts::Parts;
 pub use plan::{
     Arg, Block, Body, Bound, Count, Dim, Edge, EdgeKind, Kernel, Place, Plan, Port, Program, Role, Section, Step, VERSION, WeightLayout,
 };

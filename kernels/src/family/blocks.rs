@@ -9,7 +9,7 @@ use super::tile::{Along, Corner, Layout, Loader, Source};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Op, Special, Ty};
-use wpk_plan::{Split, TensorMap, WeightLayout};
+use wpk_plan::{Parts, TensorMap, WeightLayout};
 
 /// The tiles of a contraction.
 pub struct Tiling<'a> {
@@ -48,7 +48,7 @@ pub enum Panels {
     /// So many panels of columns side by side.
     Beside(u32),
     /// Every part of the same columns.
-    Parts(Split),
+    Parts,
 }
 
 impl Panels {
@@ -58,7 +58,7 @@ impl Panels {
     pub fn count(self) -> u32 {
         match self {
             Self::Beside(n) => n,
-            Self::Parts(split) => split.count() as u32,
+            Self::Parts => Parts::COUNT as u32,
         }
     }
 }
@@ -126,8 +126,8 @@ impl Tiling<'_> {
             let layout = self.layouts[side];
             let start = k.plus(starts[side], i64::from(panel * layout.bytes()));
             let (first, batch) = match self.panels {
-                Panels::Parts(split) if side == 1 => {
-                    let matrix = k.scaled(batch, split.count() as i64);
+                Panels::Parts if side == 1 => {
+                    let matrix = k.scaled(batch, Parts::COUNT as i64);
                     (firsts[side], k.plus(matrix, i64::from(panel)))
                 }
                 _ => (k.plus(firsts[side], i64::from(panel * layout.lines)), batch),

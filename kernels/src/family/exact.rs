@@ -4,7 +4,7 @@
 use super::tile::Source;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, MemTy, Op, Ty};
-use wpk_plan::{Split, halves};
+use wpk_plan::Parts;
 
 /// A warp's tile of sums: four for 16 rows and 8 columns, as tensor cores hold them.
 pub struct Tile<'a> {
@@ -20,20 +20,19 @@ pub struct Tile<'a> {
     pub depth: u32,
     /// All depths.
     pub total: u32,
-    /// What the second source is taken apart into, if it is one of [`Parts`](wpk_plan::Parts).
-    pub parts: Option<Split>,
+    /// Whether the second source is one of [`Parts`].
+    pub parts: bool,
     /// Whether columns lie by lane: see [`TensorMap::line`](wpk_plan::TensorMap::line).
     pub by_lane: bool,
 }
 
-/// Replaces the sums of a block of which one is not finite, or for which a thread wants it. `shared` begins memory of 4 bytes for every sum of
-/// each of `threads` threads, which is free once all threads came here.
-pub fn repair(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads): (Val, Val, u32), wanted: Option<Val>) {
+/// Replaces the sums of a block of which one is not finite. `shared` begins memory of 4 bytes for every sum of each of `threads`
+/// threads, which is free once all threads came here.
+pub fn repair(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads): (Val, Val, u32)) {
     let nothing = k.float(0.0, Ty::F32);
     // A product with zero is zero, but for what is not finite.
     let check = sums.iter().fold(nothing, |check, &s| k.fma(s, nothing, check));
     let broken = k.compare(Cmp::Nan, check, check);
-    let broken = wanted.map_or(broken, |wanted| k.op(Ty::Pred, Op::Or, &[broken, wanted]));
     let any = k.barrier_any(broken);
     k.when(any, |k| again(k, tile, sums, (shared, thread, threads)));
 }
@@ -62,8 +61,7 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
         let lines = [(0, row), (1, column)].map(|(side, line): (usize, Val)| {
             let source = &tile.sources[side];
             let start = source.linear.start(k);
-            let matrices = tile.parts.filter(|_| side == 1).map_or(1, Split::count);
-            let batch = k.scaled(tile.batch, matrices as i64);
+            let batch = if side == 1 && tile.parts { k.scaled(tile.batch, Parts::COUNT as i64) } else { tile.batch };
             let outer = source.linear.term(k, batch, &source.batch);
             let own = source.linear.term(k, line, &source.lines);
             let term = start.plus(k, &outer);
@@ -77,8 +75,8 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
             let deep = k.below(at, i64::from(tile.total));
             let factors = [0, 1].map(|side: usize| {
                 let (source, term, exists) = &lines[side];
-                let parts = tile.parts.filter(|_| side == 1);
-                let at = if parts.is_some() { place_in_parts(k, at) } else { at };
+                let parts = side == 1 && tile.parts;
+                let at = if parts { place_in_parts(k, at) } else { at };
                 let inner = source.linear.term(k, at, &source.depth);
                 let point = term.plus(k, &inner);
                 let (inside, place) = source.linear.resolve(k, &point);
@@ -86,10 +84,7 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
                 let valid = k.both(valid, inside).unwrap_or(*exists);
                 let x = k.variable(nothing);
                 k.when(valid, |k| {
-                    let loaded = match parts {
-                        Some(split) => sum_of_parts(k, split, source, place),
-                        None => float(k, source, place),
-                    };
+                    let loaded = if parts { sum_of_parts(k, source, place) } else { float(k, source, place) };
                     k.assign(x, loaded);
                 });
                 x
@@ -121,25 +116,15 @@ fn place_in_parts(k: &mut Writer, depth: Val) -> Val {
 }
 
 /// The number at a place of the first part, the smallest part first.
-fn sum_of_parts(k: &mut Writer, split: Split, source: &Source, place: Val) -> Val {
+fn sum_of_parts(k: &mut Writer, source: &Source, place: Val) -> Val {
     let part = source.linear.space[1] * source.linear.space[2];
     let (zero, sixteen) = (k.float(0.0, Ty::F32), k.int(16, Ty::U32));
-    (0..split.count()).rev().fold(zero, |sum, i| {
+    (0..Parts::COUNT).rev().fold(zero, |sum, i| {
         let at = k.plus(place, (i * part) as i64);
         let from = k.element(source.param, at, 2);
         let bits = k.load(MemTy::U16, Ty::U32, from, 1)[0];
-        match split {
-            Split::Bf16x3 => {
-                let bits = k.op(Ty::U32, Op::Shl, &[bits, sixteen]);
-                let x = k.op(Ty::F32, Op::Bits(Ty::U32), &[bits]);
-                k.add(sum, x)
-            }
-            Split::F16x2 => {
-                let low = k.op(Ty::B16, Op::LowHalf, &[bits]);
-                let x = k.op(Ty::F32, Op::FromHalf, &[low]);
-                let lowered = k.float(f64::from(1.0 / halves::RAISED), Ty::F32);
-                k.fma(sum, lowered, x)
-            }
-        }
+        let bits = k.op(Ty::U32, Op::Shl, &[bits, sixteen]);
+        let x = k.op(Ty::F32, Op::Bits(Ty::U32), &[bits]);
+        k.add(sum, x)
     })
 }

@@ -3,7 +3,7 @@
 use super::affine::Linear;
 use super::tile::Source;
 use wpk_plan::problem::{Contraction, Roles};
-use wpk_plan::{DType, Parts, Split, WeightLayout};
+use wpk_plan::{DType, Parts, WeightLayout};
 
 /// Extents of the matrix product that a contraction is.
 #[derive(Debug, Clone, Copy)]
@@ -50,14 +50,14 @@ pub fn sources(c: &Contraction, layout: WeightLayout) -> [Source; 2] {
 }
 
 /// The parts that a second factor in panels is given in.
-pub fn parts(roles: &Roles, split: Split) -> Parts {
+pub fn parts(roles: &Roles) -> Parts {
     let [batch, columns, depth] = [&roles.batch, &roles.n, &roles.k()].map(|loops| roles.count(loops));
-    Parts { argument: 1, split, batch, columns, depth }
+    Parts { argument: 1, batch, columns, depth }
 }
 
 /// Those as tiles are copied from them: a batch for every part of one.
 pub fn source_of_parts(parts: &Parts) -> Source {
-    let sizes = [parts.batch * parts.split.count(), parts.columns, parts.pitch()];
+    let sizes = [parts.batch * Parts::COUNT, parts.columns, parts.pitch()];
     let per_loop = [sizes[1] * sizes[2], sizes[2], 1].map(|n| n as i64).to_vec();
     let linear = Linear { base: 0, per_loop, checks: vec![], space: sizes.to_vec() };
     Source { param: parts.argument, dtype: DType::BF16, linear, batch: vec![0], lines: vec![1], depth: vec![2] }

@@ -19,8 +19,8 @@ use crate::dsl::{Val, Writer};
 use crate::layout::PANEL;
 use crate::ptx::{Kernel, Op, Ty};
 use crate::schedule::{Schedule, schedule};
+use wpk_plan::WeightLayout;
 use wpk_plan::problem::Contraction;
-use wpk_plan::{Split, WeightLayout};
 
 /// A contraction with the layout of its second factor.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ impl Facts {
     }
 
     fn panels(&self) -> Panels {
-        if self.in_parts() { Panels::Parts(Split::Bf16x3) } else { Panels::ONE }
+        if self.in_parts() { Panels::Parts } else { Panels::ONE }
     }
 
     pub(super) fn of(p: &Product, arch: &Arch) -> Self {
@@ -279,7 +279,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     k.fast = c.out.dtype.bytes() == 2;
     let mut sources = sources(c, p.layout);
     if facts.in_parts() {
-        let parts = parts(&roles, Split::Bf16x3);
+        let parts = parts(&roles);
         k.in_parts(parts);
         sources[1] = source_of_parts(&parts);
     }
@@ -319,7 +319,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
             let rows: Vec<Words> = (0..s.wm / 16).map(|block| mode.read(k, (&fragments[0], &rows_at), (at, steps), block, false)).collect();
             parts.iter().for_each(|&part| k.assign(part, zero));
             for block in 0..across {
-                let columns: Words = if matches!(panels, Panels::Parts(_)) {
+                let columns: Words = if panels == Panels::Parts {
                     columns_at.iter().map(|bases| fragments[1].read(k, bases, at, block)).collect()
                 } else {
                     mode.read(k, (&fragments[1], &columns_at[0]), (at, steps), block, rounded)
@@ -344,10 +344,10 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
             first,
             depth: depth.rounds * depth.elements,
             total,
-            parts: facts.in_parts().then_some(Split::Bf16x3),
+            parts: facts.in_parts(),
             by_lane,
         };
-        repair(&mut k, &tile, &sums, (starts[0], thread, threads), None);
+        repair(&mut k, &tile, &sums, (starts[0], thread, threads));
     }
     let grid = Grid {
         c,

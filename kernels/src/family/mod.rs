@@ -2,6 +2,7 @@
 
 mod affine;
 mod attention;
+mod bf16x3;
 mod blocks;
 mod bulk;
 mod direct;
@@ -9,7 +10,6 @@ mod double;
 mod engine;
 mod exact;
 mod exponents;
-mod f16x2;
 mod factors;
 mod fragments;
 mod grid;
@@ -43,9 +43,9 @@ mod wgmma;
 mod windows;
 
 pub use attention::{Flash, attention};
+pub use bf16x3::{Bf16x3, bf16x3};
 pub use bulk::{Bulk, bulk};
 pub use direct::{Direct, direct};
-pub use f16x2::{F16x2, f16x2};
 pub use indexed::{IndexProblem, Indexed, indexed};
 pub use levels::{Levels, levels, reads_levels};
 pub use lines::{LineProblem, Lines, lines};

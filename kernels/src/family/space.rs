@@ -1,9 +1,9 @@
 //! What a search chooses from: every legal schedule of every family that computes a problem, and the kernel of any of them.
 
 use super::{
-    Bulk, Direct, F16x2, Flash, Folded, Generated, IndexProblem, Indexed, Levels, LineProblem, Lines, LongRows, Mma, PingPong, Pointwise,
+    Bf16x3, Bulk, Direct, Flash, Folded, Generated, IndexProblem, Indexed, Levels, LineProblem, Lines, LongRows, Mma, PingPong, Pointwise,
     Product, Ranks, Reduction, RowProblem, Rows, Scatter, ScatterProblem, Simt, Strict, Unsupported, WgFlash, Wgmma, Windows, attention,
-    bulk, direct, f16x2, for_cpus, indexed, levels, lines, long_rows, mma, pingpong, pointwise, ranks, reduction, rows, scatter, simt,
+    bf16x3, bulk, direct, for_cpus, indexed, levels, lines, long_rows, mma, pingpong, pointwise, ranks, reduction, rows, scatter, simt,
     starts_early, strict, wgflash, wgmma, windows,
 };
 use crate::arch::Arch;
@@ -123,7 +123,7 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
                 space::<Bulk>(product.clone(), arch, move |p, s| bulk(p, s, arch)),
                 space::<PingPong>(product.clone(), arch, move |p, s| pingpong(p, s, arch)),
                 space::<Strict>(product.clone(), arch, move |p, s| strict(p, s, arch)),
-                space::<F16x2>(product, arch, move |p, s| f16x2(p, s, arch)),
+                space::<Bf16x3>(product, arch, move |p, s| bf16x3(p, s, arch)),
                 space::<Simt>(c.clone(), arch, move |c, s| simt(c, layout, s, arch)),
             ];
             if layout == WeightLayout::Dense {

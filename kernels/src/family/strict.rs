@@ -288,10 +288,10 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
         first,
         depth: depth.rounds * DEPTH,
         total: size.k,
-        parts: None,
+        parts: false,
         by_lane,
     };
-    repair(&mut k, &again, &sums, (starts[0], thread, threads), None);
+    repair(&mut k, &again, &sums, (starts[0], thread, threads));
     let ahead = if threads > 128 { 4 } else { 8 };
     let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, firsts, batch, lane, by_lane, ahead, whole: tiling.whole() };
     grid.finish(k, "strict", &tiling.partial(&place, c.extras.len()), &sums)
