@@ -207,7 +207,7 @@ impl Epilogue {
                     let grid = &self.extras[i - 1];
                     args[1 + i].cast::<f32>().offset((grid.base + offsets[i]) as isize + column as isize).cast_const()
                 };
-                vectors(r, input, columns, scratch.cast());
+                let vectors = vectors(r, input, columns, scratch.cast());
                 let own = &self.out.rows[row..row + rows];
                 let mut places = Places {
                     to: out.offset(((self.out.base + offsets[0]) as isize + column as isize) * self.out.dtype.bytes() as isize),
@@ -220,7 +220,7 @@ impl Epilogue {
                     places.residual = args[1 + input].offset((grid.base + offsets[input]) as isize + column as isize).cast();
                     places.theirs = &grid.rows[row..row + rows];
                 }
-                requantize(r, tile.cast(), scratch.cast::<f32>(), columns, places);
+                requantize(r, tile.cast(), vectors, columns, places);
             },
             Kind::Floats(floats) => unsafe {
                 let at_once = (BLOCK / columns.max(1)).max(1);

@@ -207,6 +207,9 @@ impl Floats {
             return Some(Requantize { number: Some((less, by)), ..self.end(x)? });
         }
         let Op::Quantize(x, level) = op(self.result) else { return None };
+        if !level.is_narrow() {
+            return None;
+        }
         if let Op::Binary(Binary::Add, p, q) = op(x) {
             // Levels of the sum and of a residual, both as numbers.
             let scaled = |at: u16| match op(at) {
@@ -242,6 +245,9 @@ impl Floats {
             _ => None,
         };
         let Op::Quantize(x, level) = op(at) else { return None };
+        if !level.is_narrow() {
+            return None;
+        }
         let (sum, m, b) = match op(x) {
             Op::MulAdd(sum, m, b) => (sum, vector(m)?, vector(b)?),
             Op::Binary(Binary::Mul, sum, m) => (sum, vector(m)?, Column::Const(0.0)),

@@ -39,7 +39,7 @@ pub(super) fn form(depth: usize) -> Form {
                 ..form
             };
         }
-        return Form { multiply: native::multiply, ..form };
+        return Form { copy: native::shift, multiply: native::multiply, ..form };
     }
     form
 }
@@ -112,7 +112,23 @@ unsafe fn multiply_body(f: &Factors) {
 mod native {
     use super::super::copied::{Factors, sizes};
     use super::{PANEL, QUAD, STRIDE};
-    use std::arch::x86_64::{__m512i, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_storeu_si512};
+    use std::arch::x86_64::{
+        __m512i, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_set1_epi8,
+        _mm512_set1_epi32, _mm512_storeu_si512, _mm512_xor_si512,
+    };
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+    pub(super) unsafe fn shift(from: *const u8, n: usize, begin: *mut u8, first: usize) {
+        const BYTES: usize = 64;
+        let (to, sign) = (begin.wrapping_add(first).cast::<i8>(), _mm512_set1_epi8(i8::MIN));
+        for at in (0..n).step_by(BYTES) {
+            let mask = u64::MAX >> (BYTES - (n - at).min(BYTES));
+            unsafe {
+                let bytes = _mm512_maskz_loadu_epi8(mask, from.add(at).cast());
+                _mm512_mask_storeu_epi8(to.add(at), mask, _mm512_xor_si512(bytes, sign));
+            }
+        }
+    }
 
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
     unsafe fn body<const M: usize, const N: usize, const AHEAD: bool>(f: &Factors) {

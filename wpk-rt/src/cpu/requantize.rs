@@ -1,8 +1,12 @@
 //! The end of most sums of bytes, in one pass from the sums to memory: `level((sum + a) * m + b)` with a vector each for `a`, `m` and `b` along
 //! the columns, where `level(x) = clamp(round(x / by) + zero, low, high)`; with a residual, `level((level(...) - z) * s + (residual - y) * t)`.
+//!
+//! What a level is divided by divides `m`, `b`, `s` and `t` instead. A quotient may be off by a last bit then, as it is where floating products
+//! are added in another order, and is rounded to another level only where it lies that near to the middle between two.
 
-use super::isa::dispatch;
+use super::isa::lanes;
 use super::microkernel::STRIDE;
+use super::simd::Lanes;
 use wpk_plan::problem::PANEL;
 
 /// An operand that does not differ by row.
@@ -48,26 +52,34 @@ pub(super) struct Residual {
     pub(super) level: Level,
 }
 
-/// Elements of the vectors of a tile.
+/// Elements of scratch for the vectors of a tile.
 pub(super) const VECTORS: usize = 3 * STRIDE;
 
-/// The vectors of a tile's columns, once for all its rows: `a`, `m`, `b`, whatever they are beyond the columns.
+/// `a`, `m` and `b` of a tile's columns: where the first panel's lie, and how far the next ones'.
+pub(super) type Vectors = [(*const f32, usize); 3];
+
+/// The vectors of so many columns, those of the inputs where whole panels lie there.
 ///
 /// # Safety
-/// `inputs` tells where an input's columns begin; `to` must hold [`VECTORS`] elements.
-pub(super) unsafe fn vectors(r: &Requantize, inputs: impl Fn(usize) -> *const f32, columns: usize, to: *mut f32) {
-    let copy = |from: usize, to: *mut f32| unsafe { std::ptr::copy_nonoverlapping(inputs(from), to, columns) };
-    let fill = |x: f32, to: *mut f32| (0..columns).for_each(|i| unsafe { to.add(i).write(x) });
-    match r.a {
-        Some(input) => copy(input, to),
-        None => fill(0.0, to),
-    }
-    for (column, to) in [(r.m, to.wrapping_add(STRIDE)), (r.b, to.wrapping_add(2 * STRIDE))] {
+/// `inputs` tells where an input's columns begin; `scratch` must hold [`VECTORS`] elements.
+pub(super) unsafe fn vectors(r: &Requantize, inputs: impl Fn(usize) -> *const f32, columns: usize, scratch: *mut f32) -> Vectors {
+    let a = r.a.map_or(Column::Const(0.0), Column::Input);
+    let mut at = 0;
+    [a, r.m, r.b].map(|column| {
+        let own = scratch.wrapping_add(at);
+        at += STRIDE;
         match column {
-            Column::Const(x) => fill(x, to),
-            Column::Input(input) => copy(input, to),
+            Column::Const(x) => {
+                unsafe { own.cast::<[f32; PANEL]>().write_unaligned([x; PANEL]) };
+                (own.cast_const(), 0)
+            }
+            Column::Input(input) if columns.is_multiple_of(PANEL) => (inputs(input), PANEL),
+            Column::Input(input) => {
+                unsafe { std::ptr::copy_nonoverlapping(inputs(input), own, columns) };
+                (own.cast_const(), PANEL)
+            }
         }
-    }
+    })
 }
 
 /// Where rows begin: what is stored, and the residual.
@@ -79,87 +91,135 @@ pub(super) struct Places<'a> {
     pub(super) theirs: &'a [u32],
 }
 
-dispatch! {
-    /// Rows of sums: the tile, the vectors, how many columns, where each row goes.
-    ///
-    /// # Safety
-    /// `sums` holds a row of [`STRIDE`] for each offset, the places are valid for `n` bytes from every offset.
-    pub(super) unsafe fn requantize(r: &Requantize, sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>) = body
+/// Rows of sums: the tile, the vectors, how many columns, where each row goes.
+///
+/// # Safety
+/// `sums` holds a row of [`STRIDE`] for each offset, the places are valid for `n` elements from every offset.
+pub(super) unsafe fn requantize(r: &Requantize, sums: *const i32, vectors: Vectors, n: usize, places: Places<'_>) {
+    macro_rules! compiled {
+        ($V:ty $(, $feature:literal)?) => {{
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn compiled(r: &Requantize, sums: *const i32, vectors: Vectors, n: usize, places: Places<'_>) {
+                unsafe { body::<$V>(r, sums, vectors, n, places) }
+            }
+            compiled as unsafe fn(&Requantize, *const i32, Vectors, usize, Places<'_>)
+        }};
+    }
+    unsafe { lanes!(compiled)(r, sums, vectors, n, places) }
 }
 
-#[inline(always)]
-unsafe fn body(r: &Requantize, sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>) {
-    unsafe {
-        match r.residual {
-            None => match r.number {
-                None => rows::<u8>(sums, vectors, n, places, |x, _| r.level.of(x)),
-                Some((less, by)) => rows::<f32>(sums, vectors, n, places, |x, _| (r.level.of(x) - less) * by),
-            },
-            Some(Residual { own, sum, level, .. }) => {
-                rows::<u8>(sums, vectors, n, places, |x, y| level.of((r.level.of(x) - sum.0) * sum.1 + (y - own.0) * own.1));
-            }
+/// A sum of a float below [`NARROW`] and this one has the nearest integer, of two the even one, as its lowest bits.
+const WHOLE: f32 = 12_582_912.0;
+
+/// Of levels and zeros.
+const NARROW: f32 = 1_048_576.0;
+
+/// A level's numbers as vectors.
+struct Bounds<V> {
+    low: V,
+    high: V,
+    whole: V,
+    /// What the nearest integer is less than the level.
+    zero: f32,
+}
+
+impl<V: Lanes> Bounds<V> {
+    #[inline(always)]
+    unsafe fn new(level: &Level) -> Self {
+        let splat = |x: f32| unsafe { V::splat(x) };
+        Self { low: splat(level.low - level.zero), high: splat(level.high - level.zero), whole: splat(WHOLE), zero: level.zero }
+    }
+
+    /// The level of a number that was divided, as the lowest byte of a float's bits.
+    #[inline(always)]
+    unsafe fn level(&self, x: V, one: V) -> V {
+        unsafe { V::splat(WHOLE + self.zero).mul_add(x.bounded(self.low, self.high), one) }
+    }
+
+    /// The level less something.
+    #[inline(always)]
+    unsafe fn less(&self, x: V, one: V, less: f32) -> V {
+        unsafe {
+            let whole = self.whole.mul_add(x.bounded(self.low, self.high), one);
+            V::splat(self.zero - less).mul_add(V::splat(-WHOLE).mul_add(whole, one), one)
         }
     }
 }
 
-/// An element that is stored.
-trait Stored: Copy + Default {
-    /// Of a level or a number.
-    ///
-    /// # Safety
-    /// A level is within eight bits.
-    unsafe fn of(x: f32) -> Self;
-}
-
-impl Stored for u8 {
-    #[inline(always)]
-    unsafe fn of(x: f32) -> Self {
-        unsafe { x.to_int_unchecked::<i32>() as u8 }
-    }
-}
-
-impl Stored for f32 {
-    #[inline(always)]
-    unsafe fn of(x: f32) -> Self {
-        x
-    }
-}
-
+/// A panel of columns at a time, so that its vectors stay in registers.
 #[inline(always)]
-unsafe fn rows<T: Stored>(sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>, f: impl Fn(f32, f32) -> f32) {
-    for (i, (&row, &theirs)) in places.rows.iter().zip(places.theirs).enumerate() {
-        let (sums, to) = (sums.wrapping_add(i * STRIDE), places.to.cast::<T>().wrapping_add(row as usize));
-        let residual = places.residual.wrapping_add(theirs as usize);
+unsafe fn body<V: Lanes>(r: &Requantize, sums: *const i32, vectors: Vectors, n: usize, places: Places<'_>) {
+    unsafe {
+        let (one, nothing, bounds) = (V::splat(1.0), V::splat(0.0), Bounds::<V>::new(&r.level));
         for at in (0..n).step_by(PANEL) {
             let some = (n - at).min(PANEL);
-            unsafe {
-                let sums = sums.add(at).cast::<[i32; PANEL]>().read_unaligned();
-                let a = vectors.add(at).cast::<[i32; PANEL]>().read_unaligned();
-                let m = vectors.add(STRIDE + at).cast::<[f32; PANEL]>().read_unaligned();
-                let b = vectors.add(2 * STRIDE + at).cast::<[f32; PANEL]>().read_unaligned();
-                let mut theirs = [0i8; PANEL];
-                if places.residual.is_null() {
-                } else if some == PANEL {
-                    theirs = residual.add(at).cast::<[i8; PANEL]>().read_unaligned();
-                } else {
-                    (0..some).for_each(|l| theirs[l] = *residual.add(at + l));
+            let [a, m, b] = vectors.map(|(first, step)| first.wrapping_add(at / PANEL * step));
+            let [m, b] = [m, b].map(|vector| {
+                let divided = vector.cast::<[f32; PANEL]>().read_unaligned().map(|x| x / r.level.by);
+                V::load(divided.as_ptr())
+            });
+            let number = |i: usize| b.mul_add(V::sums(sums.wrapping_add(i * STRIDE + at), a.cast()), m);
+            let rows = places.rows.iter().map(|&row| row as usize + at).enumerate();
+            match (&r.residual, r.number) {
+                (None, None) => {
+                    for (i, row) in rows {
+                        store_levels(bounds.level(number(i), one), places.to.wrapping_add(row), some);
+                    }
                 }
-                let mut levels = [T::default(); PANEL];
-                for l in 0..PANEL {
-                    let x = f(sums[l].wrapping_add(a[l]) as f32 * m[l] + b[l], f32::from(theirs[l]));
-                    levels[l] = T::of(x);
+                (None, Some((less, scale))) => {
+                    for (i, row) in rows {
+                        let x = nothing.mul_add(bounds.less(number(i), one, less), V::splat(scale));
+                        let to = places.to.cast::<f32>().wrapping_add(row);
+                        if some == PANEL { x.store(to) } else { x.store_some(to, some) }
+                    }
                 }
-                if some == PANEL {
-                    to.add(at).cast::<[T; PANEL]>().write_unaligned(levels);
-                } else {
-                    (0..some).for_each(|l| to.add(at + l).write(levels[l]));
+                (Some(Residual { own, sum, level, .. }), _) => {
+                    let all = Bounds::<V>::new(level);
+                    let [sum_by, own_by] = [sum.1 / level.by, own.1 / level.by].map(|x| V::splat(x));
+                    for ((i, row), &theirs) in rows.zip(places.theirs) {
+                        let theirs = bytes::<V>(places.residual.wrapping_add(theirs as usize + at), some);
+                        let y = nothing.mul_add(V::splat(-own.0).mul_add(theirs, one), own_by);
+                        let x = y.mul_add(bounds.less(number(i), one, sum.0), sum_by);
+                        store_levels(all.level(x, one), places.to.wrapping_add(row), some);
+                    }
                 }
             }
         }
+    }
+}
+
+/// Some signed bytes as floats.
+#[inline(always)]
+unsafe fn bytes<V: Lanes>(p: *const i8, some: usize) -> V {
+    let mut all = [0i8; PANEL];
+    unsafe {
+        if some == PANEL {
+            return V::load_bytes(p);
+        }
+        std::ptr::copy_nonoverlapping(p, all.as_mut_ptr(), some);
+        V::load_bytes(all.as_ptr())
+    }
+}
+
+/// Some levels.
+#[inline(always)]
+unsafe fn store_levels<V: Lanes>(levels: V, to: *mut u8, some: usize) {
+    let mut all = [0u8; PANEL];
+    unsafe {
+        if some == PANEL {
+            return levels.store_bytes(to);
+        }
+        levels.store_bytes(all.as_mut_ptr());
+        std::ptr::copy_nonoverlapping(all.as_ptr(), to, some);
     }
 }
 
 impl Level {
+    /// Whether [`requantize`] computes it.
+    pub(super) fn is_narrow(&self) -> bool {
+        [self.zero, self.low, self.high].iter().all(|x| x.abs() < NARROW)
+    }
+
     /// The level of a number; what is none becomes the lowest.
     #[inline(always)]
     pub(super) fn of(&self, x: f32) -> f32 {

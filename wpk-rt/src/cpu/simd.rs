@@ -12,7 +12,23 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load_halves(p: *const u16) -> Self;
     /// Sixteen signed bytes, eight and eight.
     unsafe fn bytes(first: u64, last: u64) -> Self;
+    /// The sums of sixteen integers and others, which wrap around, converted.
+    #[inline(always)]
+    unsafe fn sums(p: *const i32, q: *const i32) -> Self {
+        let [p, q] = [p, q].map(|p| unsafe { p.cast::<[i32; 16]>().read_unaligned() });
+        let all: [f32; 16] = std::array::from_fn(|i| p[i].wrapping_add(q[i]) as f32);
+        unsafe { Self::load(all.as_ptr()) }
+    }
     unsafe fn store(self, p: *mut f32);
+    /// The lowest byte of each one's bits.
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8) {
+        let mut all = [0.0f32; 16];
+        unsafe {
+            self.store(all.as_mut_ptr());
+            p.cast::<[u8; 16]>().write_unaligned(all.map(|x| x.to_bits() as u8));
+        }
+    }
     /// The first `n` of them, then zeros.
     #[inline(always)]
     unsafe fn load_some(p: *const f32, n: usize) -> Self {
@@ -38,6 +54,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn mul_add(self, x: Self, y: Self) -> Self;
     /// Between two bounds; what is no number stays so.
     unsafe fn clamp(self, low: Self, high: Self) -> Self;
+    /// Between two bounds; what is no number is the lower one.
+    unsafe fn bounded(self, low: Self, high: Self) -> Self;
     /// The greater; what is no number is greater than all.
     unsafe fn greater(self, other: Self) -> Self;
     /// Without signs.
@@ -104,6 +122,14 @@ impl Lanes for Plain {
         self
     }
     #[inline(always)]
+    unsafe fn bounded(mut self, low: Self, high: Self) -> Self {
+        for i in 0..16 {
+            let x = if self.0[i] > low.0[i] { self.0[i] } else { low.0[i] };
+            self.0[i] = if x < high.0[i] { x } else { high.0[i] };
+        }
+        self
+    }
+    #[inline(always)]
     unsafe fn greater(mut self, other: Self) -> Self {
         for i in 0..16 {
             let x = other.0[i];
@@ -128,13 +154,13 @@ impl Lanes for Plain {
 pub(crate) mod x86 {
     use super::Lanes;
     use std::arch::x86_64::{
-        __m256, __m512, _CMP_UNORD_Q, _mm_loadl_epi64, _mm_loadu_si128, _mm_set_epi64x, _mm256_add_epi32, _mm256_andnot_ps,
-        _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps,
+        __m256, __m512, _CMP_UNORD_Q, _mm_loadl_epi64, _mm_loadu_si128, _mm_set_epi64x, _mm_storeu_si128, _mm256_add_epi32,
+        _mm256_andnot_ps, _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps,
         _mm256_cvtps_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
-        _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_abs_ps, _mm512_cmp_ps_mask,
-        _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_mask_mov_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_scalef_ps, _mm512_set1_ps,
-        _mm512_storeu_ps, _mm512_storeu_si512,
+        _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_abs_ps, _mm512_add_epi32,
+        _mm512_castps_si512, _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
+        _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_mov_ps, _mm512_mask_storeu_ps,
+        _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_storeu_si512,
     };
 
     #[derive(Clone, Copy)]
@@ -166,8 +192,17 @@ pub(crate) mod x86 {
             Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_set_epi64x(last as i64, first as i64))) })
         }
         #[inline(always)]
+        unsafe fn sums(p: *const i32, q: *const i32) -> Self {
+            let [p, q] = [p, q].map(|p| unsafe { _mm512_loadu_si512(p.cast()) });
+            Self(unsafe { _mm512_cvtepi32_ps(_mm512_add_epi32(p, q)) })
+        }
+        #[inline(always)]
         unsafe fn store(self, p: *mut f32) {
             unsafe { _mm512_storeu_ps(p, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn store_bytes(self, p: *mut u8) {
+            unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(self.0))) }
         }
         #[inline(always)]
         unsafe fn store_whole(self, p: *mut i32) {
@@ -185,6 +220,10 @@ pub(crate) mod x86 {
         unsafe fn clamp(self, low: Self, high: Self) -> Self {
             // The second operand is the result where one is no number.
             Self(unsafe { _mm512_min_ps(high.0, _mm512_max_ps(low.0, self.0)) })
+        }
+        #[inline(always)]
+        unsafe fn bounded(self, low: Self, high: Self) -> Self {
+            Self(unsafe { _mm512_min_ps(_mm512_max_ps(self.0, low.0), high.0) })
         }
         #[inline(always)]
         unsafe fn greater(self, other: Self) -> Self {
@@ -227,6 +266,14 @@ pub(crate) mod x86 {
             Self(eight(first), eight(last))
         }
         #[inline(always)]
+        unsafe fn sums(p: *const i32, q: *const i32) -> Self {
+            let eight = |at: usize| unsafe {
+                let [p, q] = [p, q].map(|p| _mm256_loadu_si256(p.wrapping_add(at).cast()));
+                _mm256_cvtepi32_ps(_mm256_add_epi32(p, q))
+            };
+            Self(eight(0), eight(8))
+        }
+        #[inline(always)]
         unsafe fn store(self, p: *mut f32) {
             unsafe {
                 _mm256_storeu_ps(p, self.0);
@@ -255,6 +302,11 @@ pub(crate) mod x86 {
             Self(one(self.0, low.0, high.0), one(self.1, low.1, high.1))
         }
         #[inline(always)]
+        unsafe fn bounded(self, low: Self, high: Self) -> Self {
+            let one = |x, low, high| unsafe { _mm256_min_ps(_mm256_max_ps(x, low), high) };
+            Self(one(self.0, low.0, high.0), one(self.1, low.1, high.1))
+        }
+        #[inline(always)]
         unsafe fn greater(self, other: Self) -> Self {
             let one = |x, y| unsafe { _mm256_blendv_ps(_mm256_max_ps(y, x), y, _mm256_cmp_ps::<_CMP_UNORD_Q>(y, y)) };
             Self(one(self.0, other.0), one(self.1, other.1))
@@ -277,8 +329,8 @@ pub(crate) mod x86 {
 pub(crate) mod arm {
     use super::Lanes;
     use std::arch::aarch64::{
-        float32x4_t, vabsq_f32, vaddq_s32, vcvtq_s32_f32, vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vmulq_f32,
-        vreinterpretq_f32_s32, vshlq_n_s32, vst1q_f32, vst1q_s32,
+        float32x4_t, vabsq_f32, vaddq_s32, vcvtq_s32_f32, vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vld1q_f32, vmaxnmq_f32, vmaxq_f32,
+        vminq_f32, vmulq_f32, vreinterpretq_f32_s32, vshlq_n_s32, vst1q_f32, vst1q_s32,
     };
 
     #[derive(Clone, Copy)]
@@ -331,6 +383,13 @@ pub(crate) mod arm {
         unsafe fn clamp(mut self, low: Self, high: Self) -> Self {
             for i in 0..4 {
                 self.0[i] = unsafe { vminq_f32(vmaxq_f32(self.0[i], low.0[i]), high.0[i]) };
+            }
+            self
+        }
+        #[inline(always)]
+        unsafe fn bounded(mut self, low: Self, high: Self) -> Self {
+            for i in 0..4 {
+                self.0[i] = unsafe { vminq_f32(vmaxnmq_f32(self.0[i], low.0[i]), high.0[i]) };
             }
             self
         }

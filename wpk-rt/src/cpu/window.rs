@@ -267,9 +267,21 @@ dispatch! {
 #[inline(always)]
 unsafe fn largest_body(b: &Bind, point: &[usize; RANK], x: *const i8, to: *mut i8, n: usize) {
     const LANES: usize = 64;
+    let at = b.whole(point);
     for start in (0..n).step_by(LANES) {
         let width = (n - start).min(LANES);
         let mut lanes = [i8::MIN; LANES];
+        if let (Some(at), LANES) = (at, width) {
+            let from = x.wrapping_offset(at).wrapping_add(start);
+            for &tap in &b.window {
+                let bytes = unsafe { from.wrapping_offset(tap).cast::<[i8; LANES]>().read_unaligned() };
+                for l in 0..LANES {
+                    lanes[l] = lanes[l].max(bytes[l]);
+                }
+            }
+            unsafe { to.add(start).cast::<[i8; LANES]>().write_unaligned(lanes) };
+            continue;
+        }
         b.taps(point, |at, _| {
             let p = x.wrapping_offset(at).wrapping_add(start);
             let mut bytes = [i8::MIN; LANES];
