@@ -147,21 +147,25 @@ impl Task<'_> {
         let (k, taps, table) = (self.product.k, self.product.taps.max(1), &self.product.table);
         let (depth, [first, beyond]) = ((k / taps).max(1), self.depth(block));
         let (last, bytes) = (beyond.min(k), self.product.row(self.product.groups(block).len()));
+        let (a, some) = (self.a(), first / depth..last.div_ceil(depth));
         for (r, row) in self.rows.clone().enumerate() {
             let begin = if tiled { r / TILE * TILE * bytes + r % TILE * LINE } else { r * bytes };
             let begin = self.own.wrapping_add(begin);
-            for tap in first / depth..last.div_ceil(depth) {
-                let (start, end) = (first.max(tap * depth), last.min((tap + 1) * depth));
-                match table[row * taps + tap] {
-                    OUTSIDE => unsafe { self.fill(begin, start - first..end - first, zero) },
-                    offset => {
-                        let at = offset as isize + (start - tap * depth) as isize;
-                        unsafe { copy(self.a().wrapping_offset(at * from as isize), end - start, begin, start - first) }
-                    }
+            let mut tap = some.start * depth;
+            for &offset in &table[row * taps..][some.clone()] {
+                let (start, end) = (first.max(tap), last.min(tap + depth));
+                if offset == OUTSIDE {
+                    unsafe { self.fill(begin, start - first..end - first, zero) };
+                } else {
+                    let at = offset as isize + (start - tap) as isize;
+                    unsafe { copy(a.wrapping_offset(at * from as isize), end - start, begin, start - first) };
                 }
+                tap += depth;
             }
             // What is beyond the depth meets weights of zero.
-            unsafe { self.fill(begin, last - first..beyond - first, 0) };
+            if last < beyond {
+                unsafe { self.fill(begin, last - first..beyond - first, 0) };
+            }
         }
     }
 
