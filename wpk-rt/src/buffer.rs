@@ -10,6 +10,16 @@ const ALIGN: usize = 64;
 /// Allocations from here on ask the system for huge pages: fewer address translations.
 const HUGE: usize = 2 << 20;
 
+/// No page is smaller.
+const PAGE: usize = 4096;
+
+/// Has the system bring memory that may lie in a file.
+pub(crate) fn bring(bytes: &[u8]) {
+    for byte in bytes.iter().step_by(PAGE) {
+        std::hint::black_box(*byte);
+    }
+}
+
 /// Zeroed memory aligned to 64 bytes.
 pub(crate) struct Memory {
     start: NonNull<u8>,
@@ -54,6 +64,12 @@ impl Memory {
     fn layout(bytes: usize) -> Layout {
         // A size that overflows is an allocation failure like any other.
         Layout::from_size_align(bytes, ALIGN).unwrap_or_else(|_| handle_alloc_error(Layout::new::<u8>()))
+    }
+
+    /// Has the system give all of it now.
+    pub(crate) fn claim(&mut self) {
+        // SAFETY: within the memory, which holds zeros.
+        (0..self.bytes).step_by(PAGE).for_each(|at| unsafe { self.start.as_ptr().add(at).write_volatile(0) });
     }
 
     pub(crate) fn ptr(&self) -> *mut u8 {

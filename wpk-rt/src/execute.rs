@@ -75,6 +75,16 @@ impl Bucket {
         Ok(Self { body, sizes, sessions: Sessions::new(options, Session::new(sizes, threads)) })
     }
 
+    /// Has the system give the memory of an idle session now, not when it runs.
+    pub fn claim(&self) -> Result<(), Error> {
+        let busy = || Err(Error::Invalid("no session is idle".to_owned()));
+        self.sessions.with(busy, |session| {
+            session.arena.claim();
+            session.scratch.claim();
+            Ok(())
+        })
+    }
+
     /// Makes what kernels read weights as.
     pub fn prepare(&self, weights: impl Fn(Place) -> *mut u8, known: &mut Transformed) {
         let mut bodies = vec![&self.body];

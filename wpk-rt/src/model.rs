@@ -96,6 +96,11 @@ impl Model {
         };
         let mut known = BTreeMap::new();
         plans.iter().for_each(|p| p.prepare(weight, &mut known));
+        // What the first run would wait for. Which of several plans will run, and whether all weights are needed, is not known.
+        if let [only] = &plans[..] {
+            crate::buffer::bring(&weights.bytes()[..program.weight_bytes()]);
+            only.claim()?;
+        }
         Ok(Self {
             program,
             weights,
