@@ -79,7 +79,7 @@ pub fn power(x: i64, y: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{erf, power};
+    use super::{erf, power, tf32, tf32_even};
 
     #[test]
     fn erf_agrees_with_tables() {
@@ -93,6 +93,23 @@ mod tests {
         for (x, y) in table {
             assert!((erf(x) - y).abs() < 1e-14, "erf({x}) = {} instead of {y}", erf(x));
         }
+    }
+
+    #[test]
+    fn eleven_bits() {
+        // Below, at and above the middle between two; at the end of a power of two; what is not finite.
+        let cases = [
+            (0x3f80_0fff, 0x3f80_0000, 0x3f80_0000),
+            (0x3f80_1000, 0x3f80_0000, 0x3f80_2000),
+            (0x3f80_1001, 0x3f80_2000, 0x3f80_2000),
+            (0xbf80_3000, 0xbf80_4000, 0xbf80_4000),
+            (0x3fff_f000, 0x4000_0000, 0x4000_0000),
+            (0x7f80_0000, 0x7f80_0000, 0x7f80_0000),
+        ];
+        for (x, even, away) in cases {
+            assert_eq!([tf32_even, tf32].map(|f| f(f32::from_bits(x)).to_bits()), [even, away], "{x:x}");
+        }
+        assert!(tf32_even(f32::NAN).is_nan());
     }
 
     #[test]

@@ -262,15 +262,12 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
         k.add(own, row)
     };
     let rounds = mode == Mode::Tf32 && copied > 0;
-    let rows = match rounds {
-        true => {
-            let row = first_row(&mut k);
-            RowsFrom::Registers(Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false))
-        }
-        false => {
-            let moved = k.scaled(own, i64::from(ROW));
-            RowsFrom::Shared(k.add(starts[0], moved))
-        }
+    let rows = if rounds {
+        let row = first_row(&mut k);
+        RowsFrom::Registers(Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false))
+    } else {
+        let moved = k.scaled(own, i64::from(ROW));
+        RowsFrom::Shared(k.add(starts[0], moved))
     };
     let zero = k.float(0.0, Ty::F32);
     let sums: Vec<Val> = (0..s.wm * s.bn / 128).map(|_| k.variable(zero)).collect();

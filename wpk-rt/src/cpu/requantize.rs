@@ -108,10 +108,10 @@ pub(super) unsafe fn requantize(r: &Requantize, sums: *const i32, vectors: Vecto
     unsafe { lanes!(compiled)(r, sums, vectors, n, places) }
 }
 
-/// A sum of a float below [`NARROW`] and this one has the nearest integer, of two the even one, as its lowest bits.
+/// A sum of a float below 2^22 and this one has the nearest integer, of two the even one, as its lowest bits.
 const WHOLE: f32 = 12_582_912.0;
 
-/// Of levels and zeros.
+/// Levels and zeros are smaller, so that differences of two are small enough for [`WHOLE`].
 const NARROW: f32 = 1_048_576.0;
 
 /// A level's numbers as vectors.
