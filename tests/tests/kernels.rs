@@ -122,21 +122,24 @@ fn convolutions_of_three_by_three() {
 
 #[test]
 fn depthwise_convolutions() {
-    for seed in 0..60 {
+    for seed in 0..120 {
         let r = &mut Random(seed);
         let c = [2, 3, 8, 15, 16, 17, 32, 33, 48, 70, 130][r.below(11)];
-        let (k, s, h, w) = (r.within(1, 5), r.within(1, 2), r.within(6, 12), r.within(6, 12));
+        let (kh, kw, s) = (r.within(1, 7), r.within(1, 7), r.within(1, 2));
+        let (n, h, w, d) = (r.within(1, 2), r.within(7, 17), r.within(7, 17), [1, 1, 1, 2][r.below(4)]);
+        let pads: Vec<String> = [kh, kw, kh, kw].map(|k| (k / 2 * d).to_string()).into();
         check(
             &format!(
-                "input x f32 1x{c}x{h}x{w}
-            const w f32 {c}x1x{k}x{k} random
+                "opset 13
+            input x f32 {n}x{c}x{h}x{w}
+            const w f32 {c}x1x{kh}x{kw} random
             const b f32 {c} random
-            c = Conv(x, w, b) group={c} strides=[{s},{s}] pads=[{0},{0},{0},{0}]
+            c = Conv(x, w, b) group={c} strides=[{s},{s}] dilations=[{d},{d}] pads=[{}]
             y = Clip(c, low, high)
             const low f32 - = -0.5
             const high f32 - = 0.5
             output y",
-                k / 2
+                pads.join(",")
             ),
             seed,
         );

@@ -4,17 +4,17 @@ use super::epilogue::Epilogue;
 use super::isa::{Isa, isa};
 use super::microkernel::{Direct, STRIDE};
 use super::places::{OUTSIDE, row_table};
-use super::simd::Lanes;
-use super::simd::Plain;
+use super::simd::{Lanes, Plain};
+use super::sliding::{self, Columns, Slide, Tile, Windows};
 use super::{Args, Bound, Cx, part};
 use wpk_plan::DType;
 use wpk_plan::problem::{Contraction, PANEL};
 
-/// Rows of a tile.
+/// Results of a row of a tile, at most.
 const ROWS: usize = 8;
 
 /// An element that is multiplied as `f32`.
-trait Element: Copy + 'static {
+pub(super) trait Element: Copy + Send + Sync + 'static {
     /// What stands for elements outside.
     const ZEROS: &'static [Self; STRIDE];
     /// Whether sums go to memory as they are.
@@ -70,72 +70,127 @@ impl Element for i8 {
 struct Channelwise<E> {
     table: Vec<i32>,
     taps: usize,
-    rows: usize,
+    /// Results of a row, which lie along the last loop that moves the input alone.
+    row: usize,
     channels: usize,
-    epilogue: Epilogue,
+    tiles: Vec<Tile>,
     sums: Sums<E>,
+    sliding: Option<Sliding<E>>,
+    epilogue: Epilogue,
+}
+
+/// Windows that slide, with their kernels by rows and whether tiles are inside the input.
+struct Sliding<E> {
+    slide: Slide,
+    kernels: [[sliding::Sums<E>; 2]; sliding::ROWS],
+    /// What is outside, of all channels.
+    zeros: Vec<E>,
 }
 
 /// For a contraction in which every loop of the second factor but the window belongs to the first too.
 pub(super) fn bind(c: &Contraction) -> Option<Box<dyn Bound>> {
-    let roles = c.roles();
-    let [.., last] = roles.batch[..] else { return None };
-    if !roles.n.is_empty() || roles.channel.is_some() {
-        return None;
-    }
-    // Channels lie together in the input and the weights, and weights by tap.
-    let contiguous = |offsets: Vec<i64>| offsets.iter().enumerate().all(|(i, &o)| o == i as i64);
-    let channels = roles.count(&roles.batch);
-    let taps = roles.count(&roles.taps);
-    let weights = roles.offsets(&c.b, &[roles.taps.clone(), roles.batch.clone()].concat())?;
-    if !contiguous(roles.offsets(&c.a, &roles.batch)?) || !contiguous(weights) || c.b.base() != 0 || c.space[last] < 2 {
-        return None;
-    }
-    let table = row_table(c, &roles.m, &roles.taps)?;
-    let epilogue = Epilogue::new(c, &[], &roles.m, &roles.batch)?;
-    let rows = roles.count(&roles.m);
     match (c.dtype, c.sum) {
-        (DType::I8, DType::I32) if taps <= 1000 => {
-            Some(Box::new(Channelwise { table, taps, rows, channels, epilogue, sums: kernel::<i8>() }))
-        }
-        (DType::F32, DType::F32) => Some(Box::new(Channelwise { table, taps, rows, channels, epilogue, sums: kernel::<f32>() })),
+        (DType::I8, DType::I32) if c.inner().iter().product::<usize>() <= 1000 => Some(Box::new(Channelwise::<i8>::new(c)?)),
+        (DType::F32, DType::F32) => Some(Box::new(Channelwise::<f32>::new(c)?)),
         _ => None,
+    }
+}
+
+impl<E: Element> Channelwise<E> {
+    fn new(c: &Contraction) -> Option<Self> {
+        let roles = c.roles();
+        let [.., last] = roles.batch[..] else { return None };
+        if !roles.n.is_empty() || roles.channel.is_some() {
+            return None;
+        }
+        // Channels lie together in the input and the weights, and weights by tap.
+        let contiguous = |offsets: Vec<i64>| offsets.iter().enumerate().all(|(i, &o)| o == i as i64);
+        let channels = roles.count(&roles.batch);
+        let weights = roles.offsets(&c.b, &[roles.taps.clone(), roles.batch.clone()].concat())?;
+        if !contiguous(roles.offsets(&c.a, &roles.batch)?) || !contiguous(weights) || c.b.base() != 0 || c.space[last] < 2 {
+            return None;
+        }
+        let table = row_table(c, &roles.m, &roles.taps)?;
+        let epilogue = Epilogue::new(c, &[], &roles.m, &roles.batch)?;
+        let (rows, taps) = (roles.count(&roles.m), roles.count(&roles.taps));
+        let along = |loops: &[usize]| loops.iter().map(|&l| c.space[l]).rfind(|&n| n > 1).unwrap_or(1);
+        let row = along(&roles.m);
+        let sliding = Sliding::new(&table, taps, along(&roles.taps), row, channels);
+        let tiles = match &sliding {
+            Some(sliding) => sliding.slide.tiles(&table, taps, row),
+            None => (0..rows)
+                .step_by(ROWS)
+                .map(|first| Tile { first, rows: 1, width: (rows - first).min(ROWS), windows: Windows::Any })
+                .collect(),
+        };
+        Some(Self { table, taps, row, channels, tiles, sums: kernel::<E>(), sliding, epilogue })
+    }
+}
+
+impl<E: Element> Sliding<E> {
+    fn new(table: &[i32], taps: usize, columns: usize, row: usize, channels: usize) -> Option<Self> {
+        let slide = Slide::new(table, taps, columns, row)?;
+        let mut kernels = [[None; 2]; sliding::ROWS];
+        for (rows, some) in (1..).zip(&mut kernels) {
+            *some = [false, true].map(|inside| sliding::kernel::<E>(&slide, rows, inside));
+        }
+        // One row at a time where registers are few.
+        let first = kernels[0];
+        let kernels = kernels.map(|some| std::array::from_fn(|inside| some[inside].or(first[inside])));
+        let [[Some(a), Some(b)], [Some(c), Some(d)]] = kernels else { return None };
+        Some(Self { slide, kernels: [[a, b], [c, d]], zeros: vec![E::ZEROS[0]; channels] })
     }
 }
 
 impl<E: Element> Bound for Channelwise<E> {
     fn scratch(&self) -> (usize, usize) {
-        (0, ROWS * STRIDE * 4 + self.epilogue.scratch())
+        (0, sliding::ROWS * ROWS * STRIDE * 4 + self.epilogue.scratch())
     }
 
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
-        let (tiles, groups) = (self.rows.div_ceil(ROWS), self.channels.div_ceil(STRIDE));
-        let total = tiles * groups;
+        let groups = self.channels.div_ceil(STRIDE);
+        let total = self.tiles.len() * groups;
         let tasks = if cx.pool.threads() == 1 { 1 } else { (4 * cx.pool.threads()).min(total) };
         let arguments = Args(args);
         cx.pool.run(tasks, &|task, thread| unsafe {
-            let tile = cx.own(thread).cast::<f32>();
-            let scratch = tile.add(ROWS * STRIDE).cast::<u8>();
+            let (args, own) = (arguments.get(), cx.own(thread).cast::<f32>());
+            let scratch = own.add(sliding::ROWS * ROWS * STRIDE).cast::<u8>();
+            let (x, w) = (args[0].cast::<E>().cast_const(), args[1].cast::<E>().cast_const());
+            let (mut columns, mut known) = (Columns::new(), usize::MAX);
             for unit in part(total, tasks, task) {
-                let (row, channel) = (unit / groups * ROWS, unit % groups * STRIDE);
-                let (height, width) = ((self.rows - row).min(ROWS), (self.channels - channel).min(STRIDE));
-                let args = arguments.get();
-                let (x, w) = (args[0].cast::<E>().add(channel), args[1].cast::<E>().add(channel));
-                let table = &self.table[row * self.taps..(row + height) * self.taps];
-                let direct = self.epilogue.direct(0, row, (channel, width), args).filter(|_| E::STORES && width.is_multiple_of(PANEL));
-                (self.sums)(table, self.taps, x, w, self.channels, width, (tile, direct));
-                if direct.is_none() {
-                    self.epilogue.store(tile, 0, row, height, channel, width, args, scratch);
+                let (at, channel) = (unit / groups, unit % groups * STRIDE);
+                let (tile, width) = (&self.tiles[at], (self.channels - channel).min(STRIDE));
+                let first = |a: usize| tile.first + a * self.row;
+                let direct =
+                    self.epilogue.direct(0, tile.first, (channel, width), args).filter(|_| E::STORES && width.is_multiple_of(PANEL));
+                // Rows of sums lie together in memory.
+                let (ends, step) = direct.as_ref().map_or((Ends::Tile(own), ROWS), |to| (Ends::At { to, row: 0, column: 0 }, self.row));
+                match &self.sliding {
+                    Some(Sliding { slide, kernels, zeros }) if width >= PANEL && tile.windows != Windows::Any => {
+                        let inside = slide.inside(tile);
+                        if known != at {
+                            columns.set(slide, tile, inside, x, zeros.as_ptr());
+                            known = at;
+                        }
+                        let kernel = kernels[tile.rows - 1][usize::from(inside)];
+                        kernel(slide, &columns, channel, w.add(channel), self.channels, width, (ends, step));
+                    }
+                    _ => {
+                        for a in 0..tile.rows {
+                            let table = &self.table[first(a) * self.taps..][..tile.width * self.taps];
+                            (self.sums)(table, self.taps, x.add(channel), w.add(channel), self.channels, width, ends.at_row(a * step));
+                        }
+                    }
+                }
+                for a in (0..tile.rows).filter(|_| direct.is_none()) {
+                    self.epilogue.store(own.add(a * ROWS * STRIDE), 0, first(a), tile.width, channel, width, args, scratch);
                 }
             }
         });
     }
 }
 
-/// Where sums go: to a tile, or past it to memory.
-type To = (*mut f32, Option<Direct>);
-
-type Sums<E> = unsafe fn(&[i32], usize, *const E, *const E, usize, usize, To);
+type Sums<E> = unsafe fn(&[i32], usize, *const E, *const E, usize, usize, Ends);
 
 /// The kernel of this machine: table, taps, input, weights, channels in all, channels here, where sums go. Rows and vectors at once are as many as
 /// sums fit registers.
@@ -143,8 +198,8 @@ fn kernel<E: Element>() -> Sums<E> {
     macro_rules! compiled {
         ($V:ty, $rows:literal x $vectors:literal $(, $feature:literal)?) => {{
             $(#[target_feature(enable = $feature)])?
-            unsafe fn sums<E: Element>(table: &[i32], taps: usize, x: *const E, w: *const E, channels: usize, width: usize, to: To) {
-                unsafe { body::<E, $V, $rows, $vectors>(table, taps, x, w, channels, width, to) }
+            unsafe fn sums<E: Element>(table: &[i32], taps: usize, x: *const E, w: *const E, channels: usize, width: usize, ends: Ends) {
+                unsafe { body::<E, $V, $rows, $vectors>(table, taps, x, w, channels, width, ends) }
             }
             sums::<E>
         }};
@@ -168,24 +223,23 @@ unsafe fn body<E: Element, V: Lanes, const R: usize, const N: usize>(
     w: *const E,
     channels: usize,
     width: usize,
-    (tile, direct): To,
+    ends: Ends,
 ) {
     unsafe {
-        let ends = |at: usize| direct.map_or(Ends::Tile(tile.wrapping_add(at)), |to| Ends::At(to.at_column(at)));
         let mut at = 0;
         while at + N * PANEL <= width {
-            columns::<E, V, R, N>(table, taps, x.add(at), w.add(at), channels, ends(at));
+            columns::<E, V, R, N>(table, taps, x.add(at), w.add(at), channels, ends.at_column(at));
             at += N * PANEL;
         }
         while at + PANEL <= width {
-            columns::<E, V, R, 1>(table, taps, x.add(at), w.add(at), channels, ends(at));
+            columns::<E, V, R, 1>(table, taps, x.add(at), w.add(at), channels, ends.at_column(at));
             at += PANEL;
         }
         if at < width && width >= PANEL {
             // The last vector overlaps the one before and repeats some of its sums.
             let at = width - PANEL;
-            columns::<E, V, R, 1>(table, taps, x.add(at), w.add(at), channels, ends(at));
-        } else {
+            columns::<E, V, R, 1>(table, taps, x.add(at), w.add(at), channels, ends.at_column(at));
+        } else if let Ends::Tile(tile) = ends {
             (at..width).for_each(|at| single(table, taps, x.add(at), w.add(at), channels, tile.add(at)));
         }
     }
@@ -193,17 +247,56 @@ unsafe fn body<E: Element, V: Lanes, const R: usize, const N: usize>(
 
 /// Where the sums of some vectors go.
 #[derive(Clone, Copy)]
-enum Ends {
+pub(super) enum Ends<'a> {
     Tile(*mut f32),
-    At(Direct),
+    /// Memory, from a row and a column on.
+    At {
+        to: &'a Direct,
+        row: usize,
+        column: usize,
+    },
 }
 
-impl Ends {
+impl Ends<'_> {
     #[inline(always)]
-    fn at_row(self, row: usize) -> Self {
+    pub(super) fn at_row(self, by: usize) -> Self {
         match self {
-            Self::Tile(tile) => Self::Tile(tile.wrapping_add(row * STRIDE)),
-            Self::At(to) => Self::At(to.at_row(row)),
+            Self::Tile(tile) => Self::Tile(tile.wrapping_add(by * STRIDE)),
+            Self::At { to, row, column } => Self::At { to, row: row + by, column },
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn at_column(self, by: usize) -> Self {
+        match self {
+            Self::Tile(tile) => Self::Tile(tile.wrapping_add(by)),
+            Self::At { to, row, column } => Self::At { to, row, column: column + by },
+        }
+    }
+
+    /// What the sums of some rows begin with.
+    #[inline(always)]
+    pub(super) unsafe fn begin<V: Lanes, const R: usize, const N: usize>(self) -> [[V; N]; R] {
+        unsafe {
+            let mut sums = [[V::splat(0.0); N]; R];
+            if let Self::At { to, row, column } = self {
+                to.at_row(row).at_column(column).begin(&mut sums);
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn take<E: Element, V: Lanes, const R: usize, const N: usize>(self, sums: [[V; N]; R]) {
+        match self {
+            Self::At { to, row, column } => unsafe { to.at_row(row).at_column(column).end(sums) },
+            Self::Tile(tile) => {
+                for r in 0..R {
+                    for j in 0..N {
+                        unsafe { E::store(sums[r][j], tile.add(r * STRIDE + j * PANEL)) };
+                    }
+                }
+            }
         }
     }
 }
@@ -238,10 +331,7 @@ unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize>(
     ends: Ends,
 ) {
     unsafe {
-        let mut sums = [[V::splat(0.0); N]; R];
-        if let Ends::At(to) = &ends {
-            to.begin(&mut sums);
-        }
+        let mut sums = ends.begin::<V, R, N>();
         for tap in 0..taps {
             let mut weights = [V::splat(0.0); N];
             for j in 0..N {
@@ -255,16 +345,7 @@ unsafe fn rows<E: Element, V: Lanes, const R: usize, const N: usize>(
                 }
             }
         }
-        match ends {
-            Ends::At(to) => to.end(sums),
-            Ends::Tile(tile) => {
-                for r in 0..R {
-                    for j in 0..N {
-                        E::store(sums[r][j], tile.add(r * STRIDE + j * PANEL));
-                    }
-                }
-            }
-        }
+        ends.take::<E, V, R, N>(sums);
     }
 }
 

@@ -59,15 +59,17 @@ pub(crate) struct Direct {
 
 impl Direct {
     /// The same from a later row on.
-    pub(crate) fn at_row(self, row: usize) -> Self {
-        Self { rows: self.rows.wrapping_add(row), theirs: self.theirs.wrapping_add(row), ..self }
+    #[inline(always)]
+    pub(crate) fn at_row(&self, row: usize) -> Self {
+        Self { rows: self.rows.wrapping_add(row), theirs: self.theirs.wrapping_add(row), ..*self }
     }
 
     /// The same from a later column on.
-    pub(crate) fn at_column(self, column: usize) -> Self {
+    #[inline(always)]
+    pub(crate) fn at_column(&self, column: usize) -> Self {
         let bias = if self.bias.is_null() { self.bias } else { self.bias.wrapping_add(column) };
         let residual = if self.residual.is_null() { self.residual } else { self.residual.wrapping_add(column) };
-        Self { bias, residual, to: self.to.wrapping_add(column), ..self }
+        Self { bias, residual, to: self.to.wrapping_add(column), ..*self }
     }
 
     /// What sums begin with; what is added at their end comes while products are made.

@@ -34,6 +34,7 @@ mod reduce;
 mod requantize;
 mod rows;
 mod simd;
+mod sliding;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod split;
 mod task;
