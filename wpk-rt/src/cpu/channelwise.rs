@@ -182,6 +182,9 @@ impl<E: Element> Bound for Channelwise<E> {
                         }
                     }
                 }
+                if direct.is_none() {
+                    self.epilogue.prepare(0, (channel, width), args, scratch);
+                }
                 for a in (0..tile.rows).filter(|_| direct.is_none()) {
                     self.epilogue.store(own.add(a * ROWS * STRIDE), 0, first(a), tile.width, channel, width, args, scratch);
                 }

@@ -362,6 +362,7 @@ impl Product {
                     let kernel = if half { self.kernels.halves(height, width) } else { self.kernels.kernel(height, width) };
                     kernel(pointers, block.taps, block.depth, step, b, pitch, tile, i > 0, next);
                     if last {
+                        self.epilogue.prepare(batch, (column, columns), arguments.args, scratch);
                         self.epilogue.store(tile, batch, row, height, column, columns, arguments.args, scratch);
                     }
                 }

@@ -38,6 +38,8 @@ pub(super) struct Form {
     pub(super) copy: unsafe fn(*const u8, usize, *mut u8, usize),
     /// Makes sums of products.
     pub(super) multiply: unsafe fn(&Factors),
+    /// The same of rows that are read where they lie, in runs of whole groups: instead of its elements a row has the places of its runs.
+    pub(super) in_place: Option<unsafe fn(&Factors)>,
     /// Tells the machine how many rows are multiplied from now on, of tiles; none at the end.
     pub(super) shape: Option<unsafe fn(usize)>,
     /// Makes panels of the plan's in `f32`, where those do not lie in the form. Sums that are not finite are then computed again, by those in `f32`.
@@ -46,9 +48,10 @@ pub(super) struct Form {
 
 /// What is multiplied.
 pub(super) struct Factors {
-    /// Rows: the first, bytes of one or of sixteen in tiles, groups, and how many.
+    /// Rows: the first, bytes of one or of sixteen in tiles, runs and groups of one, and how many.
     pub(super) a: *const u8,
     pub(super) row: usize,
+    pub(super) runs: usize,
     pub(super) groups: usize,
     pub(super) rows: usize,
     /// Panels: the first, bytes of one, and how many.
@@ -75,11 +78,13 @@ pub(super) struct Copied {
     pub(super) taps: usize,
     /// `offset[row][tap]`, then contiguous.
     pub(super) table: Vec<i32>,
+    /// What stands for runs outside, where rows are read where they lie.
+    pub(super) outside: Option<Vec<u8>>,
     pub(super) epilogue: Epilogue,
 }
 
 /// For a contraction whose second factor lies in panels of a form.
-pub(super) fn bind(c: &Contraction, form: Form) -> Option<Box<dyn Bound>> {
+pub(super) fn bind(c: &Contraction, mut form: Form) -> Option<Box<dyn Bound>> {
     let roles = c.roles();
     let (taps, depth) = runs(c, &roles);
     let (m, n, k) = (roles.count(&roles.m), roles.count(&roles.n), roles.count(&roles.k()));
@@ -87,7 +92,11 @@ pub(super) fn bind(c: &Contraction, form: Form) -> Option<Box<dyn Bound>> {
     let table = row_table(c, &roles.m, &taps)?;
     let epilogue = Epilogue::new(c, &roles.batch, &roles.m, &roles.n)?;
     let panel = (form.panel)(&roles);
-    Some(Box::new(Copied { form, panel, batch, m, n, k, taps: k / depth, table, epilogue }))
+    let outside = form.in_place.filter(|_| depth.is_multiple_of(form.group)).map(|in_place| {
+        form.multiply = in_place;
+        vec![0; depth * form.from]
+    });
+    Some(Box::new(Copied { form, panel, batch, m, n, k, taps: k / depth, table, outside, epilogue }))
 }
 
 impl Copied {
@@ -102,9 +111,12 @@ impl Copied {
         part(self.k.div_ceil(self.form.group), self.blocks(), block)
     }
 
-    /// Bytes of so many groups of a copied row; of tiles, what a row adds to them.
+    /// Bytes of so many groups of a copied row; of tiles, what a row adds to them. Of a row that is read where it lies, those of its places.
     pub(super) fn row(&self, groups: usize) -> usize {
-        groups * self.form.group * self.form.to * self.form.parts
+        match self.outside {
+            Some(_) => self.taps * size_of::<*const u8>(),
+            None => groups * self.form.group * self.form.to * self.form.parts,
+        }
     }
 
     /// Bytes of a block of a copied row, at most.

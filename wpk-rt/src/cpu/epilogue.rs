@@ -5,7 +5,7 @@ use super::code::{BLOCK, Code, Register};
 use super::floats::Floats;
 use super::map::{load, store};
 use super::microkernel::{Direct, L1, STRIDE, fetch};
-use super::requantize::{Places, Requantize, Residual, VECTORS, requantize, vectors};
+use super::requantize::{Places, Requantize, Residual, VECTORS, prepare, requantize};
 use std::ops::Range;
 use wpk_plan::problem::{Contraction, PANEL};
 use wpk_plan::{Binary, DType, Expr, Unary, View};
@@ -154,7 +154,21 @@ impl Epilogue {
         }
     }
 
-    /// Stores a tile of sums: `rows` rows from `row` on, columns from `column` on.
+    /// Makes ready for tiles of some columns what is the same for all rows.
+    ///
+    /// # Safety
+    /// As for [`Epilogue::store`].
+    pub(crate) unsafe fn prepare(&self, batch: usize, (column, columns): (usize, usize), args: &[*mut u8], scratch: *mut u8) {
+        let Kind::Requantize(r) = &self.kind else { return };
+        // Vectors of `i32` and `f32` alike: elements of four bytes.
+        let input = |i: usize| {
+            let offset = self.extras[i - 1].base + self.batches[batch][i];
+            args[1 + i].cast::<f32>().wrapping_offset(offset as isize + column as isize).cast_const()
+        };
+        unsafe { prepare(r, input, columns, scratch.cast()) }
+    }
+
+    /// Stores a tile of sums: `rows` rows from `row` on, columns from `column` on, which are prepared.
     ///
     /// # Safety
     /// `out` and `extras` point to the arguments, `scratch` to [`Epilogue::scratch`] bytes.
@@ -202,12 +216,6 @@ impl Epilogue {
                 unsafe { finish(tile, vector, tensor, theirs, *activation, to, own, columns) }
             }
             Kind::Requantize(r) => unsafe {
-                // Vectors of `i32` and `f32` alike: elements of four bytes.
-                let input = |i: usize| {
-                    let grid = &self.extras[i - 1];
-                    args[1 + i].cast::<f32>().offset((grid.base + offsets[i]) as isize + column as isize).cast_const()
-                };
-                let vectors = vectors(r, input, columns, scratch.cast());
                 let own = &self.out.rows[row..row + rows];
                 let mut places = Places {
                     to: out.offset(((self.out.base + offsets[0]) as isize + column as isize) * self.out.dtype.bytes() as isize),
@@ -220,7 +228,7 @@ impl Epilogue {
                     places.residual = args[1 + input].offset((grid.base + offsets[input]) as isize + column as isize).cast();
                     places.theirs = &grid.rows[row..row + rows];
                 }
-                requantize(r, tile.cast(), vectors, columns, places);
+                requantize(r, tile.cast(), scratch.cast(), columns, places);
             },
             Kind::Floats(floats) => unsafe {
                 let at_once = (BLOCK / columns.max(1)).max(1);

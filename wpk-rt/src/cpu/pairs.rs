@@ -20,6 +20,7 @@ pub(super) fn form(depth: usize) -> Form {
         zero: 0,
         copy: round,
         multiply,
+        in_place: None,
         shape: None,
         made: None,
     };

@@ -22,6 +22,7 @@ pub(super) fn form(depth: usize) -> Form {
         zero: 128,
         copy: shift,
         multiply,
+        in_place: None,
         shape: None,
         made: None,
     };
@@ -39,7 +40,7 @@ pub(super) fn form(depth: usize) -> Form {
                 ..form
             };
         }
-        return Form { copy: native::shift, multiply: native::multiply, ..form };
+        return Form { copy: native::shift, multiply: native::multiply, in_place: Some(native::in_place), ..form };
     }
     form
 }
@@ -130,28 +131,43 @@ mod native {
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
-    unsafe fn body<const M: usize, const N: usize, const AHEAD: bool>(f: &Factors) {
-        let Factors { a, row, groups, b, panel, tile, ref ahead, .. } = *f;
+    #[inline(always)]
+    unsafe fn body<const M: usize, const N: usize, const AHEAD: bool, const PLACES: bool>(f: &Factors) {
+        let Factors { a, row, runs, groups, b, panel, tile, ref ahead, .. } = *f;
         unsafe {
+            let sign = _mm512_set1_epi8(i8::MIN);
             let mut sums: [[__m512i; N]; M] = [[_mm512_set1_epi32(0); N]; M];
             for j in 0..N {
                 let first = _mm512_loadu_si512(b.add(j * panel).cast());
                 (0..M).for_each(|r| sums[r][j] = first);
             }
-            for quad in 0..groups {
-                if AHEAD {
-                    ahead.fetch(quad);
-                }
-                let mut columns = [_mm512_set1_epi32(0); N];
-                for j in 0..N {
-                    columns[j] = _mm512_loadu_si512(b.add(j * panel + QUAD + quad * QUAD).cast());
-                }
+            let mut step = 0;
+            for run in 0..runs {
+                let mut rows = [a; M];
                 for r in 0..M {
-                    let x = _mm512_set1_epi32(a.add(r * row + quad * 4).cast::<i32>().read_unaligned());
-                    for j in 0..N {
-                        sums[r][j] = _mm512_dpbusd_epi32(sums[r][j], x, columns[j]);
+                    rows[r] = a.add(r * row);
+                    if PLACES {
+                        rows[r] = *rows[r].cast::<*const u8>().add(run);
                     }
+                }
+                for quad in 0..groups {
+                    if AHEAD {
+                        ahead.fetch(step);
+                    }
+                    let mut columns = [_mm512_set1_epi32(0); N];
+                    for j in 0..N {
+                        columns[j] = _mm512_loadu_si512(b.add(j * panel + QUAD + step * QUAD).cast());
+                    }
+                    for r in 0..M {
+                        let mut x = _mm512_set1_epi32(rows[r].add(quad * 4).cast::<i32>().read_unaligned());
+                        if PLACES {
+                            x = _mm512_xor_si512(x, sign);
+                        }
+                        for j in 0..N {
+                            sums[r][j] = _mm512_dpbusd_epi32(sums[r][j], x, columns[j]);
+                        }
+                    }
+                    step += 1;
                 }
             }
             for r in 0..M {
@@ -162,5 +178,16 @@ mod native {
         }
     }
 
-    sizes!(multiply = body);
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+    unsafe fn copied<const M: usize, const N: usize, const AHEAD: bool>(f: &Factors) {
+        unsafe { body::<M, N, AHEAD, false>(f) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+    unsafe fn placed<const M: usize, const N: usize, const AHEAD: bool>(f: &Factors) {
+        unsafe { body::<M, N, AHEAD, true>(f) }
+    }
+
+    sizes!(multiply = copied);
+    sizes!(in_place = placed);
 }

@@ -4,7 +4,7 @@
 //! What a level is divided by divides `m`, `b`, `s` and `t` instead. A quotient may be off by a last bit then, as it is where floating products
 //! are added in another order, and is rounded to another level only where it lies that near to the middle between two.
 
-use super::isa::lanes;
+use super::isa::{dispatch, lanes};
 use super::microkernel::STRIDE;
 use super::simd::Lanes;
 use wpk_plan::problem::PANEL;
@@ -52,34 +52,36 @@ pub(super) struct Residual {
     pub(super) level: Level,
 }
 
-/// Elements of scratch for the vectors of a tile.
+/// Elements of the vectors of a tile's columns: `a`, and `m` and `b` divided by what the level is.
 pub(super) const VECTORS: usize = 3 * STRIDE;
 
-/// `a`, `m` and `b` of a tile's columns: where the first panel's lie, and how far the next ones'.
-pub(super) type Vectors = [(*const f32, usize); 3];
-
-/// The vectors of so many columns, those of the inputs where whole panels lie there.
+/// Writes the vectors of so many columns.
 ///
 /// # Safety
-/// `inputs` tells where an input's columns begin; `scratch` must hold [`VECTORS`] elements.
-pub(super) unsafe fn vectors(r: &Requantize, inputs: impl Fn(usize) -> *const f32, columns: usize, scratch: *mut f32) -> Vectors {
+/// `inputs` tells where an input's columns begin; `vectors` must hold [`VECTORS`] elements.
+pub(super) unsafe fn prepare(r: &Requantize, inputs: impl Fn(usize) -> *const f32, columns: usize, vectors: *mut f32) {
     let a = r.a.map_or(Column::Const(0.0), Column::Input);
-    let mut at = 0;
-    [a, r.m, r.b].map(|column| {
-        let own = scratch.wrapping_add(at);
-        at += STRIDE;
-        match column {
-            Column::Const(x) => {
-                unsafe { own.cast::<[f32; PANEL]>().write_unaligned([x; PANEL]) };
-                (own.cast_const(), 0)
+    for (i, (column, by)) in [(a, None), (r.m, Some(r.level.by)), (r.b, Some(r.level.by))].into_iter().enumerate() {
+        let to = vectors.wrapping_add(i * STRIDE);
+        unsafe {
+            match column {
+                Column::Const(x) => (0..columns).for_each(|i| to.add(i).write(x)),
+                Column::Input(input) => std::ptr::copy_nonoverlapping(inputs(input), to, columns),
             }
-            Column::Input(input) if columns.is_multiple_of(PANEL) => (inputs(input), PANEL),
-            Column::Input(input) => {
-                unsafe { std::ptr::copy_nonoverlapping(inputs(input), own, columns) };
-                (own.cast_const(), PANEL)
+            if let Some(by) = by {
+                divide(to, columns, by);
             }
         }
-    })
+    }
+}
+
+dispatch! {
+    unsafe fn divide(numbers: *mut f32, n: usize, by: f32) = divide_body
+}
+
+#[inline(always)]
+unsafe fn divide_body(numbers: *mut f32, n: usize, by: f32) {
+    (0..n).for_each(|i| unsafe { *numbers.add(i) /= by });
 }
 
 /// Where rows begin: what is stored, and the residual.
@@ -91,18 +93,18 @@ pub(super) struct Places<'a> {
     pub(super) theirs: &'a [u32],
 }
 
-/// Rows of sums: the tile, the vectors, how many columns, where each row goes.
+/// Rows of sums: the tile, the vectors that were prepared, how many columns, where each row goes.
 ///
 /// # Safety
 /// `sums` holds a row of [`STRIDE`] for each offset, the places are valid for `n` elements from every offset.
-pub(super) unsafe fn requantize(r: &Requantize, sums: *const i32, vectors: Vectors, n: usize, places: Places<'_>) {
+pub(super) unsafe fn requantize(r: &Requantize, sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>) {
     macro_rules! compiled {
         ($V:ty $(, $feature:literal)?) => {{
             $(#[target_feature(enable = $feature)])?
-            unsafe fn compiled(r: &Requantize, sums: *const i32, vectors: Vectors, n: usize, places: Places<'_>) {
+            unsafe fn compiled(r: &Requantize, sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>) {
                 unsafe { body::<$V>(r, sums, vectors, n, places) }
             }
-            compiled as unsafe fn(&Requantize, *const i32, Vectors, usize, Places<'_>)
+            compiled as unsafe fn(&Requantize, *const i32, *const f32, usize, Places<'_>)
         }};
     }
     unsafe { lanes!(compiled)(r, sums, vectors, n, places) }
@@ -148,16 +150,13 @@ impl<V: Lanes> Bounds<V> {
 
 /// A panel of columns at a time, so that its vectors stay in registers.
 #[inline(always)]
-unsafe fn body<V: Lanes>(r: &Requantize, sums: *const i32, vectors: Vectors, n: usize, places: Places<'_>) {
+unsafe fn body<V: Lanes>(r: &Requantize, sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>) {
     unsafe {
         let (one, nothing, bounds) = (V::splat(1.0), V::splat(0.0), Bounds::<V>::new(&r.level));
         for at in (0..n).step_by(PANEL) {
             let some = (n - at).min(PANEL);
-            let [a, m, b] = vectors.map(|(first, step)| first.wrapping_add(at / PANEL * step));
-            let [m, b] = [m, b].map(|vector| {
-                let divided = vector.cast::<[f32; PANEL]>().read_unaligned().map(|x| x / r.level.by);
-                V::load(divided.as_ptr())
-            });
+            let vector = |i: usize| vectors.wrapping_add(i * STRIDE + at);
+            let (a, m, b) = (vector(0), V::load(vector(1)), V::load(vector(2)));
             let number = |i: usize| b.mul_add(V::sums(sums.wrapping_add(i * STRIDE + at), a.cast()), m);
             let rows = places.rows.iter().map(|&row| row as usize + at).enumerate();
             match (&r.residual, r.number) {

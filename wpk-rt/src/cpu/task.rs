@@ -55,7 +55,13 @@ impl Task<'_> {
         let far = self.all() * product.panel >= 4 * NEAR;
         let (blocks, whole) = (product.blocks(), product.k.is_multiple_of(group));
         let mut order = (0..blocks).flat_map(|block| self.some.clone().map(move |g| (block, g))).peekable();
-        let end = |sums: Sums| unsafe { self.end(&sums, own.scratch) };
+        let mut prepared = None;
+        let mut end = |sums: Sums| unsafe {
+            if prepared.replace(sums.panels.start) != Some(sums.panels.start) {
+                self.product.epilogue.prepare(self.batch, self.columns(&sums.panels), self.args, own.scratch);
+            }
+            self.end(&sums, own.scratch);
+        };
         let (mut waiting, mut shaped, mut turn, mut ready, mut which) = (None, 0, 0, false, 0);
         while let Some((block, g)) = order.next() {
             let steps = product.groups(block).len();
@@ -96,7 +102,20 @@ impl Task<'_> {
                     shape.filter(|_| height != shaped).inspect(|shape| shape(height));
                     let row = product.together() * row;
                     let adds = block > 0;
-                    multiply(&Factors { a, row, groups: steps, rows: height, b, panel, panels: panels.count, tile, adds, ahead });
+                    let runs = if product.outside.is_some() { product.taps } else { 1 };
+                    multiply(&Factors {
+                        a,
+                        row,
+                        runs,
+                        groups: steps / runs,
+                        rows: height,
+                        b,
+                        panel,
+                        panels: panels.count,
+                        tile,
+                        adds,
+                        ahead,
+                    });
                     if let (Some(make), Some(next)) = (made, &next) {
                         next.some(make, rest, own.making[which]);
                     }
@@ -104,7 +123,7 @@ impl Task<'_> {
                 (turn, shaped) = (turn + 1, height);
                 if last {
                     // Sums that were just stored as tiles cannot be read at once: those before are, while these are made.
-                    waiting.replace(sums).map(end);
+                    waiting.replace(sums).map(&mut end);
                 }
             }
             ready = whole && next.is_some();
@@ -141,8 +160,18 @@ impl Task<'_> {
         self.args[0].wrapping_offset(self.product.batch[self.batch] as isize * self.product.form.from as isize).cast_const()
     }
 
-    /// Copies a block of the rows.
+    /// Copies a block of the rows, or where they lie.
     unsafe fn copy(&self, block: usize) {
+        if let Some(outside) = &self.product.outside {
+            let (a, taps, places) = (self.a(), self.product.taps, self.own.cast::<*const u8>());
+            let offsets = &self.product.table[self.rows.start * taps..self.rows.end * taps];
+            for (i, &offset) in offsets.iter().enumerate() {
+                let place =
+                    if offset == OUTSIDE { outside.as_ptr() } else { a.wrapping_offset(offset as isize * self.product.form.from as isize) };
+                unsafe { places.add(i).write(place) };
+            }
+            return;
+        }
         let Form { from, zero, copy, tiled, .. } = self.product.form;
         let (k, taps, table) = (self.product.k, self.product.taps.max(1), &self.product.table);
         let (depth, [first, beyond]) = ((k / taps).max(1), self.depth(block));
@@ -181,11 +210,16 @@ impl Task<'_> {
         }
     }
 
+    /// The first column of some panels, and how many.
+    fn columns(&self, panels: &Range<usize>) -> (usize, usize) {
+        let column = panels.start * PANEL;
+        (column, (self.product.n - column).min(panels.len() * PANEL))
+    }
+
     /// Stores a tile of sums.
     unsafe fn end(&self, sums: &Sums, scratch: *mut u8) {
         let Sums { tile, rows, panels } = sums;
-        let column = panels.start * PANEL;
-        let columns = (self.product.n - column).min(panels.len() * PANEL);
+        let (column, columns) = self.columns(panels);
         unsafe {
             if self.product.form.made.is_some() && !finite(tile.cast(), rows.len(), panels.len()) {
                 self.again(sums);

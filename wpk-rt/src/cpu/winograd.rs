@@ -301,7 +301,10 @@ impl Winograd {
                 for dy in 0..(self.out[0] - first).min(self.size) {
                     let pixel = (image * self.out[0] + first + dy) * self.out[1];
                     let y = y.wrapping_add(dy * self.size * across * STRIDE);
-                    unsafe { self.epilogue.store(y, 0, pixel, self.out[1], column, columns, args, scratch) };
+                    unsafe {
+                        self.epilogue.prepare(0, (column, columns), args, scratch);
+                        self.epilogue.store(y, 0, pixel, self.out[1], column, columns, args, scratch);
+                    }
                 }
             }
         }
