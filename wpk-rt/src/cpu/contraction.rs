@@ -48,7 +48,7 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool, schedule:
         WeightLayout::Quads16 => Some(quads::form(depth)),
         _ => None,
     };
-    if let Some(bound) = form.filter(|_| filled).and_then(|form| copied::bind(c, form)) {
+    if let Some(bound) = form.filter(|_| filled).and_then(|form| copied::bind(c, form, small)) {
         return Ok(bound);
     }
     if let Some(bound) = fast.then(|| Product::new(c, layout, blocking)).flatten() {

@@ -5,10 +5,11 @@
 use super::ahead::{Ahead, Make};
 use super::contraction::{CHUNK, runs};
 use super::epilogue::Epilogue;
+use super::in_place::{InPlace, Reads};
 use super::microkernel::STRIDE;
 use super::places::row_table;
 use super::task::Task;
-use super::{Args, Bound, Cx, part};
+use super::{Args, Bound, Cx, Shared, Transformed, part};
 use std::ops::Range;
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 
@@ -38,8 +39,8 @@ pub(super) struct Form {
     pub(super) copy: unsafe fn(*const u8, usize, *mut u8, usize),
     /// Makes sums of products.
     pub(super) multiply: unsafe fn(&Factors),
-    /// The same of rows that are read where they lie, in runs of whole groups: instead of its elements a row has the places of its runs.
-    pub(super) in_place: Option<unsafe fn(&Factors)>,
+    /// How rows are read where they lie: instead of elements a row has the places of its runs.
+    pub(super) in_place: Option<Reads>,
     /// Tells the machine how many rows are multiplied from now on, of tiles; none at the end.
     pub(super) shape: Option<unsafe fn(usize)>,
     /// Makes panels of the plan's in `f32`, where those do not lie in the form. Sums that are not finite are then computed again, by those in `f32`.
@@ -78,25 +79,26 @@ pub(super) struct Copied {
     pub(super) taps: usize,
     /// `offset[row][tap]`, then contiguous.
     pub(super) table: Vec<i32>,
-    /// What stands for runs outside, where rows are read where they lie.
-    pub(super) outside: Option<Vec<u8>>,
+    pub(super) in_place: Option<InPlace>,
     pub(super) epilogue: Epilogue,
 }
 
 /// For a contraction whose second factor lies in panels of a form.
-pub(super) fn bind(c: &Contraction, mut form: Form) -> Option<Box<dyn Bound>> {
+pub(super) fn bind(c: &Contraction, mut form: Form, small: bool) -> Option<Box<dyn Bound>> {
     let roles = c.roles();
     let (taps, depth) = runs(c, &roles);
     let (m, n, k) = (roles.count(&roles.m), roles.count(&roles.n), roles.count(&roles.k()));
     let batch = roles.offsets(&c.a, &roles.batch)?;
     let table = row_table(c, &roles.m, &taps)?;
     let epilogue = Epilogue::new(c, &roles.batch, &roles.m, &roles.n)?;
-    let panel = (form.panel)(&roles);
-    let outside = form.in_place.filter(|_| depth.is_multiple_of(form.group)).map(|in_place| {
-        form.multiply = in_place;
-        vec![0; depth * form.from]
+    let taps = k / depth;
+    let in_place = form.in_place.and_then(|reads| {
+        let found = InPlace::new(reads, depth, (&table, &batch), small)?;
+        form.multiply = reads.multiply;
+        Some(found)
     });
-    Some(Box::new(Copied { form, panel, batch, m, n, k, taps: k / depth, table, outside, epilogue }))
+    let panel = in_place.as_ref().map_or_else(|| (form.panel)(&roles), |in_place| in_place.panel(taps));
+    Some(Box::new(Copied { form, panel, batch, m, n, k, taps, table, in_place, epilogue }))
 }
 
 impl Copied {
@@ -108,12 +110,13 @@ impl Copied {
 
     /// Groups of a block of a row.
     pub(super) fn groups(&self, block: usize) -> Range<usize> {
-        part(self.k.div_ceil(self.form.group), self.blocks(), block)
+        let all = self.in_place.as_ref().map_or(self.k.div_ceil(self.form.group), |in_place| in_place.groups(self.taps));
+        part(all, self.blocks(), block)
     }
 
     /// Bytes of so many groups of a copied row; of tiles, what a row adds to them. Of a row that is read where it lies, those of its places.
     pub(super) fn row(&self, groups: usize) -> usize {
-        match self.outside {
+        match self.in_place {
             Some(_) => self.taps * size_of::<*const u8>(),
             None => groups * self.form.group * self.form.to * self.form.parts,
         }
@@ -165,7 +168,8 @@ impl Copied {
 
     /// Bytes of the copied rows of a task.
     pub(super) fn copies(&self) -> usize {
-        (self.chunk(true).min(self.m).next_multiple_of(self.together()) * self.longest()).next_multiple_of(64)
+        let rows = self.chunk(true).min(self.m).next_multiple_of(self.together());
+        (rows * self.longest()).next_multiple_of(64) + if self.in_place.is_some() { InPlace::COPIES } else { 0 }
     }
 
     /// Bytes of panels that are made at a time: whole tiles.
@@ -208,7 +212,19 @@ impl Bound for Copied {
         (0, self.copies() + BYTES + 2 * self.making() + self.tiles() * self.tile() + self.epilogue.scratch())
     }
 
+    unsafe fn prepare(&self, args: &[*mut u8], known: &mut Transformed) {
+        if let Some(in_place) = self.in_place.as_ref().filter(|_| !args[1].is_null()) {
+            in_place.prepare(args[1].cast_const(), self.batch.len() * self.n.div_ceil(PANEL), self.taps, known);
+        }
+    }
+
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
+        let weights = args[1].cast_const();
+        let weights = match &self.in_place {
+            Some(in_place) => in_place.panels(weights, self.batch.len() * self.n.div_ceil(PANEL), self.taps),
+            None => weights,
+        };
+        let weights = Shared(weights.cast_mut());
         let groups = self.columns();
         let rows = self.form.rows[self.panels() - 1];
         let threads = cx.pool.threads();
@@ -235,7 +251,7 @@ impl Bound for Copied {
             let tiles = part(self.m.div_ceil(rows), chunks, chunk);
             let rows = tiles.start * rows..(tiles.end * rows).min(self.m);
             let some = part(groups, parts, columns);
-            Task { product: self, args: arguments.get(), batch: b, rows, some, groups, own: cx.own(thread) }.run();
+            Task { product: self, args: arguments.get(), weights: weights.get(), batch: b, rows, some, groups, own: cx.own(thread) }.run();
         });
     }
 }

@@ -20,6 +20,7 @@ mod floats;
 mod functions;
 mod generic;
 mod identity;
+mod in_place;
 mod index;
 mod isa;
 mod levels;

@@ -2,6 +2,8 @@
 //! is read as unsigned, 128 more; what that adds to a sum is taken off before it begins.
 
 use super::copied::{Factors, Form, LINE, TILE, VECTORS, lines};
+#[cfg(target_arch = "x86_64")]
+use super::in_place::Reads;
 use super::isa::dispatch;
 use super::microkernel::STRIDE;
 use wpk_plan::problem::{PANEL, Roles};
@@ -40,7 +42,7 @@ pub(super) fn form(depth: usize) -> Form {
                 ..form
             };
         }
-        return Form { copy: native::shift, multiply: native::multiply, in_place: Some(native::in_place), ..form };
+        return Form { copy: native::shift, multiply: native::multiply, in_place: Some(READS), ..form };
     }
     form
 }
@@ -104,6 +106,23 @@ unsafe fn multiply_body(f: &Factors) {
                 }
                 tile.cast::<i32>().add(r * STRIDE + p * PANEL).cast::<[i32; PANEL]>().write_unaligned(sums);
             }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const READS: Reads = Reads { group: 4, multiply: native::in_place, fill, panel: |depth| QUAD + depth.next_multiple_of(4) * PANEL };
+
+/// Quads of a panel again, those of every run by themselves; what is beyond a run is zero.
+#[cfg(target_arch = "x86_64")]
+unsafe fn fill(from: *const u8, runs: usize, depth: usize, to: *mut u8) {
+    let at = |k: usize, column: usize| QUAD + k / 4 * QUAD + column * 4 + k % 4;
+    let filled = depth.next_multiple_of(4);
+    unsafe {
+        std::ptr::copy_nonoverlapping(from, to, QUAD);
+        std::ptr::write_bytes(to.add(QUAD), 0, runs * filled * PANEL);
+        for (run, k) in (0..runs).flat_map(|run| (0..depth).map(move |k| (run, k))) {
+            (0..PANEL).for_each(|column| to.add(at(run * filled + k, column)).write(*from.add(at(run * depth + k, column))));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::ahead::{self, Panels};
 use super::copied::{BYTES, Copied, Factors, Form, LINE, TILE, lines};
+use super::in_place::InPlace;
 use super::isa::dispatch;
 use super::microkernel::{NEAR, STRIDE};
 use super::part;
@@ -12,6 +13,7 @@ use wpk_plan::problem::PANEL;
 pub(super) struct Task<'a> {
     pub(super) product: &'a Copied,
     pub(super) args: &'a [*mut u8],
+    pub(super) weights: *const u8,
     pub(super) batch: usize,
     pub(super) rows: Range<usize>,
     /// Its groups of panels, of so many.
@@ -102,7 +104,7 @@ impl Task<'_> {
                     shape.filter(|_| height != shaped).inspect(|shape| shape(height));
                     let row = product.together() * row;
                     let adds = block > 0;
-                    let runs = if product.outside.is_some() { product.taps } else { 1 };
+                    let runs = if product.in_place.is_some() { product.taps } else { 1 };
                     multiply(&Factors {
                         a,
                         row,
@@ -141,7 +143,7 @@ impl Task<'_> {
     fn panels(&self, block: usize, g: usize) -> Panels {
         let Copied { panel, k, .. } = *self.product;
         let panels = part(self.all(), self.groups, g);
-        let from = self.args[1].cast_const().wrapping_add((self.batch * self.all() + panels.start) * panel);
+        let from = self.weights.wrapping_add((self.batch * self.all() + panels.start) * panel);
         if self.product.blocks() == 1 {
             return Panels { from, count: panels.len(), bytes: panel, stride: panel };
         }
@@ -162,13 +164,13 @@ impl Task<'_> {
 
     /// Copies a block of the rows, or where they lie.
     unsafe fn copy(&self, block: usize) {
-        if let Some(outside) = &self.product.outside {
-            let (a, taps, places) = (self.a(), self.product.taps, self.own.cast::<*const u8>());
+        if let Some(in_place) = &self.product.in_place {
+            let (taps, batch) = (self.product.taps, self.product.batch[self.batch]);
+            let (places, copies) = (self.own.cast::<*const u8>(), self.own.wrapping_add(self.product.copies() - InPlace::COPIES));
             let offsets = &self.product.table[self.rows.start * taps..self.rows.end * taps];
             for (i, &offset) in offsets.iter().enumerate() {
-                let place =
-                    if offset == OUTSIDE { outside.as_ptr() } else { a.wrapping_offset(offset as isize * self.product.form.from as isize) };
-                unsafe { places.add(i).write(place) };
+                let offset = (offset != OUTSIDE).then(|| i64::from(offset) + batch);
+                unsafe { places.add(i).write(in_place.place(self.args[0], offset, copies)) };
             }
             return;
         }
