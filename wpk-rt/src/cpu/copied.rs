@@ -6,7 +6,7 @@ use super::ahead::{Ahead, Make};
 use super::contraction::{CHUNK, runs};
 use super::epilogue::Epilogue;
 use super::in_place::{InPlace, Reads};
-use super::microkernel::STRIDE;
+use super::microkernel::{Direct, STRIDE};
 use super::places::row_table;
 use super::task::Task;
 use super::{Args, Bound, Cx, Shared, Transformed, part};
@@ -38,7 +38,9 @@ pub(super) struct Form {
     /// Copies neighbours into a row: from, how many, where the row begins, and the first one's place in it.
     pub(super) copy: unsafe fn(*const u8, usize, *mut u8, usize),
     /// Makes sums of products.
-    pub(super) multiply: unsafe fn(&Factors),
+    pub(super) multiply: unsafe fn(&Factors<'_>),
+    /// Whether sums may go to memory at once.
+    pub(super) direct: bool,
     /// How rows are read where they lie: instead of elements a row has the places of its runs.
     pub(super) in_place: Option<Reads>,
     /// Tells the machine how many rows are multiplied from now on, of tiles; none at the end.
@@ -48,7 +50,7 @@ pub(super) struct Form {
 }
 
 /// What is multiplied.
-pub(super) struct Factors {
+pub(super) struct Factors<'a> {
     /// Rows: the first, bytes of one or of sixteen in tiles, runs and groups of one, and how many.
     pub(super) a: *const u8,
     pub(super) row: usize,
@@ -65,6 +67,9 @@ pub(super) struct Factors {
     pub(super) adds: bool,
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "of this machine's kernels alone"))]
     pub(super) ahead: Ahead,
+    /// Where sums go instead of the tile, from a row on.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "of this machine's kernels alone"))]
+    pub(super) direct: Option<(&'a Direct, usize)>,
 }
 
 /// A product of copied rows.
@@ -259,7 +264,7 @@ impl Bound for Copied {
 /// Lists a kernel of a number of rows and panels by both.
 macro_rules! sizes {
     ($name:ident = $body:ident by $([$($m:literal)*] $n:literal),*) => {
-        pub(super) unsafe fn $name(f: &$crate::cpu::copied::Factors) {
+        pub(super) unsafe fn $name(f: &$crate::cpu::copied::Factors<'_>) {
             match (f.rows, f.panels) {
                 $($(
                     ($m, $n) if f.ahead.lines == 0 => unsafe { $body::<$m, $n, false>(f) },

@@ -11,7 +11,7 @@ pub(super) struct Reads {
     /// Bytes of a group.
     pub(super) group: usize,
     /// Makes sums of products of rows, each told by the places of its runs.
-    pub(super) multiply: unsafe fn(&Factors),
+    pub(super) multiply: unsafe fn(&Factors<'_>),
     /// Copies a panel whose rows lie one after another to one whose runs are filled up to whole groups: the panel, how many runs, their depth, and where to.
     pub(super) fill: unsafe fn(*const u8, usize, usize, *mut u8),
     /// Bytes of a panel of so much depth.

@@ -20,13 +20,14 @@ pub(super) fn form(depth: usize) -> Form {
         zero: 0,
         copy: round,
         multiply,
+        direct: false,
         in_place: None,
         shape: None,
         made: None,
     };
     #[cfg(target_arch = "x86_64")]
     if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
-        let form = Form { copy: native::round, multiply: native::multiply, ..form };
+        let form = Form { copy: native::round, multiply: native::multiply, direct: true, ..form };
         #[cfg(target_os = "linux")]
         if 2 * depth >= super::amx::DEPTH && super::amx::has(super::amx::BF16) {
             return Form {
@@ -35,6 +36,7 @@ pub(super) fn form(depth: usize) -> Form {
                 rows: super::amx::ROWS,
                 copy: native::round_to_tiles,
                 multiply: super::amx::pairs,
+                direct: false,
                 shape: Some(super::amx::shape),
                 ..form
             };
@@ -84,10 +86,11 @@ unsafe fn multiply_body(f: &Factors) {
 #[cfg(target_arch = "x86_64")]
 mod native {
     use super::super::copied::{Factors, LINE, TILE, lines, sizes};
+    use super::super::simd::x86::Avx512;
     use super::{PANEL, STRIDE, bf16};
     use std::arch::x86_64::{
-        __m256i, __m512, __m512bh, __m512i, _mm256_storeu_si256, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
-        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
+        __m256i, __m512bh, __m512i, _mm256_storeu_si256, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
     };
     use std::mem::transmute;
 
@@ -129,9 +132,12 @@ mod native {
 
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
     unsafe fn body<const M: usize, const N: usize, const AHEAD: bool>(f: &Factors) {
-        let Factors { a, row, groups, b, panel, tile, ref ahead, .. } = *f;
+        let Factors { a, row, groups, b, panel, tile, ref ahead, direct, .. } = *f;
         unsafe {
-            let mut sums: [[__m512; N]; M] = [[_mm512_setzero_ps(); N]; M];
+            let mut sums = [[Avx512(_mm512_setzero_ps()); N]; M];
+            if let Some((to, row)) = direct {
+                to.at_row(row).begin(&mut sums);
+            }
             for pair in 0..groups {
                 if AHEAD {
                     ahead.fetch(pair);
@@ -143,13 +149,16 @@ mod native {
                 for r in 0..M {
                     let x: __m512bh = transmute(_mm512_set1_epi32(a.add(r * row + pair * 4).cast::<i32>().read_unaligned()));
                     for j in 0..N {
-                        sums[r][j] = _mm512_dpbf16_ps(sums[r][j], columns[j], x);
+                        sums[r][j].0 = _mm512_dpbf16_ps(sums[r][j].0, columns[j], x);
                     }
                 }
             }
+            if let Some((to, row)) = direct {
+                return to.at_row(row).end(sums);
+            }
             for r in 0..M {
                 for j in 0..N {
-                    _mm512_storeu_ps(tile.cast::<f32>().add(r * STRIDE + j * PANEL), sums[r][j]);
+                    _mm512_storeu_ps(tile.cast::<f32>().add(r * STRIDE + j * PANEL), sums[r][j].0);
                 }
             }
         }

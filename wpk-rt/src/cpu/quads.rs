@@ -24,6 +24,7 @@ pub(super) fn form(depth: usize) -> Form {
         zero: 128,
         copy: shift,
         multiply,
+        direct: false,
         in_place: None,
         shape: None,
         made: None,

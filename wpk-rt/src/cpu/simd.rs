@@ -164,7 +164,7 @@ pub(crate) mod x86 {
     };
 
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx512(__m512);
+    pub(crate) struct Avx512(pub(crate) __m512);
 
     impl Lanes for Avx512 {
         #[inline(always)]

@@ -35,6 +35,7 @@ pub(super) fn form(c: &Contraction) -> Option<Form> {
         zero: 0,
         copy: split,
         multiply: amx::split,
+        direct: false,
         in_place: None,
         shape: Some(amx::shape),
         made: Some(panels),

@@ -52,7 +52,7 @@ impl Task<'_> {
     /// As for [`super::Bound::run`].
     pub(super) unsafe fn run(&self) {
         let (product, own) = (self.product, self.memory());
-        let Form { group, parts, tiled, made, shape, multiply, .. } = product.form;
+        let Form { group, parts, tiled, made, shape, multiply, direct, .. } = product.form;
         // Whether weights come from memory.
         let far = self.all() * product.panel >= 4 * NEAR;
         let (blocks, whole) = (product.blocks(), product.k.is_multiple_of(group));
@@ -83,6 +83,9 @@ impl Task<'_> {
                 None => (panels.from, product.panel),
             };
             which = 1 - which;
+            let columns = self.columns(&part(self.all(), self.groups, g));
+            let at_once = || unsafe { product.epilogue.direct(self.batch, self.rows.start, columns, self.args) };
+            let direct = (direct && blocks == 1).then(at_once).flatten();
             let most = product.form.rows[panels.count - 1];
             let (all, count) = (self.rows.len(), self.rows.len().div_ceil(most));
             for t in 0..count {
@@ -117,13 +120,14 @@ impl Task<'_> {
                         tile,
                         adds,
                         ahead,
+                        direct: direct.as_ref().map(|to| (to, rows.start)),
                     });
                     if let (Some(make), Some(next)) = (made, &next) {
                         next.some(make, rest, own.making[which]);
                     }
                 }
                 (turn, shaped) = (turn + 1, height);
-                if last {
+                if last && direct.is_none() {
                     // Sums that were just stored as tiles cannot be read at once: those before are, while these are made.
                     waiting.replace(sums).map(&mut end);
                 }
