@@ -97,8 +97,9 @@ pub(super) fn bind(c: &Contraction, mut form: Form, small: bool) -> Option<Box<d
     let table = row_table(c, &roles.m, &taps)?;
     let epilogue = Epilogue::new(c, &roles.batch, &roles.m, &roles.n)?;
     let taps = k / depth;
-    let in_place = form.in_place.and_then(|reads| {
-        let found = InPlace::new(reads, depth, (&table, &batch), small)?;
+    let groups = n.div_ceil(PANEL).div_ceil(form.rows.len());
+    let in_place = form.in_place.filter(|reads| k <= reads.most.0 && groups <= reads.most.1).and_then(|reads| {
+        let found = InPlace::new(reads, form.from, depth, (&table, &batch), small)?;
         form.multiply = reads.multiply;
         Some(found)
     });

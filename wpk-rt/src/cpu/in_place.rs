@@ -8,12 +8,15 @@ use std::sync::{Arc, OnceLock};
 /// How rows are read so.
 #[derive(Clone, Copy)]
 pub(super) struct Reads {
-    /// Bytes of a group.
+    /// Elements of a group.
     pub(super) group: usize,
+    /// Depth and groups of panels up to which rows are read so: more read copies.
+    pub(super) most: (usize, usize),
     /// Makes sums of products of rows, each told by the places of its runs.
     pub(super) multiply: unsafe fn(&Factors<'_>),
     /// Copies a panel whose rows lie one after another to one whose runs are filled up to whole groups: the panel, how many runs, their depth, and where to.
-    pub(super) fill: unsafe fn(*const u8, usize, usize, *mut u8),
+    /// Where there is none, runs of no whole groups are copied.
+    pub(super) fill: Option<unsafe fn(*const u8, usize, usize, *mut u8)>,
     /// Bytes of a panel of so much depth.
     pub(super) panel: fn(usize) -> usize,
 }
@@ -21,12 +24,14 @@ pub(super) struct Reads {
 /// What a product has for it.
 pub(super) struct InPlace {
     reads: Reads,
+    /// Bytes of an element.
+    element: usize,
     depth: usize,
-    /// Bytes of a run's groups, the last of which may be more than the run.
+    /// Depth of a run's groups, the last of which may be more than the run.
     run: usize,
     /// What stands for runs outside.
     outside: Vec<u8>,
-    /// The first byte behind all runs.
+    /// The first element behind all runs.
     end: i64,
     /// Panels whose runs are filled up, where they are not so in the plan.
     filled: Option<OnceLock<Arc<Memory>>>,
@@ -42,15 +47,15 @@ impl InPlace {
     /// Bytes of a thread's copies of the last runs.
     pub(super) const COPIES: usize = LAST * SHORT;
 
-    /// For runs of a depth at some offsets, if they are read so; `small` is for no panels beside the plan's.
-    pub(super) fn new(reads: Reads, depth: usize, (table, batch): (&[i32], &[i64]), small: bool) -> Option<Self> {
+    /// For runs of a depth at some offsets, of elements of so many bytes, if they are read so; `small` is for no panels beside the plan's.
+    pub(super) fn new(reads: Reads, element: usize, depth: usize, (table, batch): (&[i32], &[i64]), small: bool) -> Option<Self> {
         let whole = depth.is_multiple_of(reads.group);
-        if !whole && (small || depth >= SHORT) {
+        if !whole && (small || depth * element >= SHORT || reads.fill.is_none()) {
             return None;
         }
         let run = depth.next_multiple_of(reads.group);
         let end = i64::from(*table.iter().max()?) + batch.iter().max()? + depth as i64;
-        Some(Self { reads, depth, run, outside: vec![0; run], end, filled: (!whole).then(OnceLock::new) })
+        Some(Self { reads, element, depth, run, outside: vec![0; run * element], end, filled: (!whole).then(OnceLock::new) })
     }
 
     /// Groups of so many runs.
@@ -66,23 +71,23 @@ impl InPlace {
     /// Where a run is read, an offset from the first factor on: groups beyond its end are read from a copy.
     pub(super) unsafe fn place(&self, first: *const u8, offset: Option<i64>, copies: *mut u8) -> *const u8 {
         let Some(offset) = offset else { return self.outside.as_ptr() };
-        let (from, left) = (first.wrapping_offset(offset as isize), (self.end - offset) as usize);
+        let (from, left) = (first.wrapping_offset(offset as isize * self.element as isize), (self.end - offset) as usize);
         if left >= self.run {
             return from;
         }
         let copy = copies.wrapping_add((left - self.depth) * SHORT);
-        unsafe { std::ptr::copy_nonoverlapping(from, copy, self.depth) };
+        unsafe { std::ptr::copy_nonoverlapping(from, copy, self.depth * self.element) };
         copy
     }
 
     /// The panels of weights, so many of so many runs.
     pub(super) fn panels(&self, weights: *const u8, count: usize, runs: usize) -> *const u8 {
-        let Some(filled) = &self.filled else { return weights };
+        let (Some(filled), Some(copy)) = (&self.filled, self.reads.fill) else { return weights };
         let (plain, panel) = ((self.reads.panel)(runs * self.depth), self.panel(runs));
         let fill = || {
             let memory = Memory::new(count * panel);
             for p in 0..count {
-                unsafe { (self.reads.fill)(weights.wrapping_add(p * plain), runs, self.depth, memory.ptr().wrapping_add(p * panel)) };
+                unsafe { copy(weights.wrapping_add(p * plain), runs, self.depth, memory.ptr().wrapping_add(p * panel)) };
             }
             Arc::new(memory)
         };

@@ -2,10 +2,16 @@
 //! the products at a time. The first factor is rounded as it is copied.
 
 use super::copied::{Factors, Form, VECTORS};
+#[cfg(target_arch = "x86_64")]
+use super::in_place::Reads;
 use super::isa::dispatch;
 use super::microkernel::STRIDE;
 use wpk_plan::number::bf16;
 use wpk_plan::problem::PANEL;
+
+/// Depth and groups of panels up to which it costs less to round a pair anew for each than to copy it rounded.
+#[cfg(target_arch = "x86_64")]
+const MOST: (usize, usize) = (512, 3);
 
 /// Pairs of bfloat16, with what this machine has for them at a depth.
 pub(super) fn form(depth: usize) -> Form {
@@ -27,7 +33,9 @@ pub(super) fn form(depth: usize) -> Form {
     };
     #[cfg(target_arch = "x86_64")]
     if super::isa::isa() == super::isa::Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
-        let form = Form { copy: native::round, multiply: native::multiply, direct: true, ..form };
+        let panel = |depth: usize| 2 * PANEL * depth;
+        let reads = Reads { group: 2, most: MOST, multiply: native::in_place, fill: None, panel };
+        let form = Form { copy: native::round, multiply: native::multiply, direct: true, in_place: Some(reads), ..form };
         #[cfg(target_os = "linux")]
         if 2 * depth >= super::amx::DEPTH && super::amx::has(super::amx::BF16) {
             return Form {
@@ -37,6 +45,7 @@ pub(super) fn form(depth: usize) -> Form {
                 copy: native::round_to_tiles,
                 multiply: super::amx::pairs,
                 direct: false,
+                in_place: None,
                 shape: Some(super::amx::shape),
                 ..form
             };
@@ -89,8 +98,8 @@ mod native {
     use super::super::simd::x86::Avx512;
     use super::{PANEL, STRIDE, bf16};
     use std::arch::x86_64::{
-        __m256i, __m512bh, __m512i, _mm256_storeu_si256, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps,
-        _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
+        __m256i, __m512bh, __m512i, _mm256_storeu_si256, _mm512_castpd_ps, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
+        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_pd, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
     };
     use std::mem::transmute;
 
@@ -130,27 +139,43 @@ mod native {
         (whole..n).for_each(|i| unsafe { to.add(i).write(bf16(*from.add(i))) });
     }
 
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
-    unsafe fn body<const M: usize, const N: usize, const AHEAD: bool>(f: &Factors) {
-        let Factors { a, row, groups, b, panel, tile, ref ahead, direct, .. } = *f;
+    #[inline(always)]
+    unsafe fn body<const M: usize, const N: usize, const AHEAD: bool, const PLACES: bool>(f: &Factors<'_>) {
+        let Factors { a, row, runs, groups, b, panel, tile, ref ahead, direct, .. } = *f;
         unsafe {
             let mut sums = [[Avx512(_mm512_setzero_ps()); N]; M];
             if let Some((to, row)) = direct {
                 to.at_row(row).begin(&mut sums);
             }
-            for pair in 0..groups {
-                if AHEAD {
-                    ahead.fetch(pair);
-                }
-                let mut columns: [__m512bh; N] = [transmute::<__m512i, __m512bh>(_mm512_set1_epi32(0)); N];
-                for j in 0..N {
-                    columns[j] = transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.add(j * panel + pair * 4 * PANEL).cast()));
-                }
+            let mut step = 0;
+            for run in 0..runs {
+                let mut rows = [a; M];
                 for r in 0..M {
-                    let x: __m512bh = transmute(_mm512_set1_epi32(a.add(r * row + pair * 4).cast::<i32>().read_unaligned()));
-                    for j in 0..N {
-                        sums[r][j].0 = _mm512_dpbf16_ps(sums[r][j].0, columns[j], x);
+                    rows[r] = a.add(r * row);
+                    if PLACES {
+                        rows[r] = *rows[r].cast::<*const u8>().add(run);
                     }
+                }
+                for pair in 0..groups {
+                    if AHEAD {
+                        ahead.fetch(step);
+                    }
+                    let mut columns: [__m512bh; N] = [transmute::<__m512i, __m512bh>(_mm512_set1_epi32(0)); N];
+                    for j in 0..N {
+                        columns[j] = transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.add(j * panel + step * 4 * PANEL).cast()));
+                    }
+                    for r in 0..M {
+                        let x = if PLACES {
+                            let pairs = _mm512_castpd_ps(_mm512_set1_pd(rows[r].add(pair * 8).cast::<f64>().read_unaligned()));
+                            _mm512_cvtne2ps_pbh(pairs, pairs)
+                        } else {
+                            transmute::<__m512i, __m512bh>(_mm512_set1_epi32(rows[r].add(pair * 4).cast::<i32>().read_unaligned()))
+                        };
+                        for j in 0..N {
+                            sums[r][j].0 = _mm512_dpbf16_ps(sums[r][j].0, columns[j], x);
+                        }
+                    }
+                    step += 1;
                 }
             }
             if let Some((to, row)) = direct {
@@ -164,5 +189,16 @@ mod native {
         }
     }
 
-    sizes!(multiply = body);
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
+    unsafe fn copied<const M: usize, const N: usize, const AHEAD: bool>(f: &Factors<'_>) {
+        unsafe { body::<M, N, AHEAD, false>(f) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
+    unsafe fn placed<const M: usize, const N: usize, const AHEAD: bool>(f: &Factors<'_>) {
+        unsafe { body::<M, N, AHEAD, true>(f) }
+    }
+
+    sizes!(multiply = copied);
+    sizes!(in_place = placed);
 }

@@ -112,7 +112,13 @@ unsafe fn multiply_body(f: &Factors) {
 }
 
 #[cfg(target_arch = "x86_64")]
-const READS: Reads = Reads { group: 4, multiply: native::in_place, fill, panel: |depth| QUAD + depth.next_multiple_of(4) * PANEL };
+const READS: Reads = Reads {
+    group: 4,
+    most: (usize::MAX, usize::MAX),
+    multiply: native::in_place,
+    fill: Some(fill),
+    panel: |depth| QUAD + depth.next_multiple_of(4) * PANEL,
+};
 
 /// Quads of a panel again, those of every run by themselves; what is beyond a run is zero.
 #[cfg(target_arch = "x86_64")]
