@@ -157,14 +157,17 @@ impl<E: Element> Bound for Channelwise<E> {
             let scratch = own.add(sliding::ROWS * ROWS * STRIDE).cast::<u8>();
             let (x, w) = (args[0].cast::<E>().cast_const(), args[1].cast::<E>().cast_const());
             let (mut columns, mut known) = (Columns::new(), usize::MAX);
+            // Of all rows and channels; whole panels alone go to memory at once.
+            let direct = self.epilogue.direct(0, 0, (0, self.channels), args).filter(|_| E::STORES);
+            let direct = direct.map(|to| Direct { last: PANEL, ..to });
             for unit in part(total, tasks, task) {
                 let (at, channel) = (unit / groups, unit % groups * STRIDE);
                 let (tile, width) = (&self.tiles[at], (self.channels - channel).min(STRIDE));
                 let first = |a: usize| tile.first + a * self.row;
-                let direct =
-                    self.epilogue.direct(0, tile.first, (channel, width), args).filter(|_| E::STORES && width.is_multiple_of(PANEL));
+                let direct = direct.as_ref().filter(|_| width.is_multiple_of(PANEL));
                 // Rows of sums lie together in memory.
-                let (ends, step) = direct.as_ref().map_or((Ends::Tile(own), ROWS), |to| (Ends::At { to, row: 0, column: 0 }, self.row));
+                let at_once = |to| (Ends::At { to, row: tile.first, column: channel }, self.row);
+                let (ends, step) = direct.map_or((Ends::Tile(own), ROWS), at_once);
                 match &self.sliding {
                     Some(Sliding { slide, kernels, zeros }) if width >= PANEL && tile.windows != Windows::Any => {
                         let inside = slide.inside(tile);

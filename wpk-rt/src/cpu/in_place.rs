@@ -2,6 +2,7 @@
 
 use super::Transformed;
 use super::copied::Factors;
+use super::places::OUTSIDE;
 use crate::buffer::Memory;
 use std::sync::{Arc, OnceLock};
 
@@ -68,9 +69,21 @@ impl InPlace {
         (self.reads.panel)(runs * self.run)
     }
 
+    /// Where runs at some offsets of a batch of the first factor are read.
+    pub(super) unsafe fn places(&self, first: *const u8, offsets: &[i32], batch: i64, to: *mut *const u8, copies: *mut u8) {
+        let (outside, from) = (self.outside.as_ptr(), first.wrapping_offset(batch as isize * self.element as isize));
+        for (i, &offset) in offsets.iter().enumerate() {
+            let place = match (offset == OUTSIDE, self.filled.is_none()) {
+                (true, _) => outside,
+                (_, true) => from.wrapping_offset(offset as isize * self.element as isize),
+                _ => unsafe { self.place(first, i64::from(offset) + batch, copies) },
+            };
+            unsafe { to.add(i).write(place) };
+        }
+    }
+
     /// Where a run is read, an offset from the first factor on: groups beyond its end are read from a copy.
-    pub(super) unsafe fn place(&self, first: *const u8, offset: Option<i64>, copies: *mut u8) -> *const u8 {
-        let Some(offset) = offset else { return self.outside.as_ptr() };
+    unsafe fn place(&self, first: *const u8, offset: i64, copies: *mut u8) -> *const u8 {
         let (from, left) = (first.wrapping_offset(offset as isize * self.element as isize), (self.end - offset) as usize);
         if left >= self.run {
             return from;

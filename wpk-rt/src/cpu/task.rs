@@ -172,11 +172,7 @@ impl Task<'_> {
             let (taps, batch) = (self.product.taps, self.product.batch[self.batch]);
             let (places, copies) = (self.own.cast::<*const u8>(), self.own.wrapping_add(self.product.copies() - InPlace::COPIES));
             let offsets = &self.product.table[self.rows.start * taps..self.rows.end * taps];
-            for (i, &offset) in offsets.iter().enumerate() {
-                let offset = (offset != OUTSIDE).then(|| i64::from(offset) + batch);
-                unsafe { places.add(i).write(in_place.place(self.args[0], offset, copies)) };
-            }
-            return;
+            return unsafe { in_place.places(self.args[0], offsets, batch, places, copies) };
         }
         let Form { from, zero, copy, tiled, .. } = self.product.form;
         let (k, taps, table) = (self.product.k, self.product.taps.max(1), &self.product.table);
