@@ -148,38 +148,71 @@ impl<V: Lanes> Bounds<V> {
     }
 }
 
-/// A panel of columns at a time, so that its vectors stay in registers.
+/// As many whole panels at a time as there are, whose vectors stay in registers, then what is left.
 #[inline(always)]
 unsafe fn body<V: Lanes>(r: &Requantize, sums: *const i32, vectors: *const f32, n: usize, places: Places<'_>) {
     unsafe {
+        match n / PANEL {
+            0 => {}
+            1 => panels::<V, 1>(r, sums, vectors, (0, PANEL), &places),
+            2 => panels::<V, 2>(r, sums, vectors, (0, PANEL), &places),
+            3 => panels::<V, 3>(r, sums, vectors, (0, PANEL), &places),
+            _ => panels::<V, 4>(r, sums, vectors, (0, PANEL), &places),
+        }
+        if !n.is_multiple_of(PANEL) {
+            panels::<V, 1>(r, sums, vectors, (n / PANEL * PANEL, n % PANEL), &places);
+        }
+    }
+}
+
+const _: () = assert!(STRIDE == 4 * PANEL);
+
+/// Some panels from a column on; of the last one so many columns.
+#[inline(always)]
+unsafe fn panels<V: Lanes, const P: usize>(
+    r: &Requantize,
+    sums: *const i32,
+    vectors: *const f32,
+    (column, some): (usize, usize),
+    places: &Places<'_>,
+) {
+    unsafe {
         let (one, nothing, bounds) = (V::splat(1.0), V::splat(0.0), Bounds::<V>::new(&r.level));
-        for at in (0..n).step_by(PANEL) {
-            let some = (n - at).min(PANEL);
-            let vector = |i: usize| vectors.wrapping_add(i * STRIDE + at);
-            let (a, m, b) = (vector(0), V::load(vector(1)), V::load(vector(2)));
-            let number = |i: usize| b.mul_add(V::sums(sums.wrapping_add(i * STRIDE + at), a.cast()), m);
-            let rows = places.rows.iter().map(|&row| row as usize + at).enumerate();
-            match (&r.residual, r.number) {
-                (None, None) => {
-                    for (i, row) in rows {
-                        store_levels(bounds.level(number(i), one), places.to.wrapping_add(row), some);
+        let mut scales = [[nothing; 2]; P];
+        for p in 0..P {
+            scales[p] = [STRIDE, 2 * STRIDE].map(|vector| V::load(vectors.add(vector + column + p * PANEL)));
+        }
+        let number = |i: usize, p: usize| {
+            let (at, [m, b]) = (column + p * PANEL, scales[p]);
+            b.mul_add(V::sums(sums.wrapping_add(i * STRIDE + at), vectors.wrapping_add(at).cast()), m)
+        };
+        let rows = places.rows.iter().map(|&row| row as usize + column).enumerate();
+        match (&r.residual, r.number) {
+            (None, None) => {
+                for (i, row) in rows {
+                    for p in 0..P {
+                        store_levels(bounds.level(number(i, p), one), places.to.wrapping_add(row + p * PANEL), some);
                     }
                 }
-                (None, Some((less, scale))) => {
-                    for (i, row) in rows {
-                        let x = nothing.mul_add(bounds.less(number(i), one, less), V::splat(scale));
-                        let to = places.to.cast::<f32>().wrapping_add(row);
+            }
+            (None, Some((less, scale))) => {
+                for (i, row) in rows {
+                    for p in 0..P {
+                        let x = nothing.mul_add(bounds.less(number(i, p), one, less), V::splat(scale));
+                        let to = places.to.cast::<f32>().wrapping_add(row + p * PANEL);
                         if some == PANEL { x.store(to) } else { x.store_some(to, some) }
                     }
                 }
-                (Some(Residual { own, sum, level, .. }), _) => {
-                    let all = Bounds::<V>::new(level);
-                    let [sum_by, own_by] = [sum.1 / level.by, own.1 / level.by].map(|x| V::splat(x));
-                    for ((i, row), &theirs) in rows.zip(places.theirs) {
-                        let theirs = bytes::<V>(places.residual.wrapping_add(theirs as usize + at), some);
+            }
+            (Some(Residual { own, sum, level, .. }), _) => {
+                let all = Bounds::<V>::new(level);
+                let [sum_by, own_by] = [sum.1 / level.by, own.1 / level.by].map(|x| V::splat(x));
+                for ((i, row), &theirs) in rows.zip(places.theirs) {
+                    for p in 0..P {
+                        let theirs = bytes::<V>(places.residual.wrapping_add(theirs as usize + column + p * PANEL), some);
                         let y = nothing.mul_add(V::splat(-own.0).mul_add(theirs, one), own_by);
-                        let x = y.mul_add(bounds.less(number(i), one, sum.0), sum_by);
-                        store_levels(all.level(x, one), places.to.wrapping_add(row), some);
+                        let x = y.mul_add(bounds.less(number(i, p), one, sum.0), sum_by);
+                        store_levels(all.level(x, one), places.to.wrapping_add(row + p * PANEL), some);
                     }
                 }
             }
