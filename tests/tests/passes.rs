@@ -321,10 +321,12 @@ fn large_results_are_computed_image_by_image() {
          %7: f32[2, 1, 16, 16] = softmax(%6)
          output y = %7",
     );
-    // Images meet in the first step, or results are small.
-    for model in
-        ["input x f32 2x1x1024x1024\ny = ReduceSum(x, a) keepdims=1\nconst a i64 1 = 0\noutput y", "input x f32 2x4\ny = Relu(x)\noutput y"]
-    {
+    // Images meet in the first step, results are small, or weights are larger.
+    for model in [
+        "input x f32 2x1x1024x1024\ny = ReduceSum(x, a) keepdims=1\nconst a i64 1 = 0\noutput y",
+        "input x f32 2x4\ny = Relu(x)\noutput y",
+        "input x f32 8x256x32x16\nconst w f32 256x256x3x3 random\ny = Conv(x, w) pads=[1,1,1,1]\noutput y",
+    ] {
         let source = parse(text::bytes(model)).expect("the model is read");
         let whole = import(&source, &Options::default()).expect("the model is imported").to_string();
         check_apart(model, &whole);

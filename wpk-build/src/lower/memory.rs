@@ -56,8 +56,10 @@ struct Order {
 }
 
 impl Order {
-    /// A step waits for those that wrote what it reads, and for those that touched what it writes.
+    /// A step waits for those that wrote what it reads, and for those that touched what it writes. On a processor steps are run one after another, so
+    /// that branches, such as the images of a batch, may share memory.
     fn new(steps: &[Draft]) -> Self {
+        let sequential = steps.iter().all(|step| step.launch.is_none());
         let words = steps.len().div_ceil(64);
         let mut order = Self { edges: vec![], before: vec![] };
         let (mut writers, mut readers): (BTreeMap<Buffer, Vec<usize>>, BTreeMap<Buffer, Vec<usize>>) = Default::default();
@@ -70,6 +72,7 @@ impl Order {
             for (b, _) in writes {
                 wanted.extend(writers.get(b).into_iter().flatten().chain(readers.get(b).into_iter().flatten()));
             }
+            wanted.extend(i.checked_sub(1).filter(|_| sequential));
             wanted.sort_unstable();
             wanted.dedup();
             let mut before = vec![0u64; words];

@@ -1,5 +1,5 @@
 //! The first part of a batch image by image, on the CPU: what lies between its steps then stays in the caches, where that of all images would
-//! not. It ends where results get small, and later steps read their weights once for all images.
+//! not. It ends where results get small, or not much larger than weights are for every image, and later steps read their weights once for all images.
 
 use crate::graph::{Builder, Conv, Def, Graph, Node, Op, ValueId};
 use std::collections::BTreeMap;
@@ -19,8 +19,11 @@ pub fn by_image(graph: &Graph) -> Result<Option<Graph>, String> {
             break;
         }
         of_images[node.outputs[0].0 as usize] = true;
-        let large = |v: &ValueId| of_images[v.0 as usize] && graph.shape(*v).iter().product::<usize>() * graph.dtype(*v).bytes() >= LARGE;
-        if node.inputs.iter().chain(&node.outputs).any(large) {
+        let bytes = |v: &ValueId| graph.shape(*v).iter().product::<usize>() * graph.dtype(*v).bytes();
+        let (own, shared): (Vec<_>, Vec<_>) = node.inputs.iter().chain(&node.outputs).partition(|v| of_images[v.0 as usize]);
+        // What all images share is read once for each of them.
+        let again: usize = shared.into_iter().map(bytes).sum::<usize>() * n;
+        if own.iter().any(|v| bytes(v) >= LARGE) && 2 * again <= own.into_iter().map(bytes).sum() {
             end = Some(i + 1);
         }
     }
