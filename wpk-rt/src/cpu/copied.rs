@@ -72,6 +72,22 @@ pub(super) struct Factors<'a> {
     pub(super) direct: Option<(&'a Direct, usize)>,
 }
 
+#[cfg(target_arch = "x86_64")]
+impl Factors<'_> {
+    /// Where a run of some rows begins, which are copied or in their places.
+    #[inline(always)]
+    pub(super) unsafe fn rows_of<const M: usize, const PLACES: bool>(&self, run: usize) -> [*const u8; M] {
+        let mut rows = [self.a; M];
+        for r in 0..M {
+            rows[r] = self.a.wrapping_add(r * self.row);
+            if PLACES {
+                rows[r] = unsafe { *rows[r].cast::<*const u8>().add(run) };
+            }
+        }
+        rows
+    }
+}
+
 /// A product of copied rows.
 pub(super) struct Copied {
     pub(super) form: Form,

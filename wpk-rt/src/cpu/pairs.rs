@@ -141,7 +141,7 @@ mod native {
 
     #[inline(always)]
     unsafe fn body<const M: usize, const N: usize, const AHEAD: bool, const PLACES: bool>(f: &Factors<'_>) {
-        let Factors { a, row, runs, groups, b, panel, tile, ref ahead, direct, .. } = *f;
+        let Factors { runs, groups, b, panel, tile, ref ahead, direct, .. } = *f;
         unsafe {
             let mut sums = [[Avx512(_mm512_setzero_ps()); N]; M];
             if let Some((to, row)) = direct {
@@ -149,13 +149,7 @@ mod native {
             }
             let mut step = 0;
             for run in 0..runs {
-                let mut rows = [a; M];
-                for r in 0..M {
-                    rows[r] = a.add(r * row);
-                    if PLACES {
-                        rows[r] = *rows[r].cast::<*const u8>().add(run);
-                    }
-                }
+                let rows = f.rows_of::<M, PLACES>(run);
                 for pair in 0..groups {
                     if AHEAD {
                         ahead.fetch(step);

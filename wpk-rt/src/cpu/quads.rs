@@ -159,7 +159,7 @@ mod native {
 
     #[inline(always)]
     unsafe fn body<const M: usize, const N: usize, const AHEAD: bool, const PLACES: bool>(f: &Factors) {
-        let Factors { a, row, runs, groups, b, panel, tile, ref ahead, .. } = *f;
+        let Factors { runs, groups, b, panel, tile, ref ahead, .. } = *f;
         unsafe {
             let sign = _mm512_set1_epi8(i8::MIN);
             let mut sums: [[__m512i; N]; M] = [[_mm512_set1_epi32(0); N]; M];
@@ -169,13 +169,7 @@ mod native {
             }
             let mut step = 0;
             for run in 0..runs {
-                let mut rows = [a; M];
-                for r in 0..M {
-                    rows[r] = a.add(r * row);
-                    if PLACES {
-                        rows[r] = *rows[r].cast::<*const u8>().add(run);
-                    }
-                }
+                let rows = f.rows_of::<M, PLACES>(run);
                 for quad in 0..groups {
                     if AHEAD {
                         ahead.fetch(step);
