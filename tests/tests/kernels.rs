@@ -83,16 +83,21 @@ fn products_in_bfloat16() {
     }
 }
 
-/// Those that are computed by minimal filtering: borders, odd extents, several images, residuals, steps of two.
+/// Those that are computed by minimal filtering: borders, odd extents, several images, residuals, steps of two, three taps along one dimension.
 #[test]
-fn convolutions_of_three_by_three() {
-    for seed in 0..90 {
+fn convolutions_by_minimal_filtering() {
+    for seed in 0..150 {
         let r = &mut Random(seed);
         let (ci, co) = ([32, 48, 64, 144][r.below(4)], r.within(32, 100));
         let (n, h, w) = (r.within(1, 2), r.within(3, 17), r.within(3, 17));
         let pads: Vec<usize> = (0..4).map(|_| r.below(3)).collect();
-        let step = 1 + usize::from(seed >= 60);
-        let out = [h + pads[0] + pads[2] - 3, w + pads[1] + pads[3] - 3].map(|last| last / step + 1);
+        let [kh, kw] = if seed < 90 { [3, 3] } else { [[1, 3], [3, 1]][r.below(2)] };
+        let step = match seed {
+            0..60 => [1, 1],
+            60..90 => [2, 2],
+            _ => [kh, kw].map(|taps| if taps == 1 { r.within(1, 2) } else { 1 }),
+        };
+        let [tall, wide] = [(h + pads[0] + pads[2] - kh) / step[0] + 1, (w + pads[1] + pads[3] - kw) / step[1] + 1];
         let pads: Vec<String> = pads.iter().map(ToString::to_string).collect();
         let residual = if r.below(2) == 0 { "s = Add(c, z)" } else { "s = Mul(c, z)" };
         check_to(
@@ -101,18 +106,18 @@ fn convolutions_of_three_by_three() {
             &format!(
                 "opset 20
             input i f32 {n}x{h}x{w}x{ci}
-            input j f32 {n}x{}x{}x{co}
+            input j f32 {n}x{tall}x{wide}x{co}
             x = Transpose(i) perm=[0,3,1,2]
             z = Transpose(j) perm=[0,3,1,2]
-            const w f32 {co}x{ci}x3x3 random
+            const w f32 {co}x{ci}x{kh}x{kw} random
             const b f32 {co} random
-            c = Conv(x, w, b) strides=[{step},{step}] pads=[{}]
+            c = Conv(x, w, b) strides=[{},{}] pads=[{}]
             {residual}
             t = Relu(s)
             y = Transpose(t) perm=[0,2,3,1]
             output y",
-                out[0],
-                out[1],
+                step[0],
+                step[1],
                 pads.join(",")
             ),
             seed,
@@ -352,6 +357,9 @@ fn products_by_every_schedule() {
         "input x f32 70x600\nconst w f32 600x50 random\nconst b f32 50 random\ny = Gemm(x, w, b)\noutput y",
         "input x f32 1x32x13x11\nconst w f32 48x32x3x3 random\nc = Conv(x, w) pads=[1,1,1,1]\ny = Relu(c)\noutput y",
         "input x f32 2x20x9x9\nconst w f32 24x20x3x3 random\ny = Conv(x, w) strides=[2,2]\noutput y",
+        "input i f32 1x13x11x32\nx = Transpose(i) perm=[0,3,1,2]\nconst w f32 48x32x3x3 random\nc = Conv(x, w) pads=[1,1,1,1]\ny = Transpose(c) perm=[0,2,3,1]\noutput y",
+        "input i f32 2x13x11x32\nx = Transpose(i) perm=[0,3,1,2]\nconst w f32 48x32x1x3 random\nc = Conv(x, w) strides=[2,1] pads=[0,1,1,1]\ny = Transpose(c) perm=[0,2,3,1]\noutput y",
+        "input i f32 1x13x11x48\nx = Transpose(i) perm=[0,3,1,2]\nconst w f32 32x48x3x1 random\nc = Conv(x, w) pads=[1,0,1,0]\ny = Transpose(c) perm=[0,2,3,1]\noutput y",
     ];
     let run = |program: wpk_plan::Program, weights: Vec<u8>| {
         let input: Vec<u8> =

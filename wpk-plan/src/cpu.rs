@@ -20,7 +20,7 @@ codec_struct!(Blocking { cut, chunk, panels });
 /// The tiles of minimal filtering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filtering {
-    /// Results of a tile in each dimension: 2 or 4.
+    /// Results of a tile in each dimension: 2, 4 or 6.
     pub tile: u32,
     /// KiB of transformed images that a task keeps.
     pub kept: u32,
@@ -44,7 +44,7 @@ impl CpuSchedule {
     /// The families with their parameters, as records name them.
     pub const FAMILIES: &[(&'static str, &'static [Values])] = &[
         ("product", &[("cut", &[128, 256, 512, 1024, 8192]), ("chunk", &[24, 48, 120, 240, 480]), ("panels", &[1, 2, 3, 4])]),
-        ("winograd", &[("tile", &[2, 4]), ("kept", &[64, 128, 256, 512, 1024, 4096])]),
+        ("winograd", &[("tile", &[2, 4, 6]), ("kept", &[64, 128, 256, 512, 1024, 4096])]),
     ];
 
     /// Of a family, by the values of its parameters.

@@ -1,9 +1,10 @@
-//! Convolutions of 3 by 3 by Winograd's minimal filtering (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016):
+//! Convolutions of 3 by 3, and of 1 by 3 or 3 by 1, by Winograd's minimal filtering (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016):
 //! F(2x2, 3x3) makes two by two results of four by four elements by 16 products instead of 36, F(4x4, 3x3) four by four of six by six by 36
-//! instead of 144. With a step of two, odd and even elements are filtered apart, by two taps and by one: two by two results of five by five elements
-//! by 25 products. Images are transformed tile by tile, products by transformed weights are sums over channels for each place of a tile,
+//! instead of 144, F(6x6, 3x3) six by six of eight by eight by 64 instead of 324. With a step of two, odd and even elements are filtered apart, by two taps and by one: two by two results of five by five elements
+//! by 25 products. Filters of three taps in one dimension are filtered along that one, by four products for six, six for twelve, or eight for eighteen. Images are transformed tile by tile, products by transformed weights are sums over channels for each place of a tile,
 //! and results are transformed back before the epilogue. The error of the small tiles is about that of the plain sum, that of the large
-//! ones, whose transforms multiply by up to 8 and divide by 24, some ten times as large. An infinite element makes all results of its tile
+//! ones, whose transforms multiply by up to 8 and divide by 24, some ten times as large, and that of the largest larger again, so that those are used where a
+//! schedule says so. An infinite element makes all results of its tile
 //! no number, those beside its window too.
 
 use super::epilogue::Epilogue;
@@ -28,10 +29,10 @@ const TRANSFORMED: f64 = 6.0;
 
 struct Winograd {
     kernels: Kernels,
-    /// Results of a tile in each dimension, elements, and elements from a result to the next.
-    size: usize,
-    side: usize,
-    step: usize,
+    /// In each dimension: results of a tile, its elements, and elements from a result to the next.
+    size: [usize; 2],
+    side: [usize; 2],
+    step: [usize; 2],
     /// Bytes of transformed images that a task keeps.
     kept: usize,
     /// Images, result rows and columns.
@@ -56,24 +57,32 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, filtering: Option<Filt
     let fits = c.dtype == DType::F32 && layout == WeightLayout::Panels16 && roles.batch.is_empty();
     let wide = channels.is_multiple_of(PANEL) && channels >= LEAST && columns >= LEAST;
     let ([.., p, q], [r, s]) = (&roles.m[..], &roles.taps[..]) else { return None };
-    if !fits || !wide || c.space[*r] != 3 || c.space[*s] != 3 {
+    let taps = [c.space[*r], c.space[*s]];
+    if !fits || !wide || !matches!(taps, [3, 3] | [1, 3] | [3, 1]) {
         return None;
     }
-    // A spatial dimension moves with a result's row, by one or two, and with a tap, by one, alone.
+    // A spatial dimension moves with a result's row and with a tap, by one, alone.
     let side = |window: usize, tap: usize| {
         let mut found = c.a.dims.iter().filter(|d| d.index.terms.iter().any(|t| usize::from(t.0) == window));
         let (d, more) = (found.next()?, found.next());
-        let mut terms = d.index.terms.clone();
+        let mut terms: Vec<(u8, i64)> = d.index.terms.iter().copied().filter(|t| c.space[usize::from(t.0)] > 1).collect();
         terms.sort_unstable();
-        let by = |step: i64| terms == [(window as u8, step), (tap as u8, 1)];
-        let step = [1, 2].into_iter().find(|&step| by(step))?;
-        (more.is_none() && d.index.divisor == 1).then_some((d.stride, d.extent as i64, -d.index.offset, step))
+        let step = match terms[..] {
+            [(l, step)] if usize::from(l) == window && c.space[tap] == 1 => step,
+            [(l, step), (t, 1)] if (usize::from(l), usize::from(t)) == (window, tap) => step,
+            _ => return None,
+        };
+        (more.is_none() && step > 0 && d.index.divisor == 1).then_some((d.stride, d.extent as i64, -d.index.offset, step))
     };
     let (rows, across) = (side(*p, *r)?, side(*q, *s)?);
-    if rows.3 != across.3 {
-        return None;
-    }
-    let step = rows.3 as usize;
+    let step = [rows.3 as usize, across.3 as usize];
+    // Of dimensions with three taps.
+    let filtered = [0, 1].map(|d| (taps[d] == 3).then_some(step[d]));
+    let steps_of_two = match filtered {
+        [Some(1) | None, Some(1) | None] => false,
+        [Some(2), Some(2)] => true,
+        _ => return None,
+    };
     let others = &roles.m[..roles.m.len() - 2];
     let image = match others.iter().filter(|&&l| c.space[l] > 1).collect::<Vec<_>>()[..] {
         [] => 0,
@@ -82,22 +91,25 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, filtering: Option<Filt
     };
     let epilogue = Epilogue::new(c, &[], &roles.m, &roles.n)?;
     let out = [c.space[*p], c.space[*q]];
-    let work = |size: usize| Work::new((size, side_of(size, step)), roles.count(others), out, channels, columns);
-    let estimated = if step == 1 && work(4).estimate() < work(2).estimate() { 4 } else { 2 };
-    let slower = step == 2 && work(2).estimate() > Work::plain(roles.count(others), out, channels, columns).estimate();
+    let sizes = |size: usize| taps.map(|n| if n == 3 { size } else { 1 });
+    let sides = |size: usize| [0, 1].map(|d| if taps[d] == 3 { size * step[d] + 3 - step[d] } else { 1 });
+    let work = |size: usize| Work::new((sizes(size), sides(size)), roles.count(others), out, channels, columns);
+    let estimated = if !steps_of_two && work(4).estimate() < work(2).estimate() { 4 } else { 2 };
+    let plain = Work::plain(taps, roles.count(others), out, channels, columns);
+    let slower = (steps_of_two || taps != [3, 3]) && work(estimated).estimate() > plain.estimate();
     if filtering.is_none() && (slower || by_parts(c, &work(estimated))) {
         return None;
     }
     let estimated = Filtering { tile: estimated as u32, kept: CACHED };
     let Filtering { tile, kept } = filtering.unwrap_or(estimated);
-    let size = if tile == 4 { 4 } else { 2 };
-    if (size, step) == (4, 2) {
+    let size = if tile == 4 || tile == 6 { tile as usize } else { 2 };
+    if size > 2 && steps_of_two {
         return None;
     }
     Some(Box::new(Winograd {
         kernels: Kernels::get(),
-        size,
-        side: side_of(size, step),
+        size: sizes(size),
+        side: sides(size),
         step,
         kept: (kept as usize) << 10,
         images: roles.count(others),
@@ -108,17 +120,19 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, filtering: Option<Filt
         columns,
         epilogue,
         weights: OnceLock::new(),
-        transforms: match (size, step) {
-            (4, _) => transforms::<6, 4>(),
-            (_, 1) => transforms::<4, 2>(),
-            _ => transforms::<5, 2>(),
+        transforms: match (taps, size, steps_of_two) {
+            ([1, _], 6, _) => transforms::<1, 8, 1, 6>(),
+            ([1, _], 4, _) => transforms::<1, 6, 1, 4>(),
+            ([1, _], ..) => transforms::<1, 4, 1, 2>(),
+            ([_, 1], 6, _) => transforms::<8, 1, 6, 1>(),
+            ([_, 1], 4, _) => transforms::<6, 1, 4, 1>(),
+            ([_, 1], ..) => transforms::<4, 1, 2, 1>(),
+            (_, 6, _) => transforms::<8, 8, 6, 6>(),
+            (_, 4, _) => transforms::<6, 6, 4, 4>(),
+            (.., true) => transforms::<5, 5, 2, 2>(),
+            _ => transforms::<4, 4, 2, 2>(),
         },
     }))
-}
-
-/// Elements of a tile in each dimension, which are as many places of what they become.
-fn side_of(size: usize, step: usize) -> usize {
-    size * step + 3 - step
 }
 
 /// What a convolution takes.
@@ -129,16 +143,16 @@ struct Work {
 }
 
 impl Work {
-    fn new((size, side): (usize, usize), images: usize, out: [usize; 2], channels: usize, columns: usize) -> Self {
-        let places = side * side;
-        let tiles = images * out[0].div_ceil(size) * out[1].div_ceil(size);
+    fn new((size, side): ([usize; 2], [usize; 2]), images: usize, out: [usize; 2], channels: usize, columns: usize) -> Self {
+        let places = side[0] * side[1];
+        let tiles = images * out[0].div_ceil(size[0]) * out[1].div_ceil(size[1]);
         let weights = places * channels * columns;
         Self { products: (tiles * weights) as f64, weights: weights as f64, transformed: (tiles * places * (channels + columns)) as f64 }
     }
 
     /// Of the plain sum.
-    fn plain(images: usize, out: [usize; 2], channels: usize, columns: usize) -> Self {
-        let weights = 9 * channels * columns;
+    fn plain(taps: [usize; 2], images: usize, out: [usize; 2], channels: usize, columns: usize) -> Self {
+        let weights = taps[0] * taps[1] * channels * columns;
         Self { products: (images * out[0] * out[1] * weights) as f64, weights: weights as f64, transformed: 0.0 }
     }
 
@@ -163,12 +177,12 @@ fn by_parts(_: &Contraction, _: &Work) -> bool {
 impl Winograd {
     /// Places of a transformed tile.
     fn places(&self) -> usize {
-        self.side * self.side
+        self.side[0] * self.side[1]
     }
 
     /// Tiles of a result's row, and rows of tiles of all images.
     fn tiles(&self) -> (usize, usize) {
-        (self.out[1].div_ceil(self.size), self.images * self.out[0].div_ceil(self.size))
+        (self.out[1].div_ceil(self.size[1]), self.images * self.out[0].div_ceil(self.size[0]))
     }
 
     /// Rows of tiles that a task takes at most.
@@ -182,7 +196,7 @@ impl Winograd {
         let (across, _) = self.tiles();
         let tiles = self.block() * across;
         let places = self.places();
-        [places * tiles * self.x.channels, places * (tiles + ROWS) * STRIDE, self.size * self.size * across * STRIDE]
+        [places * tiles * self.x.channels, places * (tiles + ROWS) * STRIDE, self.size[0] * self.size[1] * across * STRIDE]
     }
 
     fn weights(&self, args: &[*mut u8]) -> &Arc<Memory> {
@@ -201,8 +215,13 @@ impl Bound for Winograd {
         if args[1].is_null() {
             return;
         }
-        // Sections begin at multiples of 64, so that a tile's side makes another key.
-        let weights = known.entry(args[1] as usize + self.side).or_insert_with(|| self.weights(args).clone());
+        // Sections begin at multiples of 64, so that a tile's sides make another key.
+        let key = match self.side {
+            [1, side] => 16 + side,
+            [side, 1] => 32 + side,
+            [side, _] => side,
+        };
+        let weights = known.entry(args[1] as usize + key).or_insert_with(|| self.weights(args).clone());
         let _ = self.weights.set(weights.clone());
     }
 
@@ -226,7 +245,7 @@ impl Winograd {
         let least = rows.div_ceil(self.block());
         let groups = self.columns.div_ceil(PANEL).div_ceil(self.kernels.panels);
         let Work { products, weights, .. } = self.work();
-        let (places, across) = ((self.side * self.side) as f64, self.tiles().0 as f64);
+        let (places, across) = (self.places() as f64, self.tiles().0 as f64);
         let time = |(blocks, parts): (usize, usize)| {
             let (most, part) = (rows.div_ceil(blocks) as f64, groups.div_ceil(parts) as f64 / groups as f64);
             let multiplied = (products / PRODUCTS * most / rows as f64).max(weights / WEIGHTS) * part;
@@ -248,13 +267,13 @@ impl Winograd {
         let (v, m) = (own, own.wrapping_add(images));
         let y = m.wrapping_add(products);
         let scratch = y.wrapping_add(self.own()[2]).cast::<u8>();
-        let (tiles, down) = (rows.len() * across, self.out[0].div_ceil(self.size));
+        let (tiles, down) = (rows.len() * across, self.out[0].div_ceil(self.size[0]));
         let x = args[0].cast::<f32>().wrapping_offset(self.base as isize).cast_const();
         for (i, row) in rows.clone().enumerate() {
-            let (image, first) = (row / down, (self.size * self.step * (row % down)) as i64 - self.before[0]);
+            let (image, first) = (row / down, (self.size[0] * self.step[0] * (row % down)) as i64 - self.before[0]);
             let x = x.wrapping_offset((image as i64 * self.x.strides[0]) as isize);
             for t in 0..across {
-                let corner = [first, (self.size * self.step * t) as i64 - self.before[1]];
+                let corner = [first, (self.size[1] * self.step[1] * t) as i64 - self.before[1]];
                 let to = v.wrapping_add((i * across + t) * self.x.channels);
                 unsafe { (self.transforms.image)(&self.x, x, corner, to, tiles * self.x.channels) };
             }
@@ -297,10 +316,10 @@ impl Winograd {
             }
             for (i, row) in rows.clone().enumerate() {
                 unsafe { (self.transforms.result)(m.wrapping_add(i * across * STRIDE), tiles * STRIDE, across, width, y) };
-                let (image, first) = (row / down, self.size * (row % down));
-                for dy in 0..(self.out[0] - first).min(self.size) {
+                let (image, first) = (row / down, self.size[0] * (row % down));
+                for dy in 0..(self.out[0] - first).min(self.size[0]) {
                     let pixel = (image * self.out[0] + first + dy) * self.out[1];
-                    let y = y.wrapping_add(dy * self.size * across * STRIDE);
+                    let y = y.wrapping_add(dy * self.size[1] * across * STRIDE);
                     unsafe {
                         self.epilogue.prepare(0, (column, columns), args, scratch);
                         self.epilogue.store(y, 0, pixel, self.out[1], column, columns, args, scratch);
