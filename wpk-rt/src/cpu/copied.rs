@@ -1,4 +1,4 @@
-//! Contractions whose first factor is copied tile by tile into the form that instructions multiply: rounded to bfloat16 or shifted to
+//! Contractions whose first factor is copied tile by tile into the form that instructions multiply, or becomes so as it is read ([`super::in_place`]): rounded to bfloat16 or shifted to
 //! unsigned bytes, the rows of a window one after another, or as a sum of several parts. The second factor lies in that form in panels, or is made
 //! so block by block of the depth.
 

@@ -1,5 +1,5 @@
 //! Products in bfloat16 with sums in `f32`, by instructions that multiply pairs where the machine has them: half the weights to read, twice
-//! the products at a time. The first factor is rounded as it is copied.
+//! the products at a time. The first factor is rounded as it is copied, or as it is read where columns are few.
 
 use super::copied::{Factors, Form, VECTORS};
 #[cfg(target_arch = "x86_64")]

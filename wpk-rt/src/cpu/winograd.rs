@@ -314,16 +314,14 @@ impl Winograd {
                     };
                 }
             }
+            unsafe { self.epilogue.prepare(0, (column, columns), args, scratch) };
             for (i, row) in rows.clone().enumerate() {
                 unsafe { (self.transforms.result)(m.wrapping_add(i * across * STRIDE), tiles * STRIDE, across, width, y) };
                 let (image, first) = (row / down, self.size[0] * (row % down));
                 for dy in 0..(self.out[0] - first).min(self.size[0]) {
                     let pixel = (image * self.out[0] + first + dy) * self.out[1];
                     let y = y.wrapping_add(dy * self.size[1] * across * STRIDE);
-                    unsafe {
-                        self.epilogue.prepare(0, (column, columns), args, scratch);
-                        self.epilogue.store(y, 0, pixel, self.out[1], column, columns, args, scratch);
-                    }
+                    unsafe { self.epilogue.store(y, 0, pixel, self.out[1], column, columns, args, scratch) };
                 }
             }
         }
