@@ -104,21 +104,38 @@ pub const PANEL: u32 = ROW / 2;
 /// the row, from a shared address on, which is the first row's plus the depth's bytes (PTX ISA, asynchronous warpgroup-level matrix shared
 /// memory layout: matrix descriptor). Where a row holds columns instead, 64 of them at one depth, the next 64 lie `apart` bytes behind.
 pub fn descriptor(k: &mut Writer, address: Val, apart: u32) -> Val {
+    descriptor_of_rows(k, address, apart, PERIOD)
+}
+
+/// The same where eight rows lie so many bytes behind the eight before, and may begin at any row: bytes are exchanged by the bits of their
+/// addresses, wherever a factor begins.
+pub fn descriptor_of_rows(k: &mut Writer, address: Val, apart: u32, eight: u32) -> Val {
     let four = k.int(4, Ty::U32);
     let start = k.within_block(address);
     let start = k.op(Ty::U32, Op::Shr, &[start, four]);
     let start = k.op(Ty::U64, Op::Convert(Ty::U32), &[start]);
-    let shape = k.int((SHAPE | u64::from((apart >> 4).max(1)) << 16) as i64, Ty::U64);
+    let shape = k.int((SHAPE | u64::from((apart >> 4).max(1)) << 16 | u64::from(eight >> 4) << 32) as i64, Ty::U64);
     k.op(Ty::U64, Op::Or, &[start, shape])
 }
 
-/// The constant part of a descriptor: eight rows are one period apart from the next, and bytes are exchanged within 128.
-const SHAPE: u64 = 1 << 62 | ((PERIOD >> 4) as u64) << 32;
+/// The constant part of a descriptor: bytes are exchanged within 128.
+const SHAPE: u64 = 1 << 62;
 
-/// The address in a descriptor, and how far apart columns are that lie side by side; `None` where its rest is none of [`descriptor`]'s.
-pub fn described(bits: u64) -> Option<(u32, u32)> {
-    let field = |shift: u32| (bits >> shift) as u32 & 0x3fff;
-    (bits & !0x3fff_3fff == SHAPE).then_some((field(0) << 4, field(16) << 4))
+/// What a descriptor says.
+#[derive(Debug, Clone, Copy)]
+pub struct Described {
+    /// Where the factor begins.
+    pub address: u32,
+    /// How far apart columns are that lie side by side.
+    pub apart: u32,
+    /// How far apart eight rows are from the next.
+    pub eight: u32,
+}
+
+/// What [`descriptor`] or [`descriptor_of_rows`] made; `None` where it is something else.
+pub fn described(bits: u64) -> Option<Described> {
+    let field = |shift: u32| ((bits >> shift) as u32 & 0x3fff) << 4;
+    (bits & !0x3fff_3fff_3fff == SHAPE).then_some(Described { address: field(0), apart: field(16), eight: field(32) })
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ macro_rules! schedule {
             $($(#[$field_doc])* pub $field: u32,)*
         }
         impl $Name {
-            const FAMILY: &'static str = $family;
+            pub(crate) const FAMILY: &'static str = $family;
             const PARAMS: &'static [crate::schedule::Param] =
                 &[$(crate::schedule::Param { name: stringify!($field), values: &$values }),*];
             fn of(values: &[u32]) -> Self {

@@ -5,8 +5,8 @@ mod support;
 use support::outcome_of;
 use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{
-    Bf16x3, Bulk, Flash, Folded, Mma, PingPong, Product, Reduction, RowProblem, Rows, Simt, Strict, WgFlash, Wgmma, attention, bf16x3,
-    bulk, mma, pingpong, reduction, rows, simt, strict, wgflash, wgmma,
+    Bf16x3, Bulk, Flash, Folded, Halo, Mma, Packed, PingPong, Product, Reduction, RowProblem, Rows, Simt, Strict, WgFlash, Wgmma,
+    attention, bf16x3, bulk, halo, mma, packed, pingpong, reduction, rows, simt, strict, wgflash, wgmma,
 };
 use wpk_kernels::ptx::{Kernel, Stmt};
 use wpk_plan::problem::{Access, Affine, Attention, Contraction, Operand, Problem, Reduce, ReduceKind, Softmax};
@@ -66,6 +66,19 @@ fn product() -> Contraction {
         extras: vec![],
         epilogue: ScalarFn::identity(DType::F32),
         out: Operand::dense(DType::F32, &[m, n]),
+    }
+}
+
+/// A convolution of 3 by 3 by steps of two.
+fn windows(channels: usize) -> Contraction {
+    let along = |o: u8, k: u8| Affine { offset: -1, terms: vec![(o, 2), (k, 1)], divisor: 1 };
+    Contraction {
+        space: vec![6, 9, 40, channels, 3, 3],
+        outer: 3,
+        a: Access::new(&View::dense(&[12, 18, channels]), vec![along(0, 4), along(1, 5), Affine::of(3)]),
+        b: Access::new(&View::dense(&[40, channels, 3, 3]), [2, 3, 4, 5].map(Affine::of).to_vec()),
+        out: Operand::dense(DType::F32, &[6, 9, 40]),
+        ..product()
     }
 }
 
@@ -207,6 +220,23 @@ fn nothing_that_orders_can_be_left_out() {
         let kernel = bulk(&p, &s, &few).unwrap_or_else(|e| panic!("{e}"));
         table.extend(mutate(&format!("{s} across"), &Problem::Contraction(p.contraction.clone()), &kernel));
     }
+    // Windows of images.
+    for (dtype, layout, channels, split) in [
+        (DType::F16, WeightLayout::Columns, 32, 1),
+        (DType::F16, WeightLayout::Columns, 64, 2),
+        (DType::F32, WeightLayout::Panels16, 32, 1),
+    ] {
+        let p = Product { contraction: Contraction { dtype, ..windows(channels) }, layout };
+        let s = Halo { rows: 8, bn: 32, halves: 1, groups: 2, split };
+        let kernel = halo(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
+        table.extend(mutate_of(&s.to_string(), &Problem::Contraction(p.contraction), layout, &kernel));
+    }
+    for (dtype, tf32) in [(DType::F16, false), (DType::F32, true)] {
+        let p = Product { contraction: Contraction { dtype, tf32, ..windows(4) }, layout: WeightLayout::Columns };
+        let s = Packed { rows: 4, columns: 8, bn: 32, wm: 16, wn: 16 };
+        let kernel = packed(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
+        table.extend(mutate_of(&s.to_string(), &Problem::Contraction(p.contraction), p.layout, &kernel));
+    }
     println!("{}", table.join("\n"));
-    assert!(table.len() > 60, "{} mutants", table.len());
+    assert!(table.len() > 75, "{} mutants", table.len());
 }

@@ -1,7 +1,7 @@
 //! What whole warps do: loads of matrices and products on tensor cores.
 
 use super::Cluster;
-use crate::layout::{ROW, Swizzle, described};
+use crate::layout::{Described, PERIOD, ROW, Swizzle, described};
 use crate::ptx::{Factor, GroupRows, Half, MemTy, Operand, Reg, Stmt};
 use half::{bf16, f16};
 
@@ -117,12 +117,13 @@ impl Cluster<'_, '_> {
 
     /// The elements in 32 bytes of depth of some lines of a factor in shared memory, by the descriptor of the warp that begins at thread `first`.
     fn lines(&mut self, factor: Factor, r: Reg, first: usize, (from, count): (usize, usize)) -> Result<Vec<Vec<f32>>, String> {
-        let (start, _) = self.described(r, first)?;
+        let of = self.described(r, first)?;
         let mut lines = vec![];
         for line in from..from + count {
             let mut elements = vec![];
             for chunk in [0, 16] {
-                let place = Swizzle::of_rows(ROW).apply(start + line as u32 * ROW + chunk);
+                let row = of.address + line as u32 / 8 * of.eight + line as u32 % 8 * ROW;
+                let place = Swizzle::of_rows(ROW).apply(row + chunk);
                 let bytes = self.blocks[self.now].shared.product(u64::from(place), 16, first / 32)?;
                 match factor {
                     Factor::Half(h) => elements.extend(bytes.as_chunks().0.iter().map(|b| widened(h, u16::from_le_bytes(*b)))),
@@ -137,8 +138,11 @@ impl Cluster<'_, '_> {
 
     /// The same for so many columns that lie side by side, a depth to a row.
     fn columns(&mut self, factor: Factor, r: Reg, first: usize, count: usize) -> Result<Vec<Vec<f32>>, String> {
-        let (start, apart) = self.described(r, first)?;
+        let Described { address: start, apart, eight } = self.described(r, first)?;
         let Factor::Half(half) = factor else { return Err("columns of no half type lie across the depth".to_owned()) };
+        if eight != PERIOD {
+            return Err("rows of columns that lie across the depth are no neighbours".to_owned());
+        }
         let mut columns = vec![vec![]; count];
         for depth in 0..factor.depth() {
             for (i, eight) in (0..).zip(columns.chunks_mut(8)) {
@@ -152,7 +156,7 @@ impl Cluster<'_, '_> {
     }
 
     /// What a descriptor says, which all lanes of a warp give alike.
-    fn described(&self, r: Reg, first: usize) -> Result<(u32, u32), String> {
+    fn described(&self, r: Reg, first: usize) -> Result<Described, String> {
         let bits = self.value(Operand::Reg(r), first);
         if (1..32).any(|lane| self.value(Operand::Reg(r), first + lane) != bits) {
             return Err("lanes give different descriptors".to_owned());

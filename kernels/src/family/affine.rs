@@ -38,6 +38,13 @@ pub struct Term {
     pub checks: Vec<Val>,
 }
 
+impl Check {
+    /// That a sum over the loops is below an extent.
+    pub fn below(extent: usize, per_loop: Vec<i64>) -> Self {
+        Self { offset: 0, per_loop, extent, divisor: 1, stride: 0 }
+    }
+}
+
 impl Linear {
     pub fn access(access: &Access, space: &[usize]) -> Self {
         let mut linear = Self { base: access.offset as i64, per_loop: vec![0; space.len()], checks: vec![], space: space.to_vec() };

@@ -7,7 +7,6 @@ use super::blocks::{Depth, Panels, Place, Tiling, by_lane};
 use super::exact::{Tile, repair};
 use super::factors::{parts, source_of_parts, sources};
 use super::fragments::{Fragments, Side};
-use super::grid::Grid;
 use super::mma::{Facts, Product};
 use super::partial::{Meeting, Shares};
 use super::pipeline::Readers;
@@ -208,9 +207,22 @@ pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupporte
 
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let depth = depth.rounds * DEPTH;
-    let again = Tile { sources: &sources, batch, firsts, across: s.bn / 8, lane, first, depth, total: size.k, parts: true, by_lane };
+    let again = Tile {
+        sources: &sources,
+        batch,
+        firsts,
+        across: s.bn / 8,
+        lane,
+        first,
+        depth,
+        patch: None,
+        runs: None,
+        total: size.k,
+        parts: true,
+        by_lane,
+    };
     repair(&mut k, &again, &sums, (starts[0], thread, threads));
     let ahead = if threads > 128 { 4 } else { 8 };
-    let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, firsts, batch, lane, by_lane, ahead, whole: tiling.whole() };
+    let grid = tiling.grid((c, &roles), (batch, lane), firsts, [16, s.bn, ROWS], ahead);
     grid.finish(k, "bf16x3", &tiling.partial(&place, c.extras.len()), &sums)
 }

@@ -3,12 +3,14 @@
 
 use super::engine::Engine;
 use super::factors::Size;
+use super::grid::Grid;
 use super::partial::{Meeting, Partial, Shares};
 use super::pipeline::{Factors, Pipeline, Readers};
 use super::tile::{Along, Corner, Layout, Loader, Source};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Op, Special, Ty};
+use wpk_plan::problem::{Contraction, Roles};
 use wpk_plan::{Parts, TensorMap, WeightLayout};
 
 /// The tiles of a contraction.
@@ -180,6 +182,18 @@ impl Tiling<'_> {
     pub fn partial(&self, place: &Place<'_>, extras: usize) -> Partial {
         let &Place { tile, part, thread, tiles, cluster, .. } = place;
         Partial { split: self.split, threads: self.threads, operands: 3 + extras as u32, tiles, tile, part, thread, cluster }
+    }
+
+    /// A warp's sums in the block's tile: `[rows, columns, apart]` of them from `firsts` on, by a lane; see [`Grid`].
+    pub fn grid<'c>(
+        &self,
+        (c, roles): (&'c Contraction, &'c Roles),
+        (batch, lane): (Val, Val),
+        firsts: [Val; 2],
+        [rows, columns, apart]: [u32; 3],
+        ahead: usize,
+    ) -> Grid<'c> {
+        Grid { c, roles, rows, columns, apart, firsts, patch: None, batch, lane, by_lane: self.by_lane, ahead, whole: self.whole() }
     }
 
     /// Whether all rows, and all columns, of every tile exist.

@@ -1,6 +1,7 @@
 //! Sums that are not finite, computed again: as the sum of two parts an infinite factor would meet itself with another sign. A block
 //! that finds such a sum computes its tile once more, product by product in `f32`, as slowly as simply.
 
+use super::grid::Patch;
 use super::tile::Source;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, MemTy, Op, Ty};
@@ -15,9 +16,13 @@ pub struct Tile<'a> {
     /// Groups of 8 columns.
     pub across: u32,
     pub lane: Val,
+    /// See [`Grid::patch`](super::grid::Grid::patch).
+    pub patch: Option<Patch>,
     /// The first depth, and how many there are at most.
     pub first: Val,
     pub depth: u32,
+    /// How many of them are neighbours, and how far apart such runs begin, where not all are.
+    pub runs: Option<(u32, u32)>,
     /// All depths.
     pub total: u32,
     /// Whether the second source is one of [`Parts`].
@@ -50,6 +55,7 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
             let moved = k.scaled(x, by);
             k.add(at, moved)
         });
+        let row = tile.patch.map_or(row, |patch| patch.number(k, row));
         let (groups, four) = k.div_rem(group, 4);
         let parts = if tile.by_lane { vec![(groups, 32), (t, 8), (four, 2), (column, 1)] } else { vec![(group, 8), (t, 2), (column, 1)] };
         let column = parts.into_iter().fold(tile.firsts[1], |at, (x, by)| {
@@ -71,7 +77,15 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
             (source, term, exists)
         });
         k.repeat(tile.depth, |k, d| {
-            let at = k.add(tile.first, d);
+            let at = match tile.runs {
+                Some((length, apart)) => {
+                    let (run, within) = k.div_rem(d, length);
+                    let run = k.scaled(run, i64::from(apart));
+                    k.add(run, within)
+                }
+                None => d,
+            };
+            let at = k.add(tile.first, at);
             let deep = k.below(at, i64::from(tile.total));
             let factors = [0, 1].map(|side: usize| {
                 let (source, term, exists) = &lines[side];

@@ -5,8 +5,40 @@ use super::fragments::{exchange, first_column};
 use super::output::{self, Rectangle};
 use super::partial::{Partial, Shares};
 use crate::dsl::{Val, Writer};
-use crate::ptx::Kernel;
+use crate::ptx::{Kernel, Ty};
 use wpk_plan::problem::{Contraction, Roles};
+
+/// A rectangle of windows of an image, which are the rows of a tile.
+#[derive(Clone, Copy)]
+pub struct Patch {
+    /// Rows and columns of windows.
+    pub extents: [u32; 2],
+    /// Those of the image.
+    pub windows: [u32; 2],
+    /// How many there are in all images.
+    pub all: u32,
+    pub image: Val,
+    /// The first window's row and column.
+    pub corner: [Val; 2],
+}
+
+impl Patch {
+    /// The number of a row of the tile among all windows; one that none has where there is no such window.
+    pub fn number(&self, k: &mut Writer, row: Val) -> Val {
+        let (down, across) = k.div_rem(row, self.extents[1]);
+        let inside = k.below(down, i64::from(self.extents[0]));
+        let at = [k.add(self.corner[0], down), k.add(self.corner[1], across)];
+        let within = [0, 1].map(|side| k.below(at[side], i64::from(self.windows[side])));
+        let within = k.both(Some(within[0]), Some(within[1]));
+        let inside = k.both(Some(inside), within);
+        let number = k.scaled(self.image, i64::from(self.windows[0]));
+        let number = k.add(number, at[0]);
+        let number = k.scaled(number, i64::from(self.windows[1]));
+        let number = k.add(number, at[1]);
+        let none = k.int(i64::from(self.all), Ty::U32);
+        inside.map_or(number, |inside| k.select(inside, number, none))
+    }
+}
 
 /// A warp's sums: blocks of 16 rows, four sums for every 8 columns of each (see [`crate::ptx::Stmt::Mma`]). What is left of a grid that
 /// was shared out may be half a block.
@@ -20,6 +52,8 @@ pub struct Grid<'a> {
     pub apart: u32,
     /// The warp's first row and column.
     pub firsts: [Val; 2],
+    /// Of which windows rows of a tile are sums, where those are no neighbours.
+    pub patch: Option<Patch>,
     pub batch: Val,
     pub lane: Val,
     /// Whether columns lie by lane: see [`TensorMap::line`](wpk_plan::TensorMap::line).
@@ -93,6 +127,12 @@ impl Grid<'_> {
         pairs.chunks(self.tiles() as usize).flat_map(|own| exchange(k, self.lane, own)).collect()
     }
 
+    /// The number of a row so many behind another of the tile.
+    fn row(&self, k: &mut Writer, row: Val, behind: u32) -> Val {
+        let row = k.plus(row, i64::from(behind));
+        self.patch.map_or(row, |patch| patch.number(k, row))
+    }
+
     fn store(&self, k: &mut Writer, sums: &[Val]) -> Result<(), Unsupported> {
         let tiles = self.tiles();
         let (g, _) = k.div_rem(self.lane, 4);
@@ -102,7 +142,7 @@ impl Grid<'_> {
         let rectangle = Rectangle {
             ahead: self.ahead,
             batch: self.batch,
-            rows: (0..self.rows / 8).map(|i| k.plus(row, i64::from(i / 2 * self.apart + i % 2 * 8))).collect(),
+            rows: (0..self.rows / 8).map(|i| self.row(k, row, i / 2 * self.apart + i % 2 * 8)).collect(),
             columns: (0..self.columns).step_by(8 * tiles as usize).map(|j| k.plus(column, i64::from(j))).collect(),
             group: 2 * tiles as usize,
             whole: self.whole,

@@ -14,21 +14,21 @@ pub struct Windows {
     channels: usize,
     /// All depths.
     depth: usize,
-    /// By position, slowest first: how many there are, whether they go along columns, and how far they lie apart.
+    /// See [`Sides::taps`].
     taps: Vec<(usize, bool, i64)>,
     /// The first window of a block: its column, row and image.
     begin: Option<[Val; 3]>,
 }
 
 /// A dimension that windows go along.
-struct Side {
-    extent: usize,
-    stride: i64,
-    first: i64,
+pub struct Side {
+    pub extent: usize,
+    pub stride: i64,
+    pub first: i64,
     /// The loop over windows, and how far they lie apart.
-    windows: Option<(usize, i64)>,
+    pub windows: Option<(usize, i64)>,
     /// The loop over positions of a window, likewise.
-    taps: Option<(usize, i64)>,
+    pub taps: Option<(usize, i64)>,
 }
 
 impl Side {
@@ -47,46 +47,73 @@ impl Side {
     fn none(inner: &Self) -> Self {
         Self { extent: 1, stride: inner.stride * inner.extent as i64, first: 0, windows: None, taps: None }
     }
+
+    /// How many windows there are along it.
+    pub fn count(&self, c: &Contraction) -> usize {
+        self.windows.map_or(1, |w| c.space[w.0])
+    }
+}
+
+/// Windows on images, whose channels lie side by side.
+pub struct Sides {
+    pub image: Side,
+    pub rows: Side,
+    pub columns: Side,
+    pub channels: usize,
+}
+
+impl Sides {
+    /// The first factor of a contraction; `None` where it is something else.
+    pub fn of(c: &Contraction, roles: &Roles) -> Option<Self> {
+        let channel = roles.channel?;
+        let moves = |d: &&AccessDim| d.index.offset != 0 || d.index.terms.iter().any(|t| c.space[usize::from(t.0)] > 1);
+        let (mut along, mut sides) = (None, vec![]);
+        for d in c.a.dims.iter().filter(moves) {
+            let side = Side::of(d, c)?;
+            match side {
+                Side { stride: 1, first: 0, windows: None, taps: Some((l, 1)), extent } if l == channel && extent == c.space[l] => {
+                    along = Some(extent)
+                }
+                side => sides.push(side),
+            }
+        }
+        let channels = along?;
+        let columns = sides.pop()?;
+        let rows = sides.pop().unwrap_or_else(|| Side::none(&columns));
+        let image = sides.pop().unwrap_or_else(|| Side::none(&rows));
+        let whole =
+            |s: &Side| s.first == 0 && s.taps.is_none() && s.windows.map_or(s.extent == 1, |(l, by)| by == 1 && c.space[l] == s.extent);
+        let order: Vec<usize> = [&image, &rows, &columns].iter().filter_map(|s| s.windows.map(|w| w.0)).collect();
+        let expected: Vec<usize> = roles.m.iter().copied().filter(|&l| c.space[l] > 1).collect();
+        (sides.is_empty() && whole(&image) && order == expected).then_some(Self { image, rows, columns, channels })
+    }
+
+    /// The positions of a window, slowest loop first: how many there are, whether they go along columns, and how far they lie apart.
+    pub fn taps(&self, c: &Contraction, roles: &Roles) -> Option<Vec<(usize, bool, i64)>> {
+        let loops = roles.taps.iter().filter(|&&l| c.space[l] > 1);
+        let tap = |&l: &usize| {
+            let of = |s: &Side| s.taps.filter(|t| t.0 == l).map(|t| t.1);
+            let (along, by) = of(&self.columns).map(|by| (true, by)).or_else(|| Some((false, of(&self.rows)?)))?;
+            Some((c.space[l], along, by))
+        };
+        loops.map(tap).collect()
+    }
 }
 
 /// The first factor of a contraction as windows on images, so many at once; `None` where it is something else.
 pub fn images(c: &Contraction, roles: &Roles, tile: u32) -> Option<(TensorMap, Windows)> {
-    let (size, channel) = (c.dtype.bytes(), roles.channel?);
-    let moves = |d: &&AccessDim| d.index.offset != 0 || d.index.terms.iter().any(|t| c.space[usize::from(t.0)] > 1);
-    let (mut along, mut sides) = (None, vec![]);
-    for d in c.a.dims.iter().filter(moves) {
-        let side = Side::of(d, c)?;
-        match side {
-            Side { stride: 1, first: 0, windows: None, taps: Some((l, 1)), extent } if l == channel && extent == c.space[l] => {
-                along = Some(extent)
-            }
-            side => sides.push(side),
-        }
-    }
-    let channels = along.filter(|n| n.is_multiple_of(TensorMap::LINE / size))?;
-    let columns = sides.pop()?;
-    let rows = sides.pop().unwrap_or_else(|| Side::none(&columns));
-    let image = sides.pop().unwrap_or_else(|| Side::none(&rows));
-    let whole = |s: &Side| s.first == 0 && s.taps.is_none() && s.windows.map_or(s.extent == 1, |(l, by)| by == 1 && c.space[l] == s.extent);
-    let order: Vec<usize> = [&image, &rows, &columns].iter().filter_map(|s| s.windows.map(|w| w.0)).collect();
-    let expected: Vec<usize> = roles.m.iter().copied().filter(|&l| c.space[l] > 1).collect();
-    if !sides.is_empty() || !whole(&image) || order != expected {
-        return None;
-    }
-    let positions = roles.taps.iter().filter(|&&l| c.space[l] > 1).map(|&l| {
-        let of = |s: &Side| s.taps.filter(|t| t.0 == l).map(|t| t.1);
-        let (along, by) = of(&columns).map(|by| (true, by)).or_else(|| Some((false, of(&rows)?)))?;
-        ((c.space[l] as i64 - 1) * by < 256).then_some((c.space[l], along, by))
-    });
-    let taps: Vec<_> = positions.collect::<Option<_>>()?;
+    let size = c.dtype.bytes();
+    let sides = Sides::of(c, roles).filter(|s| s.channels.is_multiple_of(TensorMap::LINE / size))?;
+    let taps = sides.taps(c, roles)?;
+    let Sides { image, rows, columns, channels } = sides;
+    taps.iter().all(|&(count, _, by)| (count as i64 - 1) * by < 256).then_some(())?;
     let bytes = |stride: i64| usize::try_from(stride).ok()?.checked_mul(size);
-    let count = |s: &Side| s.windows.map_or(1, |w| c.space[w.0]);
     let step = |s: &Side| s.windows.map_or(Some(1), |w| usize::try_from(w.1).ok());
     let images = Images {
         count: image.extent,
         extents: [rows.extent, columns.extent],
         pitches: [bytes(rows.stride)?, bytes(image.stride)?],
-        windows: [count(&rows), count(&columns)],
+        windows: [rows.count(c), columns.count(c)],
         first: [rows.first, columns.first],
         steps: [step(&rows)?, step(&columns)?],
     };

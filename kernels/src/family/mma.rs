@@ -9,7 +9,6 @@ use super::engine;
 use super::exact::{Tile, repair};
 use super::factors::{Size, parts, source_of_parts, sources};
 use super::fragments::{Fragments, Side};
-use super::grid::Grid;
 use super::partial::{Meeting, Shares};
 use super::pipeline::Readers;
 use super::products::{Mode, Words, multiply};
@@ -336,6 +335,8 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     if mode == Mode::Parts {
         let (sources, across, total) = (&sources, s.wn / 8, size.k);
         let tile = Tile {
+            patch: None,
+            runs: None,
             sources,
             batch,
             firsts,
@@ -349,18 +350,6 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
         };
         repair(&mut k, &tile, &sums, (starts[0], thread, threads));
     }
-    let grid = Grid {
-        c,
-        roles: &roles,
-        rows: s.wm,
-        columns: s.wn,
-        apart: 16,
-        ahead: usize::from(s.wm <= 32),
-        firsts,
-        batch,
-        lane,
-        by_lane,
-        whole: tiling.whole(),
-    };
+    let grid = tiling.grid((c, &roles), (batch, lane), firsts, [s.wm, s.wn, 16], usize::from(s.wm <= 32));
     grid.finish(k, "mma", &tiling.partial(&place, c.extras.len()), &sums)
 }

@@ -6,7 +6,6 @@ use super::Unsupported;
 use super::blocks::{Panels, Place, Tiling};
 use super::engine::{self, BARRIER, Engine};
 use super::factors::sources;
-use super::grid::Grid;
 use super::mma::{Facts, Product};
 use super::products::Mode;
 use super::tile::{Along, Layout};
@@ -331,8 +330,7 @@ pub fn pingpong(p: &Product, s: &PingPong, arch: &Arch) -> Result<Kernel, Unsupp
         // Values that registers have room for beside the sums, by rows of eight.
         let room = if s.bm * s.bn > 128 * 128 { 32 } else { 64 };
         let ahead = (4 * room / s.bm) as usize;
-        let grid =
-            Grid { c, roles: &roles, rows: s.bm / 4, columns: s.bn, apart: 64, firsts, batch, lane, by_lane, ahead, whole: tiling.whole() };
+        let grid = tiling.grid((c, &roles), (batch, lane), firsts, [s.bm / 4, s.bn, 64], ahead);
         result = grid.end(k, &sums);
     });
     result?;

@@ -7,7 +7,6 @@ use super::blocks::{Depth, Panels, Place, Tiling, by_lane};
 use super::exact::{Tile, repair};
 use super::factors::sources;
 use super::fragments::{Fragments, Side};
-use super::grid::Grid;
 use super::mma::{Facts, Product};
 use super::partial::{Meeting, Shares};
 use super::pipeline::{Factors, Pipeline, Readers};
@@ -280,6 +279,8 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
 
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let again = Tile {
+        patch: None,
+        runs: None,
         sources: &sources,
         batch,
         firsts,
@@ -293,6 +294,6 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
     };
     repair(&mut k, &again, &sums, (starts[0], thread, threads));
     let ahead = if threads > 128 { 4 } else { 8 };
-    let grid = Grid { c, roles: &roles, rows: 16, columns: s.bn, apart: ROWS, firsts, batch, lane, by_lane, ahead, whole: tiling.whole() };
+    let grid = tiling.grid((c, &roles), (batch, lane), firsts, [16, s.bn, ROWS], ahead);
     grid.finish(k, "strict", &tiling.partial(&place, c.extras.len()), &sums)
 }

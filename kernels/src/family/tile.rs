@@ -180,7 +180,7 @@ pub struct Corner {
 }
 
 /// Which line of a tile lies at a place: [`TensorMap::line`].
-fn line_by_lane(k: &mut Writer, place: Val) -> Val {
+pub fn line_by_lane(k: &mut Writer, place: Val) -> Val {
     let (groups, within) = k.div_rem(place, TensorMap::LANES as u32);
     let (rest, one) = k.div_rem(within, 2);
     let (four, lane) = k.div_rem(rest, 4);

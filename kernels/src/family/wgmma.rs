@@ -7,7 +7,6 @@ use super::blocks::{Depth, Panels, Place, Tiling, by_lane};
 use super::engine::{self, Engine};
 use super::factors::sources;
 use super::fragments::{Fragments, Side};
-use super::grid::Grid;
 use super::mma::{Facts, Product};
 use super::partial::{Meeting, Shares};
 use super::pipeline::Readers;
@@ -284,8 +283,7 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let row = first_row(&mut k);
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let ahead = (if threads > 256 { 4 } else { 8 } * 32 / s.wm).max(1) as usize;
-    let grid =
-        Grid { c, roles: &roles, rows: s.wm / 4, columns: s.bn, apart: 64, firsts, batch, lane, by_lane, ahead, whole: tiling.whole() };
+    let grid = tiling.grid((c, &roles), (batch, lane), firsts, [s.wm / 4, s.bn, 64], ahead);
     let name = if engine.is_some() { "bulk" } else { "wgmma" };
     grid.finish(k, name, &tiling.partial(&place, c.extras.len()), &sums)
 }

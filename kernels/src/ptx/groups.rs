@@ -37,8 +37,9 @@ pub(super) fn faults(kernel: &Kernel) -> Vec<String> {
 struct Flight {
     /// What products under way add to.
     sums: BTreeSet<Reg>,
-    /// Registers that were written since the last fence.
+    /// Registers that were written since the last fence, and those that were read.
     fresh: BTreeSet<Reg>,
+    read: BTreeSet<Reg>,
     fenced: bool,
     /// Of the groups under way, oldest first, and of the products behind them, the registers that they read.
     groups: VecDeque<Vec<Reg>>,
@@ -53,6 +54,7 @@ impl Flight {
                 Stmt::FenceProducts => {
                     self.fenced = true;
                     self.fresh.clear();
+                    self.read.clear();
                 }
                 Stmt::GroupMma { sums, a, .. } => {
                     if let GroupRows::Registers(a) = a {
@@ -60,6 +62,9 @@ impl Flight {
                             self.faults.push("a product of a warpgroup reads registers that were written behind its fence".to_owned());
                         }
                         self.open.get_or_insert_default().extend(a);
+                    }
+                    if sums.iter().any(|r| self.fresh.contains(r) || self.read.contains(r)) {
+                        self.faults.push("a product of a warpgroup adds to sums that were used behind its fence".to_owned());
                     }
                     if !self.fenced {
                         self.faults.push("a product of a warpgroup without a fence before it".to_owned());
@@ -96,7 +101,8 @@ impl Flight {
             self.faults.push(format!("{r:?} is written while products read it"));
         }
         self.fresh.extend(&to);
-        let read = read.into_iter().filter_map(|o| if let Operand::Reg(r) = o { Some(r) } else { None });
+        let read: Vec<Reg> = read.into_iter().filter_map(|o| if let Operand::Reg(r) = o { Some(r) } else { None }).collect();
+        self.read.extend(&read);
         for r in to.into_iter().chain(read).filter(|r| self.sums.contains(r)) {
             self.faults.push(format!("{r:?} is used while products add to it"));
         }

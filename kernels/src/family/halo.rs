@@ -1,0 +1,379 @@
+//! Convolutions whose windows overlap, by products of warpgroups: a block copies what the windows of its tile read of an image once (their halo).
+//! Eight neighbouring windows are eight rows of a descriptor, and a position of a window is another address in it. All that a block multiplies is in
+//! shared memory at once, so that nothing waits for tiles to be free again.
+
+use super::Unsupported;
+use super::blocks::by_lane;
+use super::exact::{Tile, repair};
+use super::factors::{parts, source_of_parts, sources};
+use super::grid::{Grid, Patch};
+use super::mma::Product;
+use super::overlap::{Facts, Windows};
+use super::partial::{Meeting, Partial, Shares};
+use super::patches::{Patches, Pixels};
+use super::products::Mode;
+use super::tile::{Along, Layout, Source, line_by_lane};
+use crate::arch::Arch;
+use crate::dsl::{GroupMma, Val, Writer};
+use crate::layout::{PERIOD, ROW, Rows, Swizzle, descriptor, descriptor_of_rows};
+use crate::ptx::{Kernel, Op, Special, Ty};
+use crate::schedule::{Schedule, schedule};
+
+schedule! {
+    /// How a convolution is computed by warpgroups from what its windows share.
+    Halo(Product => Facts) = "halo" {
+        /// Rows of eight windows of a block's tile.
+        rows: [8, 16],
+        /// Columns of the product.
+        bn: [16, 32, 64, 128],
+        /// Warpgroups that share the columns.
+        halves: [1, 2],
+        /// Groups of channels, which arrive one after another.
+        groups: [1, 2, 4, 8],
+        /// Blocks that share the channels.
+        split: [1, 2, 4, 8],
+    }
+}
+
+/// Columns of windows of a tile: the rows that lie together in a descriptor.
+const ACROSS: u32 = 8;
+/// Bytes of depth of a product.
+const STEP: u32 = 32;
+
+impl Halo {
+    fn threads(&self) -> u32 {
+        128 * (self.rows / 8) * self.halves
+    }
+
+    fn bm(&self) -> u32 {
+        self.rows * ACROSS
+    }
+
+    /// Columns of a warpgroup.
+    fn wn(&self) -> u32 {
+        self.bn / self.halves
+    }
+
+    /// Channels of a group.
+    fn depth(&self, w: &Windows) -> u32 {
+        w.run / (self.split * self.groups)
+    }
+
+    /// What a block reads of an image.
+    fn patches(&self, f: &Facts, w: &Windows) -> Patches {
+        let [sy, sx] = w.image.steps;
+        let extents = [(self.rows - 1) * sy + w.reach[0] + 1, (ACROSS - 1) * sx + w.reach[1] + 1];
+        Patches::new(extents, (self.depth(w), self.groups), (f.stored(), f.planes()), Pixels::Panels(sx))
+    }
+
+    /// Bytes of shared memory of a panel of the columns of all pieces, and of all of them.
+    fn columns(&self, f: &Facts, w: &Windows) -> (u32, u32) {
+        let panel = w.taps.len() as u32 * self.bn * ROW;
+        let panels = (self.groups * self.depth(w) * f.stored()).div_ceil(ROW);
+        (panel, f.planes() * panels * panel)
+    }
+
+    fn bytes(&self, f: &Facts, w: &Windows) -> u32 {
+        let all = self.columns(f, w).1 + self.patches(f, w).bytes();
+        let again = if f.planes() > 1 { 4 * self.bm() * self.bn } else { 0 };
+        all.max(again)
+    }
+
+    /// How blocks that share the channels share out the sums, where they are a cluster.
+    fn shares(&self, f: &Facts, shared: u32) -> Option<Shares> {
+        Shares::of(self.split, (16, self.wn()), [self.bm(), self.bn], (shared, &f.of.arch))
+    }
+
+    /// Tiles down, across and of columns of the product.
+    fn tiles(&self, f: &Facts, w: &Windows) -> [u32; 3] {
+        [w.counts[0].div_ceil(self.rows), w.counts[1].div_ceil(ACROSS), f.of.size.n.div_ceil(self.bn)]
+    }
+
+    /// Registers of a thread.
+    fn registers(&self, f: &Facts, w: &Windows) -> u32 {
+        let sums = self.wn() / 2 * if f.planes() > 1 { 3 } else { 1 };
+        72 + sums + self.patches(f, w).copies(self.threads())
+    }
+
+    /// Products of a warpgroup.
+    fn products(&self, f: &Facts, w: &Windows) -> u32 {
+        let steps = self.groups * w.taps.len() as u32 * self.depth(w) * f.stored() / STEP;
+        steps * if f.planes() > 1 { 6 } else { 1 }
+    }
+
+    fn fits(&self, f: &Facts) -> bool {
+        let Some(w) = f.windows.as_ref().filter(|w| f.of.arch.groups > 0.0 && f.readable() && !w.packed) else { return false };
+        let group = self.depth(w) * f.stored();
+        let shared_out = w.run.is_multiple_of(self.split * self.groups) && group.is_multiple_of(STEP) && ROW.is_multiple_of(group);
+        if !shared_out || self.wn() < 16 || w.image.steps[1] > 2 || self.rows >= 2 * w.counts[0].next_multiple_of(8) {
+            return false;
+        }
+        let (shared, threads) = (self.bytes(f, w), self.threads());
+        let blocks = self.tiles(f, w).iter().map(|&n| u64::from(n)).product::<u64>() * u64::from(w.images * self.split);
+        self.patches(f, w).fits(threads)
+            && self.products(f, w) <= 512
+            && (threads / (group / 16)).is_multiple_of(Rows::PERIOD)
+            && (shared + 16) as usize <= f.of.arch.shared
+            && (self.split == 1 || self.shares(f, shared).is_some())
+            && blocks < 1 << 24
+    }
+
+    /// What arrives, what copies take to issue, and products, which hide little of each other; fitted to measured landscapes.
+    fn estimate(&self, f: &Facts) -> f64 {
+        let Some(w) = &f.windows else { return f64::INFINITY };
+        let (shared, threads, patches) = (self.bytes(f, w), self.threads(), self.patches(f, w));
+        let shares = self.shares(f, shared);
+        let beside = Meeting::beside(shares, [self.bm(), self.bn]);
+        let resident = f64::from(f.of.arch.resident(threads, self.registers(f, w), shared + beside));
+        let (warpgroups, groups, taps) = (f64::from(threads / 128), f64::from(self.groups), w.taps.len() as u32);
+        // Tensor cores read both factors from shared memory, 128 bytes a cycle.
+        let each = f64::from(64 * 16 * self.wn()) / f.of.arch.groups;
+        let read = f64::from((64 + self.wn()) * STEP) / 128.0;
+        let products = warpgroups * f64::from(self.products(f, w)) * each.max(read);
+        // Pieces of 16 bytes; short ones of a line of 128 take as long as longer ones.
+        let group = self.depth(w) * f.stored();
+        let rows = f64::from(patches.count() * f.planes() * self.groups * group / 16);
+        let columns = f64::from(taps * self.bn * f.planes() * self.groups * group / 16);
+        let arrives = (rows + columns) * 16.0 / 43.0 * (0.24 + 0.17 * (f64::from(ROW / group) - 1.0));
+        let issue = (rows + columns) * 11.5 / 128.0;
+        let epilogue = (0.8 + f.of.epilogue / 4.0) * f64::from(self.bm() * self.bn) / 32.0;
+        // Rows that are converted are waited for, group by group.
+        let converted = f.of.element == 4;
+        let (waited, converting) = if converted { (900.0 + 130.0 * groups, rows * 15.4 / 128.0) } else { (0.0, 0.0) };
+        let pieces = if f.planes() > 1 { 50.0 * groups * f64::from(taps) } else { 0.0 };
+        let first = if shares.is_some() { 1670.0 } else { 2470.0 };
+        let wave = |blocks: f64| first + waited + pieces + blocks * (arrives + issue + converting + products + epilogue);
+        let tiles = self.tiles(f, w).iter().product::<u32>() * w.images;
+        f.of.time((tiles, self.split), (resident, shares.is_some()), self.bm() * self.bn, wave)
+    }
+}
+
+/// What a thread copies of the columns of all pieces: lines of so many bytes a group, in panels of 128.
+struct Columns {
+    /// By copy, the first element, whether there is one, and whether there is such a line where not all copies have one.
+    from: Vec<(Val, Option<Val>, Option<Val>)>,
+    /// Where its first line is, its byte of a group there, and what that is exchanged by.
+    line: Val,
+    piece: Val,
+    turn: Val,
+    /// Bytes from a copy to the next.
+    apart: u32,
+    element: u32,
+}
+
+impl Columns {
+    /// Of `lines` lines, groups of so many bytes of them.
+    fn new(
+        k: &mut Writer,
+        source: &Source,
+        (thread, threads): (Val, u32),
+        batch: Val,
+        (lines, group): (u32, u32),
+        by_lane: bool,
+        start: Val,
+    ) -> Self {
+        let pieces = group / 16;
+        let (first, piece) = k.div_rem(thread, pieces);
+        let at_once = threads / pieces;
+        let begin = source.linear.start(k);
+        let outer = source.linear.term(k, batch, &source.batch);
+        let begin = begin.plus(k, &outer);
+        let element = source.dtype.bytes() as u32;
+        let deeper = k.scaled(piece, i64::from(16 / element));
+        let deeper = source.linear.term(k, deeper, &source.depth);
+        let begin = begin.plus(k, &deeper);
+        let from = (0..lines.div_ceil(at_once)).map(|n| {
+            let line = k.plus(first, i64::from(n * at_once));
+            let exists = ((n + 1) * at_once > lines).then(|| k.below(line, i64::from(lines)));
+            let line = if by_lane { line_by_lane(k, line) } else { line };
+            let own = source.linear.term(k, line, &source.lines);
+            let term = begin.plus(k, &own);
+            let (inside, place) = source.linear.resolve(k, &term);
+            (place, inside, exists)
+        });
+        let from = from.collect();
+        let line = k.scaled(first, i64::from(ROW));
+        let turn = Swizzle::of_rows(ROW).emit(k, line);
+        let turn = k.op(Ty::U32, Op::Xor, &[turn, line]);
+        Self { from, line: k.add(start, line), piece: k.scaled(piece, 16), turn, apart: at_once * ROW, element }
+    }
+
+    /// Copies a group that begins at some depth, to a byte of a panel that begins so far behind the first.
+    fn copy(&self, k: &mut Writer, depth: Val, (panel, byte): (u32, u32)) {
+        let piece = k.plus(self.piece, i64::from(byte));
+        let piece = k.op(Ty::U32, Op::Xor, &[piece, self.turn]);
+        let to = k.add(self.line, piece);
+        let to = k.plus(to, i64::from(panel));
+        for (n, &(place, inside, exists)) in (0..).zip(&self.from) {
+            let one = |k: &mut Writer| {
+                let from = k.add(place, Val { ty: Ty::S32, ..depth });
+                let from = k.element(1, from, self.element as usize);
+                let (all, none) = (k.int(16, Ty::U32), k.int(0, Ty::U32));
+                let valid = inside.map_or(all, |inside| k.select(inside, all, none));
+                k.copy_async(16, to, (n * self.apart) as i32, from, valid);
+            };
+            match exists {
+                Some(exists) => k.when(exists, one),
+                None => one(k),
+            }
+        }
+    }
+}
+
+/// The kernel of a contraction; its parameters are the factors, the extra operands, then the output.
+///
+/// # Errors
+/// Where the schedule does not fit, or a type or function is not generated yet.
+pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
+    let c = &p.contraction;
+    let facts = Facts::of(p, arch);
+    let (Some(w), Some(mode)) = (facts.windows.as_ref().filter(|_| s.legal(&facts)), facts.of.mode) else {
+        return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
+    };
+    let (roles, size, planes) = (c.roles(), facts.of.size, facts.planes());
+    let mut k = Writer::for_arch(arch);
+    k.fast = c.out.dtype.bytes() == 2;
+    let mut sources = sources(c, p.layout);
+    if mode == Mode::Parts {
+        let parts = parts(&roles);
+        k.in_parts(parts);
+        sources[1] = source_of_parts(&parts);
+    }
+    let weights = w.columns(&sources[1], (size.n, planes), s.bn);
+    let (bm, threads, depth, taps) = (s.bm(), s.threads(), s.depth(w), w.taps.len() as u32);
+    let (shared, (panel, columns_bytes)) = (s.bytes(&facts, w), s.columns(&facts, w));
+    let shares = s.shares(&facts, shared);
+    let lanes = Layout::for_matrices((Along::Depth, 8), s.bn, PERIOD / ROW, 2);
+    let by_lane = by_lane(&size, &lanes, shares.as_ref().map_or(s.wn(), |shares| s.wn() / shares.columns));
+
+    let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
+    let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
+    let (tile, part) = k.div_rem(block, s.split);
+    let tiles = s.tiles(&facts, w);
+    let (rest, beside) = k.div_rem(tile, tiles[2]);
+    let (rest, across) = k.div_rem(rest, tiles[1]);
+    let (image, down) = k.div_rem(rest, tiles[0]);
+    let corner = [k.scaled(down, i64::from(s.rows)), k.scaled(across, i64::from(ACROSS))];
+    let column = k.scaled(beside, i64::from(s.bn));
+    let start = k.shared(shared);
+    let cluster = shares.map(|shares| {
+        k.cluster(s.split);
+        (shares, Meeting::prepare(&mut k, thread, [bm, s.bn]))
+    });
+
+    // Columns by part and panel of channels.
+    let group_bytes = depth * facts.stored();
+    let copies: Vec<Columns> = (0..planes)
+        .map(|plane| {
+            let start = k.plus(start, i64::from(plane * columns_bytes / planes));
+            let batch = k.plus(beside, i64::from(plane * tiles[2]));
+            Columns::new(&mut k, &weights, (thread, threads), batch, (taps * s.bn, group_bytes), by_lane, start)
+        })
+        .collect();
+    let channel = k.scaled(part, i64::from(w.run / s.split));
+    let copy_columns = |k: &mut Writer, group: u32| {
+        let (at, byte) = (k.plus(channel, i64::from(group * depth)), group * group_bytes);
+        copies.iter().for_each(|c| c.copy(k, at, (byte / ROW * panel, byte % ROW)));
+    };
+    let pixels = k.plus(start, i64::from(columns_bytes));
+    let patches = s.patches(&facts, w);
+    let reads = patches.begin(&mut k, (c, mode), &w.image, (thread, threads), (image, corner, channel), pixels);
+    k.constant_param(1);
+    copy_columns(&mut k, 0);
+    k.wait_dependencies();
+    for group in 0..s.groups {
+        if group > 0 {
+            copy_columns(&mut k, group);
+        }
+        reads.copy(&mut k, group);
+        k.commit_copies();
+    }
+
+    let (warp, lane) = k.warp(thread);
+    let (warpgroup, quarter) = k.div_rem(warp, 4);
+    let (eights, half) = k.div_rem(warpgroup, s.halves);
+    let own_column = k.scaled(half, i64::from(s.wn()));
+    let moved = k.scaled(eights, i64::from(patches.eight(8 * w.image.steps[0])));
+    let a = k.add(pixels, moved);
+    let a = descriptor_of_rows(&mut k, a, 0, patches.eight(w.image.steps[0]));
+    let moved = k.scaled(own_column, i64::from(ROW));
+    let b = k.add(start, moved);
+    let b = descriptor(&mut k, b, 0);
+
+    let zero = k.float(0.0, Ty::F32);
+    let count = s.wn() / 2;
+    let [sums, pieces, small] = [1, planes - 1, planes - 1].map(|n| (0..count * n.min(1)).map(|_| k.variable(zero)).collect::<Vec<Val>>());
+    for group in 0..s.groups {
+        k.wait_copies(s.groups - 1 - group);
+        k.fence_proxy();
+        k.barrier();
+        let byte = group * group_bytes;
+        let steps = group_bytes / STEP;
+        // Products of one part of rows and one of columns, by the sums' set.
+        let product = |k: &mut Writer, into: &[Val], (tap, step): (usize, u32), [of_row, of_column]: [u32; 2], adds: bool| {
+            let pixel = patches.place(w.taps[tap], (group, step), of_row);
+            let line = of_column * columns_bytes / planes + byte / ROW * panel + tap as u32 * s.bn * ROW + byte % ROW + STEP * step;
+            let (a, b) = (k.plus(a, i64::from(pixel >> 4)), k.plus(b, i64::from(line >> 4)));
+            k.group_mma((mode.factor(), GroupMma { adds, across: false }), into, &[a], b);
+        };
+        if mode != Mode::Parts {
+            k.fence_products();
+            for (tap, step) in (0..taps as usize).flat_map(|tap| (0..steps).map(move |step| (tap, step))) {
+                product(&mut k, &sums, (tap, step), [0, 0], true);
+            }
+            continue;
+        }
+        // What tensor cores cut off large sums adds up in those of one piece alone.
+        for tap in 0..taps as usize {
+            k.fence_products();
+            for step in 0..steps {
+                product(&mut k, &pieces, (tap, step), [0, 0], step > 0);
+                for smallness in (1..planes).rev() {
+                    (0..=smallness).for_each(|of_row| product(&mut k, &small, (tap, step), [of_row, smallness - of_row], true));
+                }
+            }
+            k.commit_products();
+            k.wait_products(0);
+            for (&sum, &piece) in sums.iter().zip(&pieces) {
+                k.update(sum, Op::Add, &[sum, piece]);
+            }
+        }
+    }
+    if mode != Mode::Parts {
+        k.commit_products();
+        k.wait_products(0);
+    }
+    for (&sum, &small) in sums.iter().zip(&small) {
+        k.update(sum, Op::Add, &[sum, small]);
+    }
+
+    let whole = w.counts[0].is_multiple_of(s.rows) && w.counts[1].is_multiple_of(ACROSS);
+    let patch = Some(Patch { extents: [s.rows, ACROSS], windows: w.counts, all: size.m, image, corner });
+    let (above, row) = (k.scaled(eights, 64), k.scaled(quarter, 16));
+    let (batch, firsts) = (k.int(0, Ty::U32), [k.add(above, row), k.add(column, own_column)]);
+    if mode == Mode::Parts {
+        let (own, depth) = (w.run / s.split, size.k / s.split);
+        let runs = (s.split > 1).then_some((own, w.run));
+        let (sources, across) = (&sources, s.wn() / 8);
+        let tile = Tile { sources, batch, firsts, patch, across, lane, first: channel, depth, runs, total: size.k, parts: true, by_lane };
+        repair(&mut k, &tile, &sums, (start, thread, threads));
+    }
+    let tiles = tiles.iter().product::<u32>() * w.images;
+    let operands = 3 + c.extras.len() as u32;
+    let partial = Partial { split: s.split, threads, operands, tiles, tile, part, thread, cluster };
+    let grid = Grid {
+        c,
+        roles: &roles,
+        rows: 16,
+        columns: s.wn(),
+        apart: 64,
+        firsts,
+        patch,
+        batch,
+        lane,
+        by_lane,
+        ahead: if threads > 256 { 4 } else { 8 },
+        whole: (whole, size.n.is_multiple_of(s.bn)),
+    };
+    grid.finish(k, "halo", &partial, &sums)
+}

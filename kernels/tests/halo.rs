@@ -1,0 +1,116 @@
+//! Convolutions from what their windows share: in the emulator against the naive evaluator, and through `ptxas`.
+
+mod support;
+
+use support::contractions::finish;
+use support::{Random, assemble, check_of, outcome_with};
+use wpk_kernels::arch::Arch;
+use wpk_kernels::family::{Halo, Packed, Product, Unsupported, halo, packed};
+use wpk_kernels::ptx::Kernel;
+use wpk_kernels::schedule::Schedule;
+use wpk_plan::problem::{Access, Affine, Contraction, Problem};
+use wpk_plan::{DType, View, WeightLayout};
+
+/// The factors of a case: type, TF32, and the layout of the second.
+const MODES: &[(DType, bool, WeightLayout)] = &[
+    (DType::F16, false, WeightLayout::Columns),
+    (DType::F32, true, WeightLayout::Columns),
+    (DType::F32, false, WeightLayout::Panels16),
+    (DType::BF16, false, WeightLayout::Columns),
+];
+
+/// A convolution of images with channels last, of few channels in a third of the cases.
+fn random(seed: u64) -> Product {
+    let (dtype, tf32, layout) = MODES[seed as usize % MODES.len()];
+    let r = &mut Random(seed);
+    let few = r.below(2) == 0 && layout == WeightLayout::Columns;
+    let ci = if few { 4 } else { [16, 32, 64][r.below(3)] };
+    let (co, images) = ([16, 24, 32, 40, 64][r.below(5)], r.within(1, 2));
+    let (kh, kw, stride) = match few {
+        true => [(7, 7, 2), (3, 3, 2), (5, 4, 2)][r.below(3)],
+        false => (r.within(1, 3), r.within(2, 3), r.within(1, 2)),
+    };
+    let dilation = if few { 1 } else { r.within(1, 2) as i64 };
+    let (h, w, pad) = (r.within(6, 19), r.within(6, 19), r.below(3) as i64);
+    let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
+    // Loops: image, row, column, channel out; channel in, window row, window column.
+    let along = |o: u8, k: u8| Affine { offset: -pad, terms: vec![(o, stride as i64), (k, dilation)], divisor: 1 };
+    let a = Access::new(&View::dense(&[images, h, w, ci]), vec![Affine::of(0), along(1, 5), along(2, 6), Affine::of(4)]);
+    let b = Access::new(&View::dense(&[co, ci, kh, kw]), [3, 4, 5, 6].map(Affine::of).to_vec());
+    let contraction: Contraction = finish(&[images, oh, ow, co, ci, kh, kw], 4, (dtype, tf32), a, b);
+    Product { contraction, layout }
+}
+
+/// Some schedule of every case that has one, in the emulator: how many there were, with a split depth, and of few channels.
+fn check<S: Schedule<Problem = Product>>(
+    arches: [&str; 2],
+    make: impl Fn(&Product, &S, &Arch) -> Result<Kernel, Unsupported>,
+) -> [usize; 3] {
+    let mut cases = [0; 3];
+    for seed in 0..240 {
+        let p = random(seed);
+        let arch = Arch::named(arches[(seed / 4 % 2) as usize]).expect("an architecture");
+        let facts = S::facts(&p, arch);
+        let legal: Vec<S> = S::space().filter(|s| s.legal(&facts)).collect();
+        if legal.is_empty() {
+            continue;
+        }
+        let s = legal[Random(seed + 99).below(legal.len())];
+        let split = S::PARAMS.iter().zip(s.values()).any(|(p, value)| p.name == "split" && value > 1);
+        cases[0] += 1;
+        cases[1] += usize::from(split);
+        cases[2] += usize::from(p.contraction.space[4] == 4);
+        let kernel = make(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let Product { contraction, layout } = p;
+        check_of(&Problem::Contraction(contraction), layout, &kernel, seed);
+    }
+    cases
+}
+
+#[test]
+fn random_convolutions_agree_with_the_evaluator() {
+    let cases = check::<Halo>(["sm_90a"; 2], halo);
+    assert!(cases[0] > 80 && cases[1] > 30 && cases[2] == 0, "{cases:?}");
+}
+
+#[test]
+fn random_convolutions_of_few_channels_agree_with_the_evaluator() {
+    let cases = check::<Packed>(["sm_80", "sm_90a"], packed);
+    assert!(cases[0] > 60 && cases[0] == cases[2], "{cases:?}");
+}
+
+/// What is not finite reaches the windows that have it, and no others.
+#[test]
+fn pixels_that_are_not_finite_agree_with_the_evaluator() {
+    let arch = Arch::named("sm_90a").expect("an architecture");
+    let planted = [(0, f64::INFINITY), (0, f64::NEG_INFINITY), (0, f64::NAN)];
+    let mut cases = [0, 0];
+    for seed in 0..60 {
+        let p = random(seed);
+        let kernels = [
+            Packed::heuristic(&p, arch).map(|s| packed(&p, &s, arch)),
+            Halo::heuristic(&p, arch).filter(|_| p.layout == WeightLayout::Panels16).map(|s| halo(&p, &s, arch)),
+        ];
+        for (kernel, cases) in kernels.into_iter().zip(&mut cases) {
+            let Some(kernel) = kernel else { continue };
+            *cases += 1;
+            let kernel = kernel.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            let found = outcome_with(&Problem::Contraction(p.contraction.clone()), p.layout, &kernel, seed, &planted);
+            assert_eq!(found, Ok(()), "seed {seed}");
+        }
+    }
+    assert!(cases.iter().all(|&n| n > 5), "{cases:?}");
+}
+
+#[test]
+fn heuristic_schedules_are_assembled_without_spills() {
+    for (arch, seed) in ["sm_80", "sm_90a"].into_iter().flat_map(|a| (0..20).map(move |seed| (a, seed))) {
+        let (p, arch) = (random(seed), Arch::named(arch).expect("an architecture"));
+        if let Some(s) = Packed::heuristic(&p, arch) {
+            assemble(&packed(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}")), arch);
+        }
+        if let Some(s) = Halo::heuristic(&p, arch) {
+            assemble(&halo(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}")), arch);
+        }
+    }
+}
