@@ -7,7 +7,10 @@ use wpk_plan::{Binary, DType, Expr, ScalarFn, Unary, WeightLayout};
 /// A problem as libraries know it; `None` where they do not.
 pub fn linear(problem: &Problem, layout: WeightLayout) -> Option<Linear> {
     let Problem::Contraction(c) = problem else { return None };
-    let known = matches!(c.dtype, DType::F16 | DType::BF16 | DType::F32) && c.sum == DType::F32 && layout != WeightLayout::Panels16;
+    let known = c.given == c.dtype
+        && matches!(c.dtype, DType::F16 | DType::BF16 | DType::F32)
+        && c.sum == DType::F32
+        && layout != WeightLayout::Panels16;
     if !known || c.space.contains(&0) {
         return None;
     }

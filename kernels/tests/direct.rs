@@ -21,6 +21,7 @@ fn depthwise(r: &mut Random) -> Contraction {
         space: vec![b, oh, ow, c, 3, 3],
         outer: 4,
         dtype: DType::F32,
+        given: DType::F32,
         tf32: false,
         a: Access::new(&View::dense(&[b, h, w, c]), vec![Affine::of(0), spatial(1, 4), spatial(2, 5), Affine::of(3)]),
         b: Access::new(&View::dense(&[3, 3, c]), [4, 5, 3].map(Affine::of).to_vec()),

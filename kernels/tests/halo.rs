@@ -5,7 +5,7 @@ mod support;
 use support::contractions::finish;
 use support::{Random, assemble, check_of, outcome_with};
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{Halo, Packed, Product, Unsupported, halo, packed};
+use wpk_kernels::family::{Halo, Packed, Product, Simt, Unsupported, halo, packed, simt};
 use wpk_kernels::ptx::Kernel;
 use wpk_kernels::schedule::Schedule;
 use wpk_plan::problem::{Access, Affine, Contraction, Problem};
@@ -25,6 +25,8 @@ fn random(seed: u64) -> Product {
     let r = &mut Random(seed);
     let few = r.below(2) == 0 && layout == WeightLayout::Columns;
     let ci = if few { 4 } else { [16, 32, 64][r.below(3)] };
+    // Of few channels some may lack, and lie in planes of their own, in `f32`.
+    let (lacks, planes) = (few && r.below(2) == 0, r.below(2) == 0);
     let (co, images) = ([16, 24, 32, 40, 64][r.below(5)], r.within(1, 2));
     let (kh, kw, stride) = match few {
         true => [(7, 7, 2), (3, 3, 2), (5, 4, 2)][r.below(3)],
@@ -35,10 +37,16 @@ fn random(seed: u64) -> Product {
     let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
     // Loops: image, row, column, channel out; channel in, window row, window column.
     let along = |o: u8, k: u8| Affine { offset: -pad, terms: vec![(o, stride as i64), (k, dilation)], divisor: 1 };
+    if lacks {
+        let view = if planes { View::dense(&[images, 3, h, w]).transpose(&[0, 2, 3, 1]) } else { View::dense(&[images, h, w, 3]) };
+        let a = Access::new(&view, vec![Affine::of(0), along(1, 4), along(2, 5), Affine::of(6)]);
+        let b = Access::new(&View::dense(&[co, ci, kh, kw]), [3, 6, 4, 5].map(Affine::of).to_vec());
+        let contraction = finish(&[images, oh, ow, co, kh, kw, ci], 4, (dtype, tf32), a, b);
+        return Product { contraction: Contraction { given: if planes { DType::F32 } else { dtype }, ..contraction }, layout };
+    }
     let a = Access::new(&View::dense(&[images, h, w, ci]), vec![Affine::of(0), along(1, 5), along(2, 6), Affine::of(4)]);
     let b = Access::new(&View::dense(&[co, ci, kh, kw]), [3, 4, 5, 6].map(Affine::of).to_vec());
-    let contraction: Contraction = finish(&[images, oh, ow, co, ci, kh, kw], 4, (dtype, tf32), a, b);
-    Product { contraction, layout }
+    Product { contraction: finish(&[images, oh, ow, co, ci, kh, kw], 4, (dtype, tf32), a, b), layout }
 }
 
 /// Some schedule of every case that has one, in the emulator: how many there were, with a split depth, and of few channels.
@@ -59,7 +67,7 @@ fn check<S: Schedule<Problem = Product>>(
         let split = S::PARAMS.iter().zip(s.values()).any(|(p, value)| p.name == "split" && value > 1);
         cases[0] += 1;
         cases[1] += usize::from(split);
-        cases[2] += usize::from(p.contraction.space[4] == 4);
+        cases[2] += usize::from(p.contraction.space[4] == 4 || p.contraction.a.dims[3].extent == 3);
         let kernel = make(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let Product { contraction, layout } = p;
         check_of(&Problem::Contraction(contraction), layout, &kernel, seed);
@@ -77,6 +85,21 @@ fn random_convolutions_agree_with_the_evaluator() {
 fn random_convolutions_of_few_channels_agree_with_the_evaluator() {
     let cases = check::<Packed>(["sm_80", "sm_90a"], packed);
     assert!(cases[0] > 60 && cases[0] == cases[2], "{cases:?}");
+}
+
+/// Kernels on FP32 cores round and read them too.
+#[test]
+fn few_channels_without_tensor_cores_agree_with_the_evaluator() {
+    let arch = Arch::named("sm_75").expect("an architecture");
+    let rounded = (0..80).map(|seed| (seed, random(seed))).filter(|(_, p)| p.contraction.given != p.contraction.dtype);
+    let mut cases = 0;
+    for (seed, Product { contraction, layout }) in rounded {
+        let s = Simt::heuristic(&contraction, arch).expect("a schedule");
+        let kernel = simt(&contraction, layout, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        check_of(&Problem::Contraction(contraction), layout, &kernel, seed);
+        cases += 1;
+    }
+    assert!(cases > 4, "{cases}");
 }
 
 /// What is not finite reaches the windows that have it, and no others.

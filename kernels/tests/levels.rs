@@ -38,8 +38,19 @@ fn random(seed: u64) -> Case {
     epilogue.outputs = vec![epilogue.cast(y, dtype)];
     let bias = Operand { dtype: DType::F32, view: View { offset: 0, shape: vec![m, n], strides: vec![0, 1] } };
     let out = Operand::dense(dtype, &[m, n]);
-    let c =
-        Contraction { space: vec![m, n, depth], outer: 2, dtype, tf32: false, a, b, sum: DType::F32, extras: vec![bias], epilogue, out };
+    let c = Contraction {
+        space: vec![m, n, depth],
+        outer: 2,
+        dtype,
+        given: dtype,
+        tf32: false,
+        a,
+        b,
+        sum: DType::F32,
+        extras: vec![bias],
+        epilogue,
+        out,
+    };
     let bits = layout.levels().expect("levels");
     // Not what is no finite number.
     let codes: Vec<u8> = (0..depth * n)

@@ -59,6 +59,7 @@ fn product() -> Contraction {
         space: vec![m, n, k],
         outer: 2,
         dtype: DType::F32,
+        given: DType::F32,
         tf32: false,
         a: Access::new(&View::dense(&[m, k]), [0, 2].map(Affine::of).to_vec()),
         b: Access::new(&View::dense(&[k, n]), [2, 1].map(Affine::of).to_vec()),
@@ -83,7 +84,7 @@ fn windows(channels: usize) -> Contraction {
 }
 
 fn in_tf32(p: &Product) -> Product {
-    Product { contraction: Contraction { dtype: DType::F32, tf32: true, ..p.contraction.clone() }, ..p.clone() }
+    Product { contraction: Contraction { dtype: DType::F32, given: DType::F32, tf32: true, ..p.contraction.clone() }, ..p.clone() }
 }
 
 /// A line of the table: the kernel, what was removed, how it was found.
@@ -119,7 +120,7 @@ fn nothing_that_orders_can_be_left_out() {
     }
     for (dtype, bk, stages, split) in [(DType::F16, 64, 2, 1), (DType::F16, 32, 3, 2), (DType::F32, 64, 4, 2)] {
         let s = Mma { bm: 32, bn: 32, bk, wm: 16, wn: 16, stages, split };
-        let contraction = Contraction { dtype, ..product() };
+        let contraction = Contraction { dtype, given: dtype, ..product() };
         let kernel =
             mma(&Product { contraction: contraction.clone(), layout: WeightLayout::Dense }, &s, arch).unwrap_or_else(|e| panic!("{e}"));
         table.extend(mutate(&s.to_string(), &Problem::Contraction(contraction), &kernel));
@@ -154,7 +155,7 @@ fn nothing_that_orders_can_be_left_out() {
         let kernel = wgflash(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
         table.extend(mutate(&s.to_string(), &Problem::Attention(p.clone()), &kernel));
     }
-    let p = Product { contraction: Contraction { dtype: DType::F16, ..product() }, layout: WeightLayout::Dense };
+    let p = Product { contraction: Contraction { dtype: DType::F16, given: DType::F16, ..product() }, layout: WeightLayout::Dense };
     let s = Mma { bm: 32, bn: 32, bk: 64, wm: 16, wn: 16, stages: 2, split: 2 };
     let kernel = mma(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
     table.extend(mutate(&format!("{s} sm_90a"), &Problem::Contraction(p.contraction.clone()), &kernel));
@@ -175,7 +176,7 @@ fn nothing_that_orders_can_be_left_out() {
     let a = Access::new(&View::dense(&[40, 448]), [0, 2].map(Affine::of).to_vec());
     let b = Access::new(&View::dense(&[448, 32]), [2, 1].map(Affine::of).to_vec());
     let (space, out) = (vec![40, 32, 448], Operand::dense(DType::F32, &[40, 32]));
-    let contraction = Contraction { space, a, b, out, dtype: DType::F32, ..p.contraction.clone() };
+    let contraction = Contraction { space, a, b, out, dtype: DType::F32, given: DType::F32, ..p.contraction.clone() };
     for (stages, split) in [(2, 1), (3, 2)] {
         let s = Strict { bm: 64, bn: 32, stages, split };
         let strict = strict(&Product { contraction: contraction.clone(), ..p.clone() }, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
@@ -226,13 +227,13 @@ fn nothing_that_orders_can_be_left_out() {
         (DType::F16, WeightLayout::Columns, 64, 2),
         (DType::F32, WeightLayout::Panels16, 32, 1),
     ] {
-        let p = Product { contraction: Contraction { dtype, ..windows(channels) }, layout };
+        let p = Product { contraction: Contraction { dtype, given: dtype, ..windows(channels) }, layout };
         let s = Halo { rows: 8, bn: 32, halves: 1, groups: 2, split };
         let kernel = halo(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
         table.extend(mutate_of(&s.to_string(), &Problem::Contraction(p.contraction), layout, &kernel));
     }
     for (dtype, tf32) in [(DType::F16, false), (DType::F32, true)] {
-        let p = Product { contraction: Contraction { dtype, tf32, ..windows(4) }, layout: WeightLayout::Columns };
+        let p = Product { contraction: Contraction { dtype, given: dtype, tf32, ..windows(4) }, layout: WeightLayout::Columns };
         let s = Packed { rows: 4, columns: 8, bn: 32, wm: 16, wn: 16 };
         let kernel = packed(&p, &s, hopper).unwrap_or_else(|e| panic!("{e}"));
         table.extend(mutate_of(&s.to_string(), &Problem::Contraction(p.contraction), p.layout, &kernel));

@@ -84,6 +84,7 @@ fn product(r: &mut Random) -> Problem {
         space: vec![m, n, depth],
         outer: 2,
         dtype,
+        given: dtype,
         tf32: false,
         a: access(m, depth, [0, 2]),
         b: access(depth, n, [2, 1]),

@@ -143,6 +143,30 @@ fn phases_of_transposed_convolutions() {
     assert_eq!((contractions, plan.body.steps().iter().filter(divided).count()), (4, 0), "{plan}");
 }
 
+/// Images of three channels are rounded and read where they lie, without a step before; also by kernels that know nothing of them.
+#[test]
+fn images_of_few_channels() {
+    let model = "input x f32 2x3x13x12\nconst w f32 8x3x5x4 random\ny = Conv(x, w) strides=[2,2] pads=[2,1,2,2]\noutput y";
+    let source = parse(text::bytes(model)).expect("the model is read");
+    for (arch, precision, keep, first, family) in [
+        ("sm_80", Precision::Fp16, "", "contraction", "packed"),
+        ("sm_90a", Precision::Bf16, "", "contraction", "packed"),
+        ("sm_75", Precision::Fp16, "", "map", "simt"),
+        ("sm_80", Precision::Fp16, "*", "contraction", "mma"),
+    ] {
+        let built = Model::new("m.onnx").gpu(arch).precision(precision).keep_fp32(keep).build_from(&source);
+        let compiled = built.unwrap_or_else(|d| panic!("{d}"));
+        let plan = compiled.program.gpus[0].plans[0].to_string();
+        let (found, expected) = run(&compiled);
+        let square = |f: &dyn Fn(usize) -> f64| (0..expected[0].len()).map(|i| f(i) * f(i)).sum::<f64>();
+        let error = (square(&|i| found[0].f(i) - expected[0].f(i)) / square(&|i| expected[0].f(i))).sqrt();
+        assert!(error < if precision == Precision::Bf16 { 1e-2 } else { 1e-3 }, "{error:.2e}\n{plan}");
+        let steps = compiled.program.gpus[0].plans[0].body.steps();
+        assert_eq!(steps[0].kernel.problem().family(), first, "{plan}");
+        assert!(plan.contains(&format!("[{family} ")), "{plan}");
+    }
+}
+
 #[test]
 fn images_of_bytes() {
     let model = "input x f32 1x3x6x6\nconst w f32 8x3x3x3 random\ny = Conv(x, w)\noutput y";

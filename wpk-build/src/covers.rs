@@ -7,7 +7,7 @@ use crate::diag::Diags;
 use crate::graph::Graph;
 use crate::lower::{self, Modules, Weights, cost};
 use crate::model::Precision;
-use crate::passes::{self, BF16, F16, MERGE_PRODUCTS, Optimized, PAD_CHANNELS};
+use crate::passes::{self, BF16, F16, MERGE_PRODUCTS, Optimized};
 use wpk_plan::Plan;
 
 /// A way to cover the graph with problems.
@@ -130,7 +130,7 @@ fn for_gpu(common: &Optimized, cover: &Cover, target: Target<'_>) -> Result<Grap
         Precision::Bf16 => Some(BF16),
         Precision::Fp32 | Precision::Tf32 => None,
     };
-    let own = [MERGE_PRODUCTS, PAD_CHANNELS].into_iter().chain(half);
+    let own = [MERGE_PRODUCTS, passes::pad_channels(target.precision)].into_iter().chain(half);
     for pass in own.filter(|p| !without.contains(&p.name)) {
         optimized.graph = passes::apply(&pass, &optimized.graph, target.keep_fp32, &mut optimized.remarks)?;
     }

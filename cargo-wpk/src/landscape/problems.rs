@@ -3,6 +3,7 @@
 use wpk_build::Precision;
 use wpk_build::graph::{Builder, Conv, Graph, Op};
 use wpk_build::lower::{self, Weights};
+use wpk_build::passes;
 use wpk_plan::problem::Problem;
 use wpk_plan::{Binary, DType, ScalarFn, Unary, WeightLayout};
 
@@ -135,6 +136,7 @@ fn convolution(precision: Precision, batch: usize, [c, h, n, k, stride, pad]: [u
         epilogue: None,
     };
     let graph = graph(precision, &[batch, h, h, c], &[n, c / groups, k, k], Op::Conv(conv))?;
+    let graph = passes::apply(&passes::pad_channels(precision), &graph, &[], &mut vec![]).ok()?;
     single(precision, format!("conv b{batch} {c} {h} {n} {k} {stride} {pad}"), &graph)
 }
 

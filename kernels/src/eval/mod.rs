@@ -22,6 +22,11 @@ pub fn eval(problem: &Problem, inputs: &[&Tensor], rounding: Rounding) -> Vec<Te
     let outputs = problem.outputs();
     let mut out: Vec<Tensor> = outputs.iter().map(|o| Tensor::zeros(o.dtype, o.view.span().map_or(0, |s| s.1))).collect();
     match problem {
+        Problem::Contraction(p) if p.given != p.dtype => {
+            let mut first = Tensor { dtype: p.dtype, ..inputs[0].clone() };
+            first.round(rounding);
+            contraction::eval(p, &[&[&first], &inputs[1..]].concat(), &mut out);
+        }
         Problem::Contraction(p) => contraction::eval(p, inputs, &mut out),
         Problem::Map(p) => map::map(p, inputs, &mut out),
         Problem::Move(p) => map::copy(p, inputs, &mut out),

@@ -248,6 +248,7 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
 /// Queries, keys and values, as tiles are copied from them.
 pub(super) fn sources(p: &Attention) -> [Source; 3] {
     let source = |param: u32, o: &Operand, lines: usize, depth: usize| Source {
+        rounds: None,
         param,
         dtype: o.dtype,
         linear: Linear::view(&o.view, &o.view.shape),

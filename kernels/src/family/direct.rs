@@ -126,7 +126,7 @@ const UNROLLED: usize = 32;
 /// # Errors
 /// Where the schedule does not fit, or a type or function is not generated yet.
 pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupported> {
-    if !s.legal(&Facts::of(c, arch)) || scalar::register(c.dtype) != scalar::register(c.sum) {
+    if !s.legal(&Facts::of(c, arch)) || scalar::register(c.dtype) != scalar::register(c.sum) || c.given != c.dtype {
         return Err(Unsupported(format!("{s} does not fit a contraction of {} over {:?}", c.dtype, c.space)));
     }
     let outer: Vec<usize> = (0..c.outer).collect();

@@ -27,7 +27,8 @@ pub fn sources(c: &Contraction, layout: WeightLayout) -> [Source; 2] {
     let (batch, depth) = (roles.batch.clone(), roles.k());
     let source = |param: u32, linear: Linear, lines: &[usize]| Source {
         param,
-        dtype: c.dtype,
+        dtype: if param == 0 { c.given } else { c.dtype },
+        rounds: (param == 0 && c.given != c.dtype).then_some(c.dtype),
         linear,
         batch: batch.clone(),
         lines: lines.to_vec(),
@@ -38,12 +39,12 @@ pub fn sources(c: &Contraction, layout: WeightLayout) -> [Source; 2] {
         WeightLayout::Dense => source(1, Linear::access(&c.b, &c.space), &roles.n),
         WeightLayout::Columns => {
             let linear = Linear::columns(&roles, c.dtype.bytes());
-            Source { param: 1, dtype: c.dtype, linear, batch: vec![0], lines: vec![1], depth: vec![2] }
+            Source { param: 1, dtype: c.dtype, rounds: None, linear, batch: vec![0], lines: vec![1], depth: vec![2] }
         }
         // Pairs and quads are for CPUs, and levels have a family of their own.
         _ => {
             let linear = Linear::panels(&roles);
-            Source { param: 1, dtype: c.dtype, linear, batch: vec![0], lines: vec![1, 2], depth: vec![3] }
+            Source { param: 1, dtype: c.dtype, rounds: None, linear, batch: vec![0], lines: vec![1, 2], depth: vec![3] }
         }
     };
     [a, b]
@@ -60,5 +61,5 @@ pub fn source_of_parts(parts: &Parts) -> Source {
     let sizes = [parts.batch * Parts::COUNT, parts.columns, parts.pitch()];
     let per_loop = [sizes[1] * sizes[2], sizes[2], 1].map(|n| n as i64).to_vec();
     let linear = Linear { base: 0, per_loop, checks: vec![], space: sizes.to_vec() };
-    Source { param: parts.argument, dtype: DType::BF16, linear, batch: vec![0], lines: vec![1], depth: vec![2] }
+    Source { param: parts.argument, dtype: DType::BF16, rounds: None, linear, batch: vec![0], lines: vec![1], depth: vec![2] }
 }

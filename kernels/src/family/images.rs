@@ -54,30 +54,33 @@ impl Side {
     }
 }
 
-/// Windows on images, whose channels lie side by side.
+/// Windows on images.
 pub struct Sides {
     pub image: Side,
     pub rows: Side,
     pub columns: Side,
+    /// Channels that are multiplied, how many of them there are, and how far apart they lie.
     pub channels: usize,
+    pub given: usize,
+    pub apart: i64,
 }
 
 impl Sides {
     /// The first factor of a contraction; `None` where it is something else.
     pub fn of(c: &Contraction, roles: &Roles) -> Option<Self> {
-        let channel = roles.channel?;
+        // Channels side by side, or the last ones of a depth of which some are lacking.
+        let lacking = roles.taps.last().copied().filter(|&l| c.lacking(l).is_some());
+        let channel = lacking.or(roles.channel)?;
         let moves = |d: &&AccessDim| d.index.offset != 0 || d.index.terms.iter().any(|t| c.space[usize::from(t.0)] > 1);
         let (mut along, mut sides) = (None, vec![]);
         for d in c.a.dims.iter().filter(moves) {
             let side = Side::of(d, c)?;
             match side {
-                Side { stride: 1, first: 0, windows: None, taps: Some((l, 1)), extent } if l == channel && extent == c.space[l] => {
-                    along = Some(extent)
-                }
+                Side { stride, first: 0, windows: None, taps: Some((l, 1)), extent } if l == channel => along = Some((stride, extent)),
                 side => sides.push(side),
             }
         }
-        let channels = along?;
+        let (apart, given) = along.filter(|&(stride, extent)| lacking.is_some() || stride == 1 && extent == c.space[channel])?;
         let columns = sides.pop()?;
         let rows = sides.pop().unwrap_or_else(|| Side::none(&columns));
         let image = sides.pop().unwrap_or_else(|| Side::none(&rows));
@@ -85,12 +88,19 @@ impl Sides {
             |s: &Side| s.first == 0 && s.taps.is_none() && s.windows.map_or(s.extent == 1, |(l, by)| by == 1 && c.space[l] == s.extent);
         let order: Vec<usize> = [&image, &rows, &columns].iter().filter_map(|s| s.windows.map(|w| w.0)).collect();
         let expected: Vec<usize> = roles.m.iter().copied().filter(|&l| c.space[l] > 1).collect();
-        (sides.is_empty() && whole(&image) && order == expected).then_some(Self { image, rows, columns, channels })
+        (sides.is_empty() && whole(&image) && order == expected).then_some(Self {
+            image,
+            rows,
+            columns,
+            channels: c.space[channel],
+            given,
+            apart,
+        })
     }
 
     /// The positions of a window, slowest loop first: how many there are, whether they go along columns, and how far they lie apart.
     pub fn taps(&self, c: &Contraction, roles: &Roles) -> Option<Vec<(usize, bool, i64)>> {
-        let loops = roles.taps.iter().filter(|&&l| c.space[l] > 1);
+        let loops = roles.taps.iter().filter(|&&l| c.space[l] > 1 && c.lacking(l).is_none());
         let tap = |&l: &usize| {
             let of = |s: &Side| s.taps.filter(|t| t.0 == l).map(|t| t.1);
             let (along, by) = of(&self.columns).map(|by| (true, by)).or_else(|| Some((false, of(&self.rows)?)))?;
@@ -103,9 +113,9 @@ impl Sides {
 /// The first factor of a contraction as windows on images, so many at once; `None` where it is something else.
 pub fn images(c: &Contraction, roles: &Roles, tile: u32) -> Option<(TensorMap, Windows)> {
     let size = c.dtype.bytes();
-    let sides = Sides::of(c, roles).filter(|s| s.channels.is_multiple_of(TensorMap::LINE / size))?;
+    let sides = Sides::of(c, roles).filter(|s| s.given == s.channels && s.channels.is_multiple_of(TensorMap::LINE / size))?;
     let taps = sides.taps(c, roles)?;
-    let Sides { image, rows, columns, channels } = sides;
+    let Sides { image, rows, columns, channels, .. } = sides;
     taps.iter().all(|&(count, _, by)| (count as i64 - 1) * by < 256).then_some(())?;
     let bytes = |stride: i64| usize::try_from(stride).ok()?.checked_mul(size);
     let step = |s: &Side| s.windows.map_or(Some(1), |w| usize::try_from(w.1).ok());

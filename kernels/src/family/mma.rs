@@ -103,7 +103,7 @@ impl Facts {
         let bytes = (c.a.view().len() + c.b.view().len()) * c.dtype.bytes() + c.out.view.len() * c.out.dtype.bytes();
         Self {
             size: Size::of(&roles),
-            mode: Mode::of(c.dtype, c.tf32).filter(|_| arch.matrix > 0.0),
+            mode: Mode::of(c.dtype, c.tf32).filter(|_| arch.matrix > 0.0 && c.given == c.dtype),
             element: c.dtype.bytes() as u32,
             columns: engine::columns(p, PANEL).is_some(),
             matrix: engine::rows(p, 8).is_some(),

@@ -81,13 +81,15 @@ impl Windows {
         }
         let space = [i64::from(planes), i64::from(columns.div_ceil(tile)), taps, bn, pitch].map(|n| n as usize).to_vec();
         let linear = Linear { base: 0, per_loop, checks, space };
-        Source { param: 1, dtype: weights.dtype, linear, batch: vec![0, 1], lines: vec![2, 3], depth: vec![4] }
+        Source { param: 1, dtype: weights.dtype, rounds: None, linear, batch: vec![0, 1], lines: vec![2, 3], depth: vec![4] }
     }
 }
 
 impl Facts {
     pub fn of(p: &Product, arch: &Arch) -> Self {
-        let of = mma::Facts::of(p, arch);
+        let (c, mut of) = (&p.contraction, mma::Facts::of(p, arch));
+        // Pixels may be given in another type.
+        of.mode = Mode::of(c.dtype, c.tf32).filter(|_| arch.matrix > 0.0);
         let windows = Windows::of(&p.contraction, &p.contraction.roles(), of.element).filter(|_| of.small);
         Self { of, columns: p.layout == WeightLayout::Columns, windows }
     }
@@ -100,7 +102,8 @@ impl Facts {
             None => false,
         };
         let packed = self.windows.as_ref().filter(|w| w.packed).map(|w| w.image.channels);
-        given && self.of.directions[0] == (Along::Depth, packed.unwrap_or(16 / self.of.element))
+        let single = self.windows.as_ref().is_some_and(|w| w.image.is_single());
+        given && (single || self.of.directions[0] == (Along::Depth, packed.unwrap_or(16 / self.of.element)))
     }
 
     /// Bytes of an element in shared memory.

@@ -18,9 +18,16 @@ pub struct Image {
     /// Pixels from a window to the next, down and across.
     pub steps: [u32; 2],
     pub channels: u32,
+    /// How many of the channels there are, where they are read one by one, and how far apart they lie.
+    single: Option<(u32, i64)>,
 }
 
 impl Image {
+    /// Whether channels are read one by one.
+    pub fn is_single(&self) -> bool {
+        self.single.is_some()
+    }
+
     pub fn of(c: &Contraction, sides: &Sides) -> Option<Self> {
         let both = [&sides.rows, &sides.columns];
         let step = |s: &Side| u32::try_from(s.windows.map_or(1, |w| w.1)).ok();
@@ -31,6 +38,7 @@ impl Image {
             first: both.map(|s| s.first),
             steps: [step(both[0])?, step(both[1])?],
             channels: sides.channels as u32,
+            single: (sides.given < sides.channels || c.given != c.dtype).then_some((sides.given as u32, sides.apart)),
         })
     }
 }
@@ -175,7 +183,7 @@ impl Patches {
         // Copies are whole periods of rows apart.
         let turn = swizzle.emit(k, line);
         let turn = k.op(Ty::U32, Op::Xor, &[turn, line]);
-        Copies { of: self, c, mode, copies, line: k.add(start, line), piece, turn, apart: at_once * self.pitch }
+        Copies { of: self, c, mode, single: i.single, copies, line: k.add(start, line), piece, turn, apart: at_once * self.pitch }
     }
 
     /// The column of an image's patch that lies at a place of a row.
@@ -217,6 +225,8 @@ pub struct Copies<'a> {
     of: &'a Patches,
     c: &'a Contraction,
     mode: Mode,
+    /// See [`Image`].
+    single: Option<(u32, i64)>,
     /// By copy: the element it begins at, whether that is one of the image, and of the tile where not all are.
     copies: Vec<(Val, Option<Val>, Option<Val>)>,
     /// Where its first pixel is, its byte of a group there, and what that is exchanged by.
@@ -242,11 +252,11 @@ impl Copies<'_> {
     /// Copies a group, asynchronously where elements stay as they are.
     pub fn copy(&self, k: &mut Writer, group: u32) {
         let p = self.of;
-        let (vector, size) = (p.vector(), self.c.dtype.bytes());
+        let (vector, size) = (p.vector(), self.c.given.bytes());
         let deeper = i64::from(group * p.channels);
         let to = self.to(k, group);
         let offset = |n: u32| (n * self.apart) as i32;
-        if let Mode::Half(_) = self.mode {
+        if let (Mode::Half(_), None) = (self.mode, self.single) {
             for (n, &(from, inside, exists)) in (0..).zip(&self.copies) {
                 let one = |k: &mut Writer| {
                     let from = k.plus(from, deeper);
@@ -274,14 +284,26 @@ impl Copies<'_> {
         }
     }
 
-    /// Neighbouring channels in `f32`, zeros outside of the image.
+    /// The channels of a copy in `f32`, zeros outside of the image and where there are none.
     fn load(&self, k: &mut Writer, (from, deeper): (Val, i64), inside: Option<Val>) -> Vec<Val> {
         let zero = k.float(0.0, Ty::F32);
         let values: Vec<Val> = (0..self.of.vector()).map(|_| k.variable(zero)).collect();
         let load = |k: &mut Writer| {
-            let from = k.plus(from, deeper);
-            let address = k.element(0, from, self.c.dtype.bytes());
-            for (&v, x) in values.iter().zip(scalar::load_neighbours(k, self.c.dtype, address, 0, values.len())) {
+            let (from, dtype) = (k.plus(from, deeper), self.c.given);
+            let loaded: Vec<Val> = match self.single {
+                Some((count, apart)) => (0..i64::from(count))
+                    .map(|channel| {
+                        let from = k.plus(from, channel * apart);
+                        let address = k.element(0, from, dtype.bytes());
+                        scalar::load_neighbours(k, dtype, address, 0, 1)[0]
+                    })
+                    .collect(),
+                None => {
+                    let address = k.element(0, from, dtype.bytes());
+                    scalar::load_neighbours(k, dtype, address, 0, values.len())
+                }
+            };
+            for (&v, x) in values.iter().zip(loaded) {
                 k.assign(v, x);
             }
         };
@@ -309,7 +331,11 @@ impl Copies<'_> {
                     k.store_at(MemTy::B32, to, offset + (plane * self.of.plane()) as i32, &words);
                 }
             }
-            _ => {}
+            Mode::Half(half) => {
+                let words: Vec<Val> = values.chunks(2).map(|two| k.op(Ty::U32, Op::Pack(half), &[two[1], two[0]])).collect();
+                k.store_at(MemTy::B32, to, offset, &words);
+            }
+            Mode::Bytes => {}
         }
     }
 }

@@ -69,6 +69,12 @@ pub fn narrow(k: &mut Writer, v: Val, t: DType) -> Val {
     }
 }
 
+/// A number of `f32` as a type holds it.
+pub fn rounded(k: &mut Writer, v: Val, t: DType) -> Val {
+    let narrow = narrow(k, v, t);
+    widen(k, narrow, t)
+}
+
 /// Instructions that a function takes by element, roughly.
 pub fn cost(f: &ScalarFn) -> f64 {
     let of = |e: &Expr| match e {

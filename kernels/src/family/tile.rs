@@ -24,6 +24,8 @@ const PAD: u32 = 16;
 pub struct Source {
     pub param: u32,
     pub dtype: DType,
+    /// What `f32` is rounded to as it is read.
+    pub rounds: Option<DType>,
     pub linear: Linear,
     pub batch: Vec<usize>,
     pub lines: Vec<usize>,
@@ -249,7 +251,7 @@ impl<'a> Loader<'a> {
             let (term, valid) = term.only_where(k, valid);
             copies.push((offset, i * step_depth, term, valid));
         }
-        let same = source.dtype.bytes() == layout.element as usize;
+        let same = source.dtype.bytes() == layout.element as usize && source.rounds.is_none();
         let asynchronous = arch.copies && same && layout.vector * layout.element >= 4;
         Self { source, layout, asynchronous, active, depth, to, copies, total: source.count(&source.depth) as u32 }
     }
@@ -334,6 +336,7 @@ impl<'a> Loader<'a> {
             let loaded = k.load(mem, ty, from, count as usize);
             for (&v, x) in values.iter().zip(loaded) {
                 let x = if widened { scalar::widen(k, x, dtype) } else { x };
+                let x = self.source.rounds.map_or_else(|| x, |to| scalar::rounded(k, x, to));
                 k.assign(v, x);
             }
         };

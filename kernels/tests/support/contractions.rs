@@ -39,6 +39,7 @@ pub fn finish(space: &[usize], outer: usize, (dtype, tf32): (DType, bool), a: Ac
         space: space.to_vec(),
         outer,
         dtype,
+        given: dtype,
         tf32,
         a,
         b,

@@ -202,6 +202,8 @@ fn bounds(problem: &Problem, inputs: &[Tensor]) -> Option<(Tensor, f64)> {
     let factors = match problem {
         // Both factors rounded to 11 bits.
         Problem::Contraction(c) if c.tf32 => 2.0 * f64::from(1u32 << 13),
+        // The first factor rounded to 11 or 8 bits.
+        Problem::Contraction(c) if c.given != c.dtype => f64::from(1u32 << if c.dtype == DType::F16 { 13 } else { 16 }),
         // Factors as sums of two parts of 11 bits each, small parts not multiplied with each other.
         Problem::Contraction(c) if c.dtype == DType::F32 => 12.0,
         _ => 0.0,

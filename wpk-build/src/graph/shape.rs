@@ -248,7 +248,8 @@ fn finish(sum: DType, shape: Vec<usize>, epilogue: Option<&wpk_plan::ScalarFn>, 
 fn conv(c: &Conv, inputs: &[Type]) -> Result<Vec<Type>, String> {
     let [(t, x), (u, w), extras @ ..] = inputs else { return Err("a convolution takes an input and weights".to_owned()) };
     let rank = c.out.len();
-    ensure(t == u, || format!("input is {t}, weights are {u}"))?;
+    let rounded = c.channels_last && *t == DType::F32 && u.is_float() && u.bytes() == 2;
+    ensure(t == u || rounded, || format!("input is {t}, weights are {u}"))?;
     ensure(x.len() == rank + 2 && w.len() == rank + 2, || format!("input {x:?} and weights {w:?} do not have {} dimensions", rank + 2))?;
     let channels = x[if c.channels_last { rank + 1 } else { 1 }];
     let lists = [c.strides.len(), c.pads.len(), c.dilations.len()];
@@ -258,12 +259,14 @@ fn conv(c: &Conv, inputs: &[Type]) -> Result<Vec<Type>, String> {
     })?;
     let (wanted, out) = if c.transposed { (w[0], w[1].saturating_mul(c.groups)) } else { (w[1].saturating_mul(c.groups), w[0]) };
     let divisible = out % c.groups == 0 && channels % c.groups == 0;
-    ensure(channels == wanted && divisible, || format!("weights {w:?} in {} groups do not take {channels} channels", c.groups))?;
+    // Channels that the input lacks are zeros: see the pass `pad_channels`.
+    let lacks = c.channels_last && c.groups == 1 && !c.transposed && channels < wanted;
+    ensure((channels == wanted || lacks) && divisible, || format!("weights {w:?} in {} groups do not take {channels} channels", c.groups))?;
     let mut shape = vec![x[0]];
     shape.extend(if c.channels_last {
         c.out.iter().copied().chain([out]).collect::<Vec<_>>()
     } else {
         [out].into_iter().chain(c.out.iter().copied()).collect()
     });
-    finish(*t, shape, c.epilogue.as_ref(), extras)
+    finish(*u, shape, c.epilogue.as_ref(), extras)
 }

@@ -171,7 +171,7 @@ fn finish(
         plain.outputs = vec![plain.cast(0, out.dtype)];
         plain
     });
-    Some(Contraction { space, outer, dtype, tf32: false, a, b, sum, extras, epilogue, out })
+    Some(Contraction { space, outer, dtype, given: dtype, tf32: false, a, b, sum, extras, epilogue, out })
 }
 
 fn contract(a: &[u8], b: &[u8], out: &[u8], epilogue: Option<&ScalarFn>, inputs: &[Operand], target: Operand) -> Option<Contraction> {
@@ -213,13 +213,15 @@ fn conv(c: &Conv, inputs: &[Operand], out: Operand) -> Option<Contraction> {
     let at = |d: usize| if d > channel { d + shift } else { d };
     let outer = target.view.shape.len();
     let (group, channel_out) = (channel, channel + shift);
-    let channel_in = outer;
+    // Channels that the input lacks come last: those of a position lie together then, whatever the input's layout.
+    let lacks = x.view.shape[channel] < per_in * c.groups;
+    let channel_in = if lacks { outer + rank } else { outer };
     let mut space = target.view.shape.clone();
-    space.push(per_in);
     space.extend(&w.view.shape[2..]);
-    let tap = |d: usize| outer + 1 + d;
+    space.insert(channel_in, per_in);
+    let tap = |d: usize| if lacks { outer + d } else { outer + 1 + d };
 
-    let view = expand(&x.view, channel, per_in)?;
+    let view = if lacks { x.view.clone() } else { expand(&x.view, channel, per_in)? };
     let mut index: Vec<Affine> = (0..view.shape.len()).map(Affine::of).collect();
     index[channel_out] = Affine::of(channel_in);
     for d in 0..rank {
@@ -244,7 +246,8 @@ fn conv(c: &Conv, inputs: &[Operand], out: Operand) -> Option<Contraction> {
             Some(Operand { dtype: e.dtype, view: split_axis(&full, channel, &parts(per_out))? })
         })
         .collect::<Option<_>>()?;
-    finish(space, outer, x.dtype, (a, b), c.epilogue.as_ref(), &extras, target)
+    let contraction = finish(space, outer, w.dtype, (a, b), c.epilogue.as_ref(), &extras, target)?;
+    Some(Contraction { given: x.dtype, ..contraction })
 }
 
 /// One dimension as several, whatever the strides of the others.

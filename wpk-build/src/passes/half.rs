@@ -26,7 +26,12 @@ fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId], half: DType) -> R
         }
         Op::Conv(_) | Op::Contract { .. } if float => {
             let factor = if kept { DType::F32 } else { half };
-            let mut operands = vec![stored(cx, inputs[0], factor)?, stored(cx, inputs[1], factor)?];
+            // Few channels are rounded as they are read.
+            let channels = |v: ValueId, at: usize| cx.b.shape(v).get(at).copied().unwrap_or_default();
+            let lacks = matches!(&node.op, Op::Conv(c) if c.channels_last && c.groups == 1 && !c.transposed
+                && channels(inputs[0], c.out.len() + 1) < channels(inputs[1], 1));
+            let first = if lacks { inputs[0] } else { stored(cx, inputs[0], factor)? };
+            let mut operands = vec![first, stored(cx, inputs[1], factor)?];
             operands.extend(&inputs[2..]);
             let identity = ScalarFn::identity(DType::F32);
             let op = match &node.op {

@@ -23,6 +23,7 @@ mod widen;
 
 pub use rewrite::{NotFused, Remark};
 
+use crate::Precision;
 use crate::diag::{Diag, Diags};
 use crate::graph::Graph;
 use rewrite::{Rule, run};
@@ -54,8 +55,15 @@ pub const PIPELINE: &[Pass] = &[
 /// Products of one tensor as one, for GPUs.
 pub const MERGE_PRODUCTS: Pass = Pass { name: "merge_products", rule: merge_products::rule };
 
-/// Channels of convolutions in pieces, for tensor cores.
-pub const PAD_CHANNELS: Pass = Pass { name: "pad_channels", rule: pad_channels::rule };
+/// Channels of convolutions in pieces, for tensor cores that multiply in a precision.
+pub fn pad_channels(precision: Precision) -> Pass {
+    let rule = match precision {
+        Precision::Fp32 => pad_channels::rule,
+        Precision::Tf32 => pad_channels::tf32,
+        Precision::Fp16 | Precision::Bf16 => pad_channels::half,
+    };
+    Pass { name: "pad_channels", rule }
+}
 
 /// Storage and factors in binary16.
 pub const F16: Pass = Pass { name: "f16", rule: half::f16 };

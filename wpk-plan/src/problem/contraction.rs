@@ -1,7 +1,7 @@
 //! Sums of products over affine accesses: matrix products, convolutions and their transposes, einsum.
 
 use super::{Family, Operand, product};
-use crate::codec::codec_struct;
+use crate::codec::{Codec, DecodeError, Reader, codec_struct};
 use crate::{DType, ScalarFn, View, scalar};
 
 /// An index as a function of the loops: `(offset + sum(coefficient * loop)) / divisor`.
@@ -120,6 +120,8 @@ pub struct Contraction {
     pub outer: usize,
     /// The type of both factors.
     pub dtype: DType,
+    /// The type in which the first factor is given: the same, or `f32`, which is rounded as it is read.
+    pub given: DType,
     /// Whether factors of type `f32` may be rounded to the 11 significant bits of TF32.
     pub tf32: bool,
     /// How the first factor is read.
@@ -135,7 +137,37 @@ pub struct Contraction {
     /// Where the output lies; its dimensions are the output loops.
     pub out: Operand,
 }
-codec_struct!(Contraction { space, outer, dtype, tf32, a, b, sum, extras, epilogue, out });
+
+/// How factors are multiplied, in one byte.
+const TF32: u8 = 1;
+const GIVEN_IN_F32: u8 = 2;
+
+impl Codec for Contraction {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.space.encode(out);
+        self.outer.encode(out);
+        self.dtype.encode(out);
+        out.push(if self.tf32 { TF32 } else { 0 } | if self.given == self.dtype { 0 } else { GIVEN_IN_F32 });
+        self.a.encode(out);
+        self.b.encode(out);
+        self.sum.encode(out);
+        self.extras.encode(out);
+        self.epilogue.encode(out);
+        self.out.encode(out);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (space, outer, dtype) = (Codec::decode(r)?, Codec::decode(r)?, Codec::decode(r)?);
+        let how = r.byte()?;
+        if how > TF32 | GIVEN_IN_F32 {
+            return Err(DecodeError::Malformed("flag"));
+        }
+        let given = if how & GIVEN_IN_F32 == 0 { dtype } else { DType::F32 };
+        let (a, b, sum) = (Codec::decode(r)?, Codec::decode(r)?, Codec::decode(r)?);
+        let (extras, epilogue, out) = (Codec::decode(r)?, Codec::decode(r)?, Codec::decode(r)?);
+        Ok(Self { space, outer, dtype, given, tf32: how & TF32 != 0, a, b, sum, extras, epilogue, out })
+    }
+}
 
 impl Contraction {
     /// The extents of the reduction loops.
@@ -147,8 +179,8 @@ impl Contraction {
 impl Family for Contraction {
     const NAME: &'static str = "contraction";
     fn inputs(&self) -> Vec<Operand> {
-        let factor = |a: &Access| Operand { dtype: self.dtype, view: a.view() };
-        [factor(&self.a), factor(&self.b)].into_iter().chain(self.extras.iter().cloned()).collect()
+        let factor = |dtype: DType, a: &Access| Operand { dtype, view: a.view() };
+        [factor(self.given, &self.a), factor(self.dtype, &self.b)].into_iter().chain(self.extras.iter().cloned()).collect()
     }
     fn outputs(&self) -> Vec<Operand> {
         vec![self.out.clone()]
@@ -162,6 +194,9 @@ impl Family for Contraction {
     }
     fn faults(&self) -> Vec<String> {
         let mut faults = vec![];
+        if self.given != self.dtype && (self.given != DType::F32 || self.dtype.bytes() != 2) {
+            faults.push(format!("a factor in {} is not rounded to {}", self.given, self.dtype));
+        }
         if self.outer > self.space.len() || self.out.view.shape != self.space[..self.outer.min(self.space.len())] {
             faults.push("the output is not over the output loops".to_owned());
         }

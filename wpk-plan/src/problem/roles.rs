@@ -1,6 +1,6 @@
 //! The parts that the loops of a contraction play in a matrix product.
 
-use super::{Access, Contraction};
+use super::{Access, AccessDim, Affine, Contraction};
 use crate::number::bf16;
 
 /// Columns of a packed panel.
@@ -26,11 +26,19 @@ pub struct Roles {
 }
 
 impl Contraction {
+    /// The dimension of the first factor that a loop alone walks beyond the end of, where there is one.
+    pub fn lacking(&self, loop_: usize) -> Option<&AccessDim> {
+        let whole = |d: &&AccessDim| d.index == Affine::of(loop_) && d.extent < self.space[loop_];
+        self.a.dims.iter().find(whole)
+    }
+
     /// Which part each loop plays.
     pub fn roles(&self) -> Roles {
-        let channel = (self.outer..self.space.len())
-            .filter(|&l| self.a.stride(l, &self.space) == Some(1) && self.space[l] > 1)
-            .max_by_key(|&l| self.space[l]);
+        let inner = self.outer..self.space.len();
+        // Depths that the first factor lacks are zeros: it is read channel by channel, which come last as they are.
+        let lacks = inner.clone().any(|l| self.lacking(l).is_some());
+        let channel =
+            inner.filter(|&l| !lacks && self.a.stride(l, &self.space) == Some(1) && self.space[l] > 1).max_by_key(|&l| self.space[l]);
         let moves = |access: &Access, l: usize| self.space[l] > 1 && access.uses(l);
         let outer = |a: bool, b: bool| (0..self.outer).filter(move |&l| moves(&self.a, l) == a && moves(&self.b, l) == b);
         let mut m: Vec<usize> = outer(true, false).chain(outer(false, false)).collect();
