@@ -6,6 +6,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tract_onnx::prelude::{Framework, InferenceModelExt, IntoTValue, Tensor as TractTensor, TypedSimplePlan};
 use wpk_kernels::Tensor;
@@ -62,13 +63,42 @@ fn main() -> Result<(), Error> {
             let ms = |d: Duration| format!("{:.3}", d.as_secs_f64() * 1e3);
             line(name, precision, threads, peer, &ms(times[times.len() / 2]), &format!("{} runs, least {}", times.len(), ms(times[0])));
         }
+        if threads > 1 {
+            let (ms, note) = (round_trip().as_secs_f64() * 1e3, "a cache line to another core and back");
+            println!(
+                "{{\"suite\": \"cpu-cores\", \"name\": \"behind {name}\", \"peer\": \"round trip\", \"ms\": {ms:.6}, \"note\": \"{note}\"}}"
+            );
+        }
     }
     Ok(())
 }
 
+/// How long two cores take to tell each other something: several times as long where they share no third cache, as virtual ones may from one
+/// minute to the next.
+fn round_trip() -> Duration {
+    const ROUNDS: usize = 100_000;
+    let turn = AtomicUsize::new(0);
+    let play = |own: usize| {
+        for round in 0..ROUNDS {
+            while turn.load(Ordering::Acquire) != 2 * round + own {
+                std::hint::spin_loop();
+            }
+            turn.store(2 * round + own + 1, Ordering::Release);
+        }
+    };
+    std::thread::scope(|s| {
+        s.spawn(|| play(1));
+        let start = Instant::now();
+        play(0);
+        start.elapsed() / ROUNDS as u32
+    })
+}
+
 fn line(name: &str, precision: &str, threads: usize, peer: &str, ms: &str, note: &str) {
     let (name, batch) = name.rsplit_once("_b").filter(|n| n.1.parse::<usize>().is_ok()).unwrap_or((name, "1"));
-    println!("{{\"suite\": \"cpu-models\", \"name\": \"{name} {precision} b{batch} t{threads}\", \"peer\": \"{peer}\", \"ms\": {ms}, \"note\": \"{note}\"}}");
+    println!(
+        "{{\"suite\": \"cpu-models\", \"name\": \"{name} {precision} b{batch} t{threads}\", \"peer\": \"{peer}\", \"ms\": {ms}, \"note\": \"{note}\"}}"
+    );
 }
 
 fn timed(mut run: impl FnMut() -> Result<(), Error> + 'static) -> Runner {
@@ -82,7 +112,8 @@ fn timed(mut run: impl FnMut() -> Result<(), Error> + 'static) -> Runner {
 fn onnxruntime(path: &Path, threads: usize) -> Result<Runner, Error> {
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ort.py");
-    let mut child = Command::new(python).arg(script).arg(path).arg(threads.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut child =
+        Command::new(python).arg(script).arg(path).arg(threads.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (mut to, mut from) = (child.stdin.take().ok_or("no input")?, BufReader::new(child.stdout.take().ok_or("no output")?));
     Ok(Box::new(move || {
         // The child ends with its input.
@@ -119,7 +150,8 @@ fn names(path: &Path) -> Result<Vec<(String, bool)>, Error> {
     let source = wpk_build::onnx::load(path)?;
     let graph = source.model.graph.ok_or("no graph")?;
     let weights: Vec<String> = graph.initializer.iter().map(|t| t.name.clone()).collect();
-    let kind = |i: &wpk_build::onnx::proto::ValueInfo| i.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).is_some_and(|t| t.elem_type == 1);
+    let kind =
+        |i: &wpk_build::onnx::proto::ValueInfo| i.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).is_some_and(|t| t.elem_type == 1);
     Ok(graph.input.iter().filter(|i| !weights.contains(&i.name)).map(|i| (i.name.clone(), kind(i))).collect())
 }
 

@@ -206,21 +206,8 @@ pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupporte
     let sums = sums.all;
 
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
-    let depth = depth.rounds * DEPTH;
-    let again = Tile {
-        sources: &sources,
-        batch,
-        firsts,
-        across: s.bn / 8,
-        lane,
-        first,
-        depth,
-        patch: None,
-        runs: None,
-        total: size.k,
-        parts: true,
-        by_lane,
-    };
+    let (sources, across, depth, total) = (&sources, s.bn / 8, depth.rounds * DEPTH, size.k);
+    let again = Tile { sources, batch, firsts, across, lane, first, depth, patch: None, runs: None, total, parts: true, by_lane };
     repair(&mut k, &again, &sums, (starts[0], thread, threads));
     let ahead = if threads > 128 { 4 } else { 8 };
     let grid = tiling.grid((c, &roles), (batch, lane), firsts, [16, s.bn, ROWS], ahead);
