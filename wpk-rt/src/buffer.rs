@@ -1,5 +1,6 @@
 //! Aligned memory, and its return to a pool.
 
+use crate::pool::Pool;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
@@ -66,10 +67,14 @@ impl Memory {
         Layout::from_size_align(bytes, ALIGN).unwrap_or_else(|_| handle_alloc_error(Layout::new::<u8>()))
     }
 
-    /// Has the system give all of it now.
-    pub(crate) fn claim(&mut self) {
-        // SAFETY: within the memory, which holds zeros.
-        (0..self.bytes).step_by(PAGE).for_each(|at| unsafe { self.start.as_ptr().add(at).write_volatile(0) });
+    /// Has the system give all of it now, huge pages to several threads at once: it fills them with zeros, and may have to get them itself.
+    pub(crate) fn claim(&mut self, pool: &Pool) {
+        let memory = &*self;
+        pool.run(self.bytes.div_ceil(HUGE), &|page, _| {
+            let range = page * HUGE..memory.bytes.min((page + 1) * HUGE);
+            // SAFETY: within the memory, which holds zeros and nobody else knows.
+            range.step_by(PAGE).for_each(|at| unsafe { memory.start.as_ptr().add(at).write_volatile(0) });
+        });
     }
 
     pub(crate) fn ptr(&self) -> *mut u8 {

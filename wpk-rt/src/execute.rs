@@ -76,11 +76,11 @@ impl Bucket {
     }
 
     /// Has the system give the memory of an idle session now, not when it runs.
-    pub fn claim(&self) -> Result<(), Error> {
+    pub fn claim(&self, pool: &Pool) -> Result<(), Error> {
         let busy = || Err(Error::Invalid("no session is idle".to_owned()));
         self.sessions.with(busy, |session| {
-            session.arena.claim();
-            session.scratch.claim();
+            session.arena.claim(pool);
+            session.scratch.claim(pool);
             Ok(())
         })
     }

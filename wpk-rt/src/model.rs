@@ -99,7 +99,7 @@ impl Model {
         // What the first run would wait for. Which of several plans will run, and whether all weights are needed, is not known.
         if let [only] = &plans[..] {
             crate::buffer::bring(&weights.bytes()[..program.weight_bytes()]);
-            only.claim()?;
+            only.claim(pool)?;
         }
         Ok(Self {
             program,

@@ -1,9 +1,11 @@
 //! The transforms of minimal filtering ([`super::winograd`]): of weights at load, of images, and of products back to results.
 
+use super::Args;
 use super::isa::lanes;
 use super::microkernel::STRIDE;
 use super::simd::Lanes;
 use crate::buffer::Memory;
+use crate::pool::Pool;
 use wpk_plan::problem::PANEL;
 
 /// Images: strides of image, row and column, rows and columns, and channels, which lie together.
@@ -39,14 +41,17 @@ const FILTERS: [&[[f32; 3]]; 5] = [
 ];
 
 /// Panels of weights as plain products have them, transformed: `[place][panel][channel][16]`. Tiles of one element belong to one tap, others to three.
-pub(super) unsafe fn transformed(weights: *const f32, sides: [usize; 2], channels: usize, panels: usize) -> Memory {
+pub(super) unsafe fn transformed(weights: *const f32, sides: [usize; 2], (channels, panels): (usize, usize), pool: &Pool) -> Memory {
     let filter = |side: usize| FILTERS.into_iter().find(|g| g.len() == side).unwrap_or_default();
     let [vertical, horizontal] = sides.map(filter);
     let [tall, wide] = sides.map(|side| if side == 1 { 1 } else { 3 });
     let stride = panels * channels * PANEL;
-    let memory = Memory::new(vertical.len() * horizontal.len() * stride * size_of::<f32>());
-    let all = memory.ptr().cast::<f32>();
-    for panel in 0..panels {
+    let mut memory = Memory::new(vertical.len() * horizontal.len() * stride * size_of::<f32>());
+    memory.claim(pool);
+    let pointers = [weights.cast_mut().cast(), memory.ptr()];
+    let shared = Args(&pointers);
+    pool.run(panels, &|panel, _| {
+        let [weights, all] = [0, 1].map(|i| shared.get()[i].cast::<f32>());
         for channel in 0..channels {
             let at = |tap: usize| match (tap / 3, tap % 3) {
                 (r, s) if r < tall && s < wide => unsafe {
@@ -67,7 +72,7 @@ pub(super) unsafe fn transformed(weights: *const f32, sides: [usize; 2], channel
                 }
             }
         }
-    }
+    });
     memory
 }
 

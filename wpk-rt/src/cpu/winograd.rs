@@ -12,6 +12,7 @@ use super::microkernel::{Kernels, NEAR, Next, ROWS, RowPointers, STRIDE};
 use super::transforms::{Images, Transforms, transformed, transforms};
 use super::{Args, Bound, Cx, Transformed, part};
 use crate::buffer::Memory;
+use crate::pool::{self, Pool};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use wpk_plan::problem::{Contraction, PANEL, Roles};
@@ -199,10 +200,9 @@ impl Winograd {
         [places * tiles * self.x.channels, places * (tiles + ROWS) * STRIDE, self.size[0] * self.size[1] * across * STRIDE]
     }
 
-    fn weights(&self, args: &[*mut u8]) -> &Arc<Memory> {
-        let panels = self.columns.div_ceil(PANEL);
-        self.weights
-            .get_or_init(|| Arc::new(unsafe { transformed(args[1].cast::<f32>().cast_const(), self.side, self.x.channels, panels) }))
+    fn weights(&self, args: &[*mut u8], pool: &Pool) -> &Arc<Memory> {
+        let sizes = (self.x.channels, self.columns.div_ceil(PANEL));
+        self.weights.get_or_init(|| Arc::new(unsafe { transformed(args[1].cast::<f32>().cast_const(), self.side, sizes, pool) }))
     }
 }
 
@@ -221,13 +221,13 @@ impl Bound for Winograd {
             [side, 1] => 32 + side,
             [side, _] => side,
         };
-        let weights = known.entry(args[1] as usize + key).or_insert_with(|| self.weights(args).clone());
+        let weights = known.entry(args[1] as usize + key).or_insert_with(|| self.weights(args, pool::global()).clone());
         let _ = self.weights.set(weights.clone());
     }
 
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
         let (_, rows) = self.tiles();
-        let (weights, threads) = (self.weights(args), cx.pool.threads());
+        let (weights, threads) = (self.weights(args, cx.pool), cx.pool.threads());
         let (blocks, splits) = self.shared_out(rows, threads);
         let groups = self.columns.div_ceil(PANEL).div_ceil(self.kernels.panels);
         let arguments = Args(args);
