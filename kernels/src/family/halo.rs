@@ -377,6 +377,6 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     };
     let kernel = grid.finish(k, "halo", &partial, &sums)?;
     // Blocks that come early crowd on the multiprocessors that are free, since several find place there: measured to take longer where
-    // they read more than one pixel a window.
-    Ok(if taps > 1 { kernel.alone() } else { kernel })
+    // they read more than one pixel a window, but not in clusters of four.
+    Ok(if taps > 1 && s.split < 4 { kernel.alone() } else { kernel })
 }
