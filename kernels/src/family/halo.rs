@@ -6,7 +6,7 @@ use super::Unsupported;
 use super::blocks::by_lane;
 use super::exact::{Tile, repair};
 use super::factors::{parts, source_of_parts, sources};
-use super::grid::{Grid, Patch};
+use super::grid::Grid;
 use super::mma::Product;
 use super::overlap::{Facts, Windows};
 use super::partial::{Meeting, Partial, Shares};
@@ -86,7 +86,7 @@ impl Halo {
 
     /// Tiles down, across and of columns of the product.
     fn tiles(&self, f: &Facts, w: &Windows) -> [u32; 3] {
-        [w.counts[0].div_ceil(self.rows), w.counts[1].div_ceil(ACROSS), f.of.size.n.div_ceil(self.bn)]
+        w.tiles([self.rows, ACROSS], (f.of.size.n, self.bn))
     }
 
     /// Registers of a thread.
@@ -250,10 +250,7 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
     let (tile, part) = k.div_rem(block, s.split);
     let tiles = s.tiles(&facts, w);
-    let (rest, beside) = k.div_rem(tile, tiles[2]);
-    let (rest, across) = k.div_rem(rest, tiles[1]);
-    let (image, down) = k.div_rem(rest, tiles[0]);
-    let corner = [k.scaled(down, i64::from(s.rows)), k.scaled(across, i64::from(ACROSS))];
+    let (beside, patch) = w.patch(&mut k, tile, tiles, [s.rows, ACROSS]);
     let column = k.scaled(beside, i64::from(s.bn));
     let start = k.shared(shared);
     let cluster = shares.map(|shares| {
@@ -277,7 +274,7 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     };
     let pixels = k.plus(start, i64::from(columns_bytes));
     let patches = s.patches(&facts, w);
-    let reads = patches.begin(&mut k, (c, mode), &w.image, (thread, threads), (image, corner, channel), pixels);
+    let reads = patches.begin(&mut k, (c, mode), &w.image, (thread, threads), (patch.image, patch.corner, channel), pixels);
     k.constant_param(1);
     copy_columns(&mut k, 0);
     k.wait_dependencies();
@@ -348,7 +345,7 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     }
 
     let whole = w.counts[0].is_multiple_of(s.rows) && w.counts[1].is_multiple_of(ACROSS);
-    let patch = Some(Patch { extents: [s.rows, ACROSS], windows: w.counts, all: size.m, image, corner });
+    let patch = Some(patch);
     let (above, row) = (k.scaled(eights, 64), k.scaled(quarter, 16));
     let (batch, firsts) = (k.int(0, Ty::U32), [k.add(above, row), k.add(column, own_column)]);
     if mode == Mode::Parts {

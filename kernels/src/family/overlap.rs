@@ -1,12 +1,14 @@
 //! Convolutions whose windows overlap: what their kernels are to know, and where they copy weights from.
 
 use super::affine::{Check, Linear};
+use super::grid::Patch;
 use super::images::Sides;
 use super::mma::{self, Product};
 use super::patches::Image;
 use super::products::Mode;
 use super::tile::{Along, Source};
 use crate::arch::Arch;
+use crate::dsl::{Val, Writer};
 use wpk_plan::WeightLayout;
 use wpk_plan::problem::{Contraction, Roles};
 
@@ -66,6 +68,21 @@ impl Windows {
 }
 
 impl Windows {
+    /// Tiles down, across and of columns of the product, by rows and columns of windows and columns of one.
+    pub fn tiles(&self, [rows, columns]: [u32; 2], (n, bn): (u32, u32)) -> [u32; 3] {
+        [self.counts[0].div_ceil(rows), self.counts[1].div_ceil(columns), n.div_ceil(bn)]
+    }
+
+    /// Which columns of the product a tile has, and which windows.
+    pub fn patch(&self, k: &mut Writer, tile: Val, tiles: [u32; 3], extents: [u32; 2]) -> (Val, Patch) {
+        let (rest, beside) = k.div_rem(tile, tiles[2]);
+        let (rest, across) = k.div_rem(rest, tiles[1]);
+        let (image, down) = k.div_rem(rest, tiles[0]);
+        let corner = [k.scaled(down, i64::from(extents[0])), k.scaled(across, i64::from(extents[1]))];
+        let all = self.images * self.counts[0] * self.counts[1];
+        (beside, Patch { extents, windows: self.counts, all, image, corner })
+    }
+
     /// Where the columns of tiles of so many are copied from, line by line of every piece; in batches by part and tile.
     pub fn columns(&self, weights: &Source, (columns, planes): (u32, u32), tile: u32) -> Source {
         let pitch = weights.linear.per_loop[1];

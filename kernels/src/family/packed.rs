@@ -6,7 +6,7 @@ use super::Unsupported;
 use super::blocks::by_lane;
 use super::factors::sources;
 use super::fragments::{Fragments, Side};
-use super::grid::{Grid, Patch};
+use super::grid::Grid;
 use super::mma::Product;
 use super::overlap::{Facts, Windows};
 use super::partial::Partial;
@@ -77,7 +77,7 @@ impl Packed {
 
     /// Tiles down, across and of columns of the product.
     fn tiles(&self, f: &Facts, w: &Windows) -> [u32; 3] {
-        [w.counts[0].div_ceil(self.rows), w.counts[1].div_ceil(self.columns), f.of.size.n.div_ceil(self.bn)]
+        w.tiles([self.rows, self.columns], (f.of.size.n, self.bn))
     }
 
     fn registers(&self, f: &Facts, w: &Windows) -> u32 {
@@ -143,10 +143,7 @@ pub fn packed(p: &Product, s: &Packed, arch: &Arch) -> Result<Kernel, Unsupporte
     let tile = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
     let tiles = s.tiles(&facts, w);
-    let (rest, beside) = k.div_rem(tile, tiles[2]);
-    let (rest, across) = k.div_rem(rest, tiles[1]);
-    let (image, down) = k.div_rem(rest, tiles[0]);
-    let corner = [k.scaled(down, i64::from(s.rows)), k.scaled(across, i64::from(s.columns))];
+    let (beside, patch) = w.patch(&mut k, tile, tiles, [s.rows, s.columns]);
     let column = k.scaled(beside, i64::from(s.bn));
     let start = k.shared(s.shared(&facts, w));
     let pixels = k.plus(start, i64::from(layout.bytes()));
@@ -154,7 +151,7 @@ pub fn packed(p: &Product, s: &Packed, arch: &Arch) -> Result<Kernel, Unsupporte
     let none = k.int(0, Ty::U32);
     let place = Corner { start, batch: beside, first: none, apart: layout.lines, by_lane };
     let loader = Loader::new(&mut k, &weights, layout, arch, (thread, threads), place);
-    let reads = patches.begin(&mut k, (c, mode), &w.image, (thread, threads), (image, corner, none), pixels);
+    let reads = patches.begin(&mut k, (c, mode), &w.image, (thread, threads), (patch.image, patch.corner, none), pixels);
     k.constant_param(1);
     loader.copy(&mut k, none, none, true);
     k.wait_dependencies();
@@ -182,7 +179,7 @@ pub fn packed(p: &Product, s: &Packed, arch: &Arch) -> Result<Kernel, Unsupporte
 
     let bm = s.bm();
     let whole = w.counts[0].is_multiple_of(s.rows) && w.counts[1].is_multiple_of(s.columns) && s.rows * s.columns == bm;
-    let patch = Some(Patch { extents: [s.rows, s.columns], windows: w.counts, all: size.m, image, corner });
+    let patch = Some(patch);
     let tiles = tiles.iter().product::<u32>() * w.images;
     let partial = Partial { split: 1, threads, operands: 3 + c.extras.len() as u32, tiles, tile, part: none, thread, cluster: None };
     let grid = Grid {

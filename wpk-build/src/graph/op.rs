@@ -81,6 +81,14 @@ pub struct Conv {
     pub epilogue: Option<ScalarFn>,
 }
 
+impl Conv {
+    /// Whether the input has fewer channels than the weights are for, the others being zeros: see the pass `pad_channels`.
+    pub fn lacks_channels(&self, x: &[usize], w: &[usize]) -> bool {
+        let direct = self.channels_last && self.groups == 1 && !self.transposed;
+        direct && x.last().zip(w.get(1)).is_some_and(|(given, wanted)| given < wanted)
+    }
+}
+
 impl Op {
     /// The operation's name.
     pub fn name(&self) -> &'static str {

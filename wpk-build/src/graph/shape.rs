@@ -259,9 +259,9 @@ fn conv(c: &Conv, inputs: &[Type]) -> Result<Vec<Type>, String> {
     })?;
     let (wanted, out) = if c.transposed { (w[0], w[1].saturating_mul(c.groups)) } else { (w[1].saturating_mul(c.groups), w[0]) };
     let divisible = out % c.groups == 0 && channels % c.groups == 0;
-    // Channels that the input lacks are zeros: see the pass `pad_channels`.
-    let lacks = c.channels_last && c.groups == 1 && !c.transposed && channels < wanted;
-    ensure((channels == wanted || lacks) && divisible, || format!("weights {w:?} in {} groups do not take {channels} channels", c.groups))?;
+    ensure((channels == wanted || c.lacks_channels(x, w)) && divisible, || {
+        format!("weights {w:?} in {} groups do not take {channels} channels", c.groups)
+    })?;
     let mut shape = vec![x[0]];
     shape.extend(if c.channels_last {
         c.out.iter().copied().chain([out]).collect::<Vec<_>>()

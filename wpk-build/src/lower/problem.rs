@@ -214,7 +214,7 @@ fn conv(c: &Conv, inputs: &[Operand], out: Operand) -> Option<Contraction> {
     let outer = target.view.shape.len();
     let (group, channel_out) = (channel, channel + shift);
     // Channels that the input lacks come last: those of a position lie together then, whatever the input's layout.
-    let lacks = x.view.shape[channel] < per_in * c.groups;
+    let lacks = c.lacks_channels(&x.view.shape, &w.view.shape);
     let channel_in = if lacks { outer + rank } else { outer };
     let mut space = target.view.shape.clone();
     space.extend(&w.view.shape[2..]);

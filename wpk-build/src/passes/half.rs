@@ -27,9 +27,8 @@ fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId], half: DType) -> R
         Op::Conv(_) | Op::Contract { .. } if float => {
             let factor = if kept { DType::F32 } else { half };
             // Few channels are rounded as they are read.
-            let channels = |v: ValueId, at: usize| cx.b.shape(v).get(at).copied().unwrap_or_default();
-            let lacks = matches!(&node.op, Op::Conv(c) if c.channels_last && c.groups == 1 && !c.transposed
-                && channels(inputs[0], c.out.len() + 1) < channels(inputs[1], 1));
+            let (x, w) = (cx.b.shape(inputs[0]), cx.b.shape(inputs[1]));
+            let lacks = matches!(&node.op, Op::Conv(c) if c.lacks_channels(&x, &w));
             let first = if lacks { inputs[0] } else { stored(cx, inputs[0], factor)? };
             let mut operands = vec![first, stored(cx, inputs[1], factor)?];
             operands.extend(&inputs[2..]);
