@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Our times of the benchmark models on a GPU, as gpu_peers.py prints those of its peers: one JSON line a figure.
 
-usage: [PREC="fp32 fp16"] [BATCH="1 32"] [KEPT=only] models.py CARGO_WPK DIR [NAME ...]
+usage: [PREC="fp32 fp16"] [BATCH="1 32"] [KEPT=only] [RECORDS=FOLDER] models.py CARGO_WPK DIR [NAME ...]
 
 DIR holds the models of export.py for both batches. Where a precision costs a model more accuracy than BARS allow, KEEP names the nodes
-that stay in single precision, as `cargo wpk keep` found them; peer `wpk-nothing-kept` is the same without them, unless KEPT is only. Times are medians of
-replays of the whole plan, copies excluded.
+that stay in single precision, as `cargo wpk keep` found them; peer `wpk-nothing-kept` is the same without them, unless KEPT is only. Peer `wpk` has what
+`cargo wpk tune` found when it ran in RECORDS. Times are medians of replays of the whole plan, copies excluded.
 """
 import json, os, re, subprocess, sys
 
@@ -25,11 +25,11 @@ KEEP = {
 MODELS = ["resnet18", "resnet50", "mobilenet_v2", "vit_b_16", "minilm6", "bert_base"]
 
 
-def figure(tool, folder, model, precision, batch, keep):
-    path = os.path.join(folder, model + ("" if batch == 1 else f"_b{batch}") + ".onnx")
+def figure(tool, folder, model, precision, batch, keep, records=None):
+    path = os.path.join(os.path.abspath(folder), model + ("" if batch == 1 else f"_b{batch}") + ".onnx")
     command = [tool, "wpk", "bench", "--seconds", "0.1", "--check", "100", path, "--gpu", "sm_90a", "--device", "0", "--precision", precision]
     command += ["--keep-fp32", ",".join(keep)] if keep else []
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=records)
     found = lambda pattern: (re.search(pattern, done.stdout) or [None, None])[1]
     ms, error = found(r"replays: median ([\d.]+)"), found(r"relative error (\S+)")
     if done.returncode or not ms:
@@ -39,17 +39,20 @@ def figure(tool, folder, model, precision, batch, keep):
         runs, host, load = found(r"(\d+) runs give"), found(r"takes ([\d.]+) us"), found(r"loaded in (\d+)")
         note = f"relative error {error} against float64{bar}; {runs} runs give the same bits; host {host} us; loaded in {load} ms"
         note += f"; {len(keep)} patterns kept in fp32" if keep else ""
-    peer = "wpk-nothing-kept" if not keep and (model, precision) in KEEP else "wpk-heuristic"
+    peer = "wpk" if records else "wpk-nothing-kept" if not keep and (model, precision) in KEEP else "wpk-heuristic"
     print(json.dumps(dict(suite="model", name=f"{model} {precision} b{batch}", peer=peer, ms=ms and float(ms), note=note)), flush=True)
 
 
 def main():
     tool, folder, *names = sys.argv[1:]
+    tool = os.path.abspath(tool)
     for model in names or MODELS:
         for batch in map(int, os.environ.get("BATCH", "1 32").split()):
             for precision in os.environ.get("PREC", "fp32 tf32 fp16 bf16").split():
                 keep = KEEP.get((model, precision), [])
                 figure(tool, folder, model, precision, batch, keep)
+                if records := os.environ.get("RECORDS"):
+                    figure(tool, folder, model, precision, batch, keep, records)
                 if keep and os.environ.get("KEPT") != "only":
                     figure(tool, folder, model, precision, batch, [])
 

@@ -109,13 +109,33 @@ impl Halo {
             return false;
         }
         let (shared, threads) = (self.bytes(f, w), self.threads());
-        let blocks = self.tiles(f, w).iter().map(|&n| u64::from(n)).product::<u64>() * u64::from(w.images * self.split);
         self.patches(f, w).fits(threads)
             && self.products(f, w) <= 512
             && (threads / (group / 16)).is_multiple_of(Rows::PERIOD)
             && (shared + 16) as usize <= f.of.arch.shared
             && (self.split == 1 || self.shares(f, shared).is_some())
-            && blocks < 1 << 24
+            && self.blocks(f, w) < 1 << 24
+    }
+
+    fn blocks(&self, f: &Facts, w: &Windows) -> u64 {
+        self.tiles(f, w).iter().map(|&n| u64::from(n)).product::<u64>() * u64::from(w.images * self.split)
+    }
+
+    /// Whether blocks that come early crowd on the multiprocessors that are free, where several find place: measured to take longer where they
+    /// read more than one pixel a window, but not in clusters of four.
+    fn crowds(&self, w: &Windows) -> bool {
+        w.taps.len() > 1 && self.split < 4
+    }
+
+    /// Whether each finds a multiprocessor of its own, so that they need not crowd if none lets a second in.
+    fn spreads(&self, f: &Facts, w: &Windows) -> bool {
+        self.blocks(f, w) <= u64::from(f.of.arch.sms)
+    }
+
+    /// Bytes of shared memory that a block asks for: half of what there is keeps a second one out.
+    fn claims(&self, f: &Facts, w: &Windows) -> u32 {
+        let alone = if self.crowds(w) && self.spreads(f, w) { f.of.arch.shared as u32 / 2 } else { 0 };
+        self.bytes(f, w).max(alone)
     }
 
     /// What arrives, what copies take to issue, and products, which hide little of each other; fitted to measured landscapes.
@@ -252,7 +272,7 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     let tiles = s.tiles(&facts, w);
     let (beside, patch) = w.patch(&mut k, tile, tiles, [s.rows, ACROSS]);
     let column = k.scaled(beside, i64::from(s.bn));
-    let start = k.shared(shared);
+    let start = k.shared(s.claims(&facts, w));
     let cluster = shares.map(|shares| {
         k.cluster(s.split);
         (shares, Meeting::prepare(&mut k, thread, [bm, s.bn]))
@@ -373,7 +393,5 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
         whole: (whole, size.n.is_multiple_of(s.bn)),
     };
     let kernel = grid.finish(k, "halo", &partial, &sums)?;
-    // Blocks that come early crowd on the multiprocessors that are free, since several find place there: measured to take longer where
-    // they read more than one pixel a window, but not in clusters of four.
-    Ok(if taps > 1 && s.split < 4 { kernel.alone() } else { kernel })
+    Ok(if s.crowds(w) && !s.spreads(&facts, w) { kernel.alone() } else { kernel })
 }
