@@ -11,7 +11,8 @@ use wpk_build::Compiled;
 use wpk_build::graph::evaluate;
 use wpk_kernels::{Rounding, Tensor, eval};
 use wpk_plan::WeightLayout::{self, Halves16, Pairs16, Panels16, Quads16};
-use wpk_plan::{Place, Program};
+use wpk_plan::problem::Contraction;
+use wpk_plan::{Place, Problem, Program};
 
 #[derive(Args)]
 pub struct VerifyArgs {
@@ -176,15 +177,15 @@ impl<'a> Reference<'a> {
         if layout == Pairs16 {
             operands[1] = unpaired(&operands[1]);
         }
-        if let (wpk_plan::Problem::Contraction(c), Quads16) = (&problem, layout) {
+        if let (Problem::Contraction(c), Quads16) = (&problem, layout) {
             operands[1] = unquaded(c, &operands[1]);
         }
-        if let (wpk_plan::Problem::Contraction(c), Some(bits)) = (&problem, layout.levels()) {
+        if let (Problem::Contraction(c), Some(bits)) = (&problem, layout.levels()) {
             operands[1] = numbers(c, &operands[1].to_bytes(), (layout, bits));
         }
         let panels = matches!(layout, Panels16 | Halves16 | Pairs16 | Quads16) || layout.levels().is_some();
-        if let (wpk_plan::Problem::Contraction(c), true) = (&mut problem, panels) {
-            operands[1] = unpack(c, &operands[1]);
+        for (i, c) in packed(&mut problem).into_iter().filter(|_| panels) {
+            operands[i] = unpack(c, &operands[i]);
         }
         let results = eval(&problem, &operands.iter().collect::<Vec<_>>(), Rounding::Never);
         let mut worst: f64 = 0.0;
@@ -203,6 +204,23 @@ impl<'a> Reference<'a> {
     }
 }
 
+/// The operands in the layout of the step, with the products whose second factors they are.
+fn packed(problem: &mut Problem) -> Vec<(usize, &mut Contraction)> {
+    match problem {
+        Problem::Contraction(c) => vec![(1, c)],
+        Problem::Chain(chain) => {
+            let packed = chain.packed();
+            let stages = chain.stages.iter_mut().enumerate();
+            let products = stages.filter_map(|(at, stage)| match (packed.iter().find(|p| p.1 == at), &mut stage.problem) {
+                (Some(&(i, _)), Problem::Contraction(c)) => Some((i, c)),
+                _ => None,
+            });
+            products.collect()
+        }
+        _ => vec![],
+    }
+}
+
 /// Panels of pairs as panels.
 fn unpaired(pairs: &Tensor) -> Tensor {
     use wpk_plan::problem::PANEL;
@@ -215,7 +233,7 @@ fn unpaired(pairs: &Tensor) -> Tensor {
 }
 
 /// Panels of levels of so many bits as panels of numbers.
-fn numbers(c: &wpk_plan::problem::Contraction, panels: &[u8], (layout, bits): (WeightLayout, usize)) -> Tensor {
+fn numbers(c: &Contraction, panels: &[u8], (layout, bits): (WeightLayout, usize)) -> Tensor {
     use wpk_plan::problem::{BLOCK, PANEL};
     let (roles, depth) = (c.roles(), c.inner().iter().product::<usize>());
     let scales = depth.div_ceil(BLOCK) * PANEL * 4;
@@ -237,7 +255,7 @@ fn numbers(c: &wpk_plan::problem::Contraction, panels: &[u8], (layout, bits): (W
 }
 
 /// Panels of quads of bytes as panels of rows.
-fn unquaded(c: &wpk_plan::problem::Contraction, quads: &Tensor) -> Tensor {
+fn unquaded(c: &Contraction, quads: &Tensor) -> Tensor {
     use wpk_plan::problem::PANEL;
     let (roles, depth) = (c.roles(), c.inner().iter().product::<usize>());
     let (bytes, size) = (quads.to_bytes(), roles.quads_panel());
@@ -247,7 +265,7 @@ fn unquaded(c: &wpk_plan::problem::Contraction, quads: &Tensor) -> Tensor {
 }
 
 /// Packed weights back in the order that the problem's access states, as a dense tensor; the access is adapted.
-fn unpack(c: &mut wpk_plan::problem::Contraction, packed: &Tensor) -> Tensor {
+fn unpack(c: &mut Contraction, packed: &Tensor) -> Tensor {
     use wpk_plan::problem::PANEL;
     let roles = c.roles();
     let (k, n) = (roles.k(), roles.n.clone());

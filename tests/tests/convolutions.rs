@@ -105,6 +105,47 @@ fn depthwise_convolutions() {
     }
 }
 
+/// Expansion, depthwise convolution and projection, whose intermediates are large enough to be made by bands.
+#[test]
+fn inverted_residuals() {
+    for seed in 0..40 {
+        let r = &mut Random(seed);
+        let (c, wide, co) = (r.within(3, 24), r.within(70, 100), r.within(8, 40));
+        let (h, w, n) = (r.within(45, 50), r.within(45, 50), r.within(1, 2));
+        let (k, s, d) = ([3, 5][r.below(2)], r.within(1, 2), [1, 1, 2][r.below(3)]);
+        let pad = k / 2 * d;
+        // The first product with a window of its own, or none.
+        let (first, k0) = [("p = Conv(x, u, a)", 1), ("p = Conv(x, u, a) pads=[1,0,1,0]", 3), ("p = Identity(x)", 0)][r.below(3)];
+        let (k0, c) = if k0 == 0 { (1, wide) } else { (k0, if k0 == 3 { 3 } else { c }) };
+        let residual = if s == 1 && c == wide && k0 == 1 { "t = Add(q, z)" } else { "t = Identity(q)" };
+        let co = if residual.starts_with("t = Add") { wide } else { co };
+        check(
+            &format!(
+                "opset 13
+            input x f32 {n}x{c}x{h}x{w}
+            const u f32 {wide}x{c}x{k0}x1 random
+            const a f32 {wide} random
+            const v f32 {wide}x1x{k}x{k} random
+            const b f32 {wide} random
+            const o f32 {co}x{wide}x1x1 random
+            const e f32 {co} random
+            const low f32 - = -0.5
+            const high f32 - = 0.5
+            {first}
+            f = Clip(p, low, high)
+            g = Conv(f, v, b) group={wide} strides=[{s},{s}] dilations=[{d},{d}] pads=[{pad},{pad},{pad},{pad}]
+            i = Clip(g, low, high)
+            q = Conv(i, o, e)
+            z = Neg(x)
+            {residual}
+            y = Relu(t)
+            output y"
+            ),
+            seed,
+        );
+    }
+}
+
 #[test]
 fn transposed_convolutions_and_other_ranks() {
     for seed in 0..40 {

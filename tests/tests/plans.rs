@@ -42,6 +42,37 @@ plan for cpu
     assert_eq!(found, expected, "\nfound:\n{found}");
 }
 
+/// An inverted residual of such extents, and the mean of one of its results.
+fn inverted_residual(extent: usize, result: &str) -> String {
+    format!(
+        "input x f32 1x8x{extent}x{extent}
+         const u f32 64x8x1x1 random
+         const v f32 64x1x3x3 random
+         const w f32 8x64x1x1 random
+         a = Conv(x, u)
+         r = Relu(a)
+         b = Conv(r, v) group=64 pads=[1,1,1,1]
+         c = Conv(b, w)
+         s = Add(c, x)
+         p = GlobalAveragePool({result})
+         y = Flatten(p)
+         output s
+         output y"
+    )
+}
+
+/// Products around a depthwise convolution are one step where what lies between is large and nothing else reads it.
+#[test]
+fn inverted_residuals_are_chains() {
+    let families = |extent: usize, result: &str| {
+        let compiled = compile(&inverted_residual(extent, result));
+        compiled.program.buckets[0].1.body.steps().iter().map(|s| s.kernel.problem().family()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(families(48, "s"), "chain reduce move");
+    assert_eq!(families(48, "b"), "chain contraction reduce move", "read by others");
+    assert_eq!(families(32, "s"), "contraction contraction contraction reduce move", "small");
+}
+
 /// Bytes that steps read and write at least: what is broadcast counts once, and of a table what is found in it.
 #[test]
 fn bytes_of_steps() {
@@ -169,12 +200,13 @@ fn intermediates_share_memory_only_in_order() {
 
 #[test]
 fn the_verifier_finds_what_would_be_unsafe() {
-    let check = |spoil: &dyn Fn(&mut Program), expected: &str| {
-        let mut program = compile(BLOCK).program;
+    let check_of = |model: &str, spoil: &dyn Fn(&mut Program), expected: &str| {
+        let mut program = compile(model).program;
         spoil(&mut program);
         let faults: Vec<String> = program.verify().iter().map(ToString::to_string).collect();
         assert!(faults.iter().any(|f| f.contains(expected)), "{expected}: {faults:?}");
     };
+    let check = |spoil: &dyn Fn(&mut Program), expected: &str| check_of(BLOCK, spoil, expected);
     fn steps(p: &mut Program) -> &mut Vec<wpk_plan::Step> {
         match &mut p.buckets[0].1.body.blocks[0] {
             wpk_plan::Block::Run(steps) => steps,
@@ -188,6 +220,8 @@ fn the_verifier_finds_what_would_be_unsafe() {
     check(&|p| steps(p)[2].args[1].place = Place::Weight(0), "is not writable");
     check(&|p| steps(p)[0].after = vec![wpk_plan::Edge { step: 2, kind: wpk_plan::EdgeKind::Full }], "which is not earlier");
     check(&|p| p.sections[0].bytes = 16, "leaves its memory");
+    // Panels of eight columns have sixteen.
+    check_of(&inverted_residual(48, "s"), &|p| steps(p)[0].args[3].bytes = 4 * 64 * 8, "operand 3 reaches beyond its argument");
 }
 
 #[test]

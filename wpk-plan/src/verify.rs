@@ -192,20 +192,16 @@ impl Check<'_> {
             if arg.dtype != operand.dtype {
                 say(format!("argument {i} is {}, the kernel takes {}", arg.dtype, operand.dtype));
             }
-            let bytes = match (problem, layout) {
-                (Problem::Contraction(c), WeightLayout::Columns) if i == 1 => {
+            let bytes = match (problem.packed(i), layout) {
+                (Some(c), WeightLayout::Columns) => {
                     let (roles, size) = (c.roles(), c.dtype.bytes());
                     let columns = roles.count(&roles.batch).saturating_mul(roles.count(&roles.n));
                     Some(columns.saturating_mul(roles.column_len(size)).saturating_mul(size))
                 }
-                (Problem::Contraction(c), WeightLayout::Quads16) if i == 1 => Some(c.roles().quads_len()),
-                (Problem::Contraction(c), layout) if i == 1 && layout.levels().is_some() => {
-                    layout.levels().map(|bits| c.roles().levels_len(bits))
-                }
-                (Problem::Contraction(c), WeightLayout::Pairs16 | WeightLayout::Halves16) if i == 1 => {
-                    Some(c.roles().packed_len().saturating_mul(2))
-                }
-                (Problem::Contraction(c), WeightLayout::Panels16) if i == 1 => Some(c.roles().packed_len().saturating_mul(4)),
+                (Some(c), WeightLayout::Quads16) => Some(c.roles().quads_len()),
+                (Some(c), layout) if layout.levels().is_some() => layout.levels().map(|bits| c.roles().levels_len(bits)),
+                (Some(c), WeightLayout::Pairs16 | WeightLayout::Halves16) => Some(c.roles().packed_len().saturating_mul(2)),
+                (Some(c), WeightLayout::Panels16) => Some(c.roles().packed_len().saturating_mul(4)),
                 _ => operand.view.span().map(|s| s.1.saturating_mul(operand.dtype.bytes())),
             };
             if !operand.view.is_empty() && bytes.is_none_or(|b| b > arg.bytes) {

@@ -15,6 +15,9 @@ pub fn plan(plan: &Plan) -> f64 {
 
 /// Estimated nanoseconds of one problem: the larger of arithmetic and traffic.
 fn problem(p: &Problem) -> f64 {
+    if let Problem::Chain(chain) = p {
+        return chain.stages.iter().map(|s| problem(&s.problem)).sum();
+    }
     let bytes: usize = p.inputs().iter().chain(&p.outputs()).map(|o| o.view.len() * o.dtype.bytes()).sum();
     // Operations per nanosecond.
     let rate = match p {

@@ -1,5 +1,6 @@
 //! From the graph to the plan: one problem per step, operands as views, memory by lifetime.
 
+mod chains;
 pub mod cost;
 mod gpu;
 mod memory;
@@ -22,7 +23,8 @@ use wpk_plan::{Block, Body, Plan, Port, Role, Step, WeightLayout};
 /// The CPU plan of an optimized graph; its weights join those of other buckets. `precision` is that of
 /// constant weights.
 pub fn lower(graph: &Graph, weights: &mut Weights, precision: Precision) -> Plan {
-    let steps = steps::lower(graph, weights, Target::Cpu(precision));
+    let mut steps = steps::lower(graph, weights, Target::Cpu(precision));
+    chains::join(&mut steps);
     let (steps, arena, zeroed) = memory::assign(steps);
     plan(graph, "cpu", steps, (arena, zeroed))
 }

@@ -39,6 +39,17 @@ impl Chain {
     }
 }
 
+impl Chain {
+    /// The operands that are second factors in the layout of the step, and their stages: those of depthwise convolutions lie by tap in any.
+    pub fn packed(&self) -> Vec<(usize, usize)> {
+        let packed = |(at, stage): (usize, &Stage)| match (&stage.problem, stage.sources.get(1)) {
+            (Problem::Contraction(c), Some(Source::Operand(i))) if c.channelwise().is_none() => Some((*i as usize, at)),
+            _ => None,
+        };
+        self.stages.iter().enumerate().filter_map(packed).collect()
+    }
+}
+
 impl Family for Chain {
     const NAME: &'static str = "chain";
     fn inputs(&self) -> Vec<Operand> {

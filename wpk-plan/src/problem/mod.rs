@@ -149,6 +149,17 @@ impl Problem {
     pub fn inputs(&self) -> Vec<Operand> {
         each!(self, p => p.inputs())
     }
+    /// The product whose second factor an operand is, in the layout of the step.
+    pub fn packed(&self, operand: usize) -> Option<&Contraction> {
+        match self {
+            Self::Contraction(c) => (operand == 1).then_some(c),
+            Self::Chain(chain) => {
+                let (_, stage) = chain.packed().into_iter().find(|p| p.0 == operand)?;
+                chain.stages[stage].problem.packed(1)
+            }
+            _ => None,
+        }
+    }
     /// The tensors written, in argument order after the inputs.
     pub fn outputs(&self) -> Vec<Operand> {
         each!(self, p => p.outputs())

@@ -52,6 +52,18 @@ impl Contraction {
             extents: self.space.clone(),
         }
     }
+
+    /// The parts of the loops of a depthwise convolution whose channels lie together in the input and in the weights, which are by tap.
+    pub fn channelwise(&self) -> Option<Roles> {
+        let roles = self.roles();
+        let last = *roles.batch.last()?;
+        if !roles.n.is_empty() || roles.channel.is_some() || self.b.base() != 0 || self.space[last] < 2 {
+            return None;
+        }
+        let together = |offsets: Vec<i64>| offsets.iter().enumerate().all(|(i, &o)| o == i as i64);
+        let by_tap = [&roles.taps[..], &roles.batch].concat();
+        (together(roles.offsets(&self.a, &roles.batch)?) && together(roles.offsets(&self.b, &by_tap)?)).then_some(roles)
+    }
 }
 
 impl Roles {

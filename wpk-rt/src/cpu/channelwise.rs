@@ -1,12 +1,14 @@
 //! Depthwise convolution: every channel by itself, vectors along the channels.
 
+use super::chain::ByRows;
 use super::epilogue::Epilogue;
 use super::isa::{Isa, isa};
 use super::microkernel::{Direct, STRIDE};
-use super::places::{OUTSIDE, row_table};
+use super::places::{OUTSIDE, reach, row_table};
 use super::simd::{Lanes, Plain};
 use super::sliding::{self, Columns, Slide, Tile, Windows};
 use super::{Args, Bound, Cx, part};
+use std::ops::Range;
 use wpk_plan::DType;
 use wpk_plan::problem::{Contraction, PANEL};
 
@@ -96,20 +98,15 @@ pub(super) fn bind(c: &Contraction) -> Option<Box<dyn Bound>> {
     }
 }
 
+/// The same where rows are made by bands.
+pub(super) fn by_rows(c: &Contraction) -> Option<Box<dyn ByRows>> {
+    Some(Box::new(Channelwise::<f32>::new(c)?))
+}
+
 impl<E: Element> Channelwise<E> {
     fn new(c: &Contraction) -> Option<Self> {
-        let roles = c.roles();
-        let [.., last] = roles.batch[..] else { return None };
-        if !roles.n.is_empty() || roles.channel.is_some() {
-            return None;
-        }
-        // Channels lie together in the input and the weights, and weights by tap.
-        let contiguous = |offsets: Vec<i64>| offsets.iter().enumerate().all(|(i, &o)| o == i as i64);
+        let roles = c.channelwise()?;
         let channels = roles.count(&roles.batch);
-        let weights = roles.offsets(&c.b, &[roles.taps.clone(), roles.batch.clone()].concat())?;
-        if !contiguous(roles.offsets(&c.a, &roles.batch)?) || !contiguous(weights) || c.b.base() != 0 || c.space[last] < 2 {
-            return None;
-        }
         let table = row_table(c, &roles.m, &roles.taps)?;
         let epilogue = Epilogue::new(c, &[], &roles.m, &roles.batch)?;
         let (rows, taps) = (roles.count(&roles.m), roles.count(&roles.taps));
@@ -148,19 +145,52 @@ impl<E: Element> Bound for Channelwise<E> {
     }
 
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
-        let groups = self.channels.div_ceil(STRIDE);
-        let total = self.tiles.len() * groups;
+        let total = self.tiles.len() * self.groups();
         let tasks = if cx.pool.threads() == 1 { 1 } else { (4 * cx.pool.threads()).min(total) };
         let arguments = Args(args);
-        cx.pool.run(tasks, &|task, thread| unsafe {
-            let (args, own) = (arguments.get(), cx.own(thread).cast::<f32>());
+        cx.pool.run(tasks, &|task, thread| unsafe { self.units(arguments.get(), part(total, tasks, task), cx.own(thread)) });
+    }
+}
+
+impl<E: Element> ByRows for Channelwise<E> {
+    fn rows(&self) -> (usize, usize) {
+        // Tiles lie one behind the other, in rows of as many.
+        let tall = self.tiles.iter().map(|t| t.rows).max().unwrap_or(1);
+        let together = if self.sliding.is_some() { tall * self.row } else { ROWS };
+        (self.table.len() / self.taps, together)
+    }
+
+    fn reach(&self, rows: &Range<usize>) -> Range<usize> {
+        reach(&self.table[rows.start * self.taps..rows.end * self.taps], self.channels)
+    }
+
+    fn own(&self) -> usize {
+        self.scratch().1
+    }
+
+    unsafe fn some(&self, args: &[*mut u8], rows: Range<usize>, own: *mut u8) {
+        let [start, end] = [rows.start, rows.end].map(|row| self.tiles.partition_point(|t| t.first < row) * self.groups());
+        unsafe { self.units(args, start..end, own) }
+    }
+}
+
+impl<E: Element> Channelwise<E> {
+    /// Vectors of channels, some at a time.
+    fn groups(&self) -> usize {
+        self.channels.div_ceil(STRIDE)
+    }
+
+    /// Some tiles of some channels, by their numbers.
+    unsafe fn units(&self, args: &[*mut u8], units: Range<usize>, own: *mut u8) {
+        let (groups, own) = (self.groups(), own.cast::<f32>());
+        unsafe {
             let scratch = own.add(sliding::ROWS * ROWS * STRIDE).cast::<u8>();
             let (x, w) = (args[0].cast::<E>().cast_const(), args[1].cast::<E>().cast_const());
             let (mut columns, mut known) = (Columns::new(), usize::MAX);
             // Of all rows and channels; whole panels alone go to memory at once.
             let direct = self.epilogue.direct(0, 0, (0, self.channels), args).filter(|_| E::STORES);
             let direct = direct.map(|to| Direct { last: PANEL, ..to });
-            for unit in part(total, tasks, task) {
+            for unit in units {
                 let (at, channel) = (unit / groups, unit % groups * STRIDE);
                 let (tile, width) = (&self.tiles[at], (self.channels - channel).min(STRIDE));
                 let first = |a: usize| tile.first + a * self.row;
@@ -181,7 +211,15 @@ impl<E: Element> Bound for Channelwise<E> {
                     _ => {
                         for a in 0..tile.rows {
                             let table = &self.table[first(a) * self.taps..][..tile.width * self.taps];
-                            (self.sums)(table, self.taps, x.add(channel), w.add(channel), self.channels, width, ends.at_row(a * step));
+                            (self.sums)(
+                                table,
+                                self.taps,
+                                x.wrapping_add(channel),
+                                w.add(channel),
+                                self.channels,
+                                width,
+                                ends.at_row(a * step),
+                            );
                         }
                     }
                 }
@@ -192,7 +230,7 @@ impl<E: Element> Bound for Channelwise<E> {
                     self.epilogue.store(own.add(a * ROWS * STRIDE), 0, first(a), tile.width, channel, width, args, scratch);
                 }
             }
-        });
+        }
     }
 }
 

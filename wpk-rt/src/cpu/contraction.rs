@@ -1,10 +1,12 @@
 //! Contractions in `f32` as products of packed panels: the first factor is read where it lies, through a table of row
 //! offsets, so that a convolution needs no im2col buffer. After the indirect convolution of XNNPACK (Dukhan, 2019).
 
+use super::chain::ByRows;
 use super::epilogue::Epilogue;
 use super::microkernel::{Kernels, NEAR, Next, PANELS, ROWS, RowPointers, STRIDE};
-use super::places::{OUTSIDE, pack_panel, row_table};
+use super::places::{OUTSIDE, pack_panel, reach, row_table};
 use super::{Bound, Cx, Shared, channelwise, copied, generic, levels, pairs, part, quads, winograd};
+use std::ops::Range;
 use wpk_plan::problem::{Contraction, PANEL, Roles};
 use wpk_plan::{Blocking, CpuSchedule, DType, WeightLayout};
 
@@ -58,6 +60,18 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool, schedule:
         return Err(format!("there is no product of {} by weights in {layout}", c.dtype));
     }
     generic::bind(c)
+}
+
+/// A product of `f32` whose rows can be made by bands, as chains do.
+pub(super) fn by_rows(c: &Contraction, layout: WeightLayout) -> Option<Box<dyn ByRows>> {
+    if c.dtype != DType::F32 || c.sum != DType::F32 || c.out.view.is_empty() || c.inner().contains(&0) {
+        return None;
+    }
+    channelwise::by_rows(c).or_else(|| {
+        let product = Product::new(c, layout, None)?;
+        let fits = matches!(product.columns, Columns::Packed) && product.batch.len() == 1;
+        fits.then(|| Box::new(product) as Box<dyn ByRows>)
+    })
 }
 
 /// Whether a schedule is one for a product, and of those that do the same the first.
@@ -281,6 +295,38 @@ impl Bound for Product {
     }
 }
 
+impl ByRows for Product {
+    fn rows(&self) -> (usize, usize) {
+        (self.m, 1)
+    }
+
+    fn reach(&self, rows: &Range<usize>) -> Range<usize> {
+        match &self.rows {
+            Rows::Direct(table) => reach(&table[rows.start * self.taps..rows.end * self.taps], self.zeros.len()),
+            Rows::Gathered(m, k) => {
+                let [first, last] = [|o: &[i64]| o.iter().min().copied(), |o: &[i64]| o.iter().max().copied()];
+                let ends = |of: fn(&[i64]) -> Option<i64>| Some((of(&m[rows.clone()])? + of(k)?) as usize);
+                ends(first).zip(ends(last)).map_or(0..0, |(first, last)| first..last + 1)
+            }
+        }
+    }
+
+    fn own(&self) -> usize {
+        self.scratch().1
+    }
+
+    unsafe fn some(&self, args: &[*mut u8], rows: Range<usize>, own: *mut u8) {
+        let arguments = Arguments { args, weights: args[1].cast::<f32>().cast_const() };
+        let groups = self.panels().div_ceil(self.most);
+        let chunks = rows.len().div_ceil(self.chunk);
+        for (chunk, group) in (0..chunks).flat_map(|chunk| (0..groups).map(move |group| (chunk, group))) {
+            let some = part(rows.len(), chunks, chunk);
+            let range = rows.start + some.start..rows.start + some.end;
+            unsafe { self.chunk(&arguments, 0, range, part(self.panels(), groups, group), own) }
+        }
+    }
+}
+
 struct Arguments<'a> {
     args: &'a [*mut u8],
     weights: *const f32,
@@ -289,14 +335,7 @@ unsafe impl Sync for Arguments<'_> {}
 
 impl Product {
     /// One task: a range of rows times a range of panels.
-    unsafe fn chunk(
-        &self,
-        arguments: &Arguments<'_>,
-        batch: usize,
-        range: std::ops::Range<usize>,
-        panels: std::ops::Range<usize>,
-        own: *mut u8,
-    ) {
+    unsafe fn chunk(&self, arguments: &Arguments<'_>, batch: usize, range: Range<usize>, panels: Range<usize>, own: *mut u8) {
         let width = panels.len();
         let pointers = own.cast::<RowPointers>();
         let tiles = own.wrapping_add(self.pointer_bytes()).cast::<f32>();

@@ -10,6 +10,7 @@ mod ahead;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod attention;
+mod chain;
 mod channelwise;
 mod code;
 mod contraction;
@@ -152,7 +153,7 @@ pub(crate) fn bind(
         Problem::TopK(p) => index::top_k(p),
         Problem::ArgReduce(p) => index::arg_reduce(p),
         Problem::Custom(p) => custom::bind(p, functions),
-        Problem::Chain(_) => Err("a chain has no kernel on the CPU".to_owned()),
+        Problem::Chain(p) => chain::bind(p, *layout),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where the factors of products are: offsets of rows, and panels of what is computed at run time.
 
+use std::ops::Range;
 use wpk_plan::problem::{Contraction, PANEL};
 
 /// A row offset that stands for zeros.
@@ -40,6 +41,12 @@ pub(super) fn row_table(c: &Contraction, m: &[usize], taps: &[usize]) -> Option<
         }
     }
     Some(table)
+}
+
+/// The elements from the first to the last that some row offsets, with runs of such a depth, read.
+pub(super) fn reach(offsets: &[i32], depth: usize) -> Range<usize> {
+    let inside = || offsets.iter().filter(|&&o| o != OUTSIDE).map(|&o| o as usize);
+    inside().min().zip(inside().max()).map_or(0..0, |(first, last)| first..last + depth)
 }
 
 /// One panel of a second factor that is computed at run time.
