@@ -73,6 +73,30 @@ fn inverted_residuals_are_chains() {
     assert_eq!(families(32, "s"), "contraction contraction contraction reduce move", "small");
 }
 
+/// Around depthwise convolutions, pixels of 512 channels lie a line further apart than they are long, in products those of 480 and 512 as long as they are.
+#[test]
+fn pixels_lie_apart_where_windows_would_meet_in_a_cache() {
+    let bytes = |channels: usize, groups: usize| {
+        let model = format!(
+            "input x f32 1x8x6x6
+             const u f32 {channels}x8x1x1 random
+             const v f32 {channels}x{}x3x3 random
+             const w f32 8x{channels}x1x1 random
+             a = Conv(x, u)
+             b = Conv(a, v) group={groups} pads=[1,1,1,1]
+             y = Conv(b, w)
+             output y",
+            channels / groups
+        );
+        let compiled = compile(&model);
+        let steps = compiled.program.buckets[0].1.body.steps();
+        steps[..2].iter().map(|s| s.args.last().map_or(0, |a| a.bytes)).collect::<Vec<_>>()
+    };
+    assert_eq!(bytes(512, 512), [4 * (36 * 528 - 16); 2]);
+    assert_eq!(bytes(480, 480), [4 * 36 * 480; 2]);
+    assert_eq!(bytes(512, 1), [4 * 36 * 512; 2]);
+}
+
 /// Bytes that steps read and write at least: what is broadcast counts once, and of a table what is found in it.
 #[test]
 fn bytes_of_steps() {

@@ -132,6 +132,11 @@ impl Graph {
         self.value(id).dtype
     }
 
+    /// The bytes of a value, without gaps.
+    pub fn bytes(&self, id: ValueId) -> usize {
+        self.shape(id).iter().product::<usize>() * self.dtype(id).bytes()
+    }
+
     /// The constant that a value is.
     pub fn literal(&self, id: ValueId) -> Option<&Literal> {
         match &self.value(id).def {

@@ -9,6 +9,8 @@ use wpk_plan::{DType, WeightLayout};
 /// Bytes of an intermediate from which on it does not stay in the second-level cache by itself.
 const LARGE: usize = 512 << 10;
 
+/// Operations for each byte of an intermediate above which other caches bring it while others are multiplied.
+const BUSY: u64 = 32;
 /// A depth for which products of windows are as good one by one.
 const SHORT: usize = 64;
 
@@ -19,7 +21,7 @@ pub fn join(drafts: &mut Drafts) {
     let between = |d: &Draft, next: &Draft| {
         let (buffer, _) = d.args[d.args.len() - 1];
         let (Problem::Contraction(c), Buffer::Arena(i)) = (&d.problem, buffer) else { return None };
-        (c.out.view.is_dense() && next.args[0].0 == buffer && uses[&buffer] == 2).then_some(drafts.arena[i])
+        (c.rows_apart().is_some() && next.args[0].0 == buffer && uses[&buffer] == 2).then_some(drafts.arena[i])
     };
     let steps = &drafts.steps;
     let joins = |at: usize, count: usize| {
@@ -29,7 +31,9 @@ pub fn join(drafts: &mut Drafts) {
             [Kind::Product, Kind::Depthwise, Kind::Product] | [Kind::Depthwise, Kind::Product] | [Kind::Product, Kind::Depthwise]
         );
         let sizes: Option<Vec<usize>> = (0..count - 1).map(|i| between(steps.get(at + i)?, steps.get(at + i + 1)?)).collect();
-        fits && kinds.len() == count && sizes.is_some_and(|sizes| sizes.iter().any(|&bytes| bytes >= LARGE))
+        let operations: u64 = steps[at..].iter().take(count).map(|d| d.problem.operations()).sum();
+        let pays = |sizes: Vec<usize>| sizes.iter().any(|&n| n >= LARGE) && operations <= BUSY * sizes.iter().sum::<usize>() as u64;
+        fits && kinds.len() == count && sizes.is_some_and(pays)
     };
     let (mut joined, mut at) = (vec![], 0);
     while at < steps.len() {

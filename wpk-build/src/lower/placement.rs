@@ -1,5 +1,5 @@
 //! Where results are stored, decided from their readers: a result that is only read transposed or concatenated is
-//! written in that form at once.
+//! written in that form at once, and pixels of a power of two of channels lie further apart on CPUs around depthwise convolutions.
 
 use super::steps::Buffer;
 use crate::graph::{Graph, Node, Op, ValueId, invert};
@@ -49,7 +49,7 @@ fn strided_result(op: &Op) -> bool {
 
 impl Placement {
     /// Decides for the whole graph, readers first.
-    pub fn new(graph: &Graph, fresh: &mut impl FnMut(ValueId) -> Buffer) -> Self {
+    pub fn new(graph: &Graph, on_cpu: bool, fresh: &mut impl FnMut(usize) -> Buffer) -> Self {
         let uses = graph.uses();
         let mut placement = Self { places: vec![None; graph.values.len()] };
         for (o, (_, id)) in graph.outputs.iter().enumerate() {
@@ -83,13 +83,42 @@ impl Placement {
                 _ => {}
             }
         }
+        for v in (0..graph.values.len() as u32).map(ValueId).filter(|_| on_cpu) {
+            let place = &mut placement.places[v.0 as usize];
+            if let Some(view) = place.is_none().then(|| spread(graph, v)).flatten() {
+                *place = Some((fresh(view.span().map_or(0, |s| s.1) * graph.dtype(v).bytes()), view));
+            }
+        }
         placement
     }
 
     /// Where a value is stored, a dense buffer of its own if nothing else was decided.
-    pub fn of(&mut self, graph: &Graph, v: ValueId, fresh: &mut impl FnMut(ValueId) -> Buffer) -> (Buffer, View) {
-        self.places[v.0 as usize].get_or_insert_with(|| (fresh(v), View::dense(graph.shape(v)))).clone()
+    pub fn of(&mut self, graph: &Graph, v: ValueId, fresh: &mut impl FnMut(usize) -> Buffer) -> (Buffer, View) {
+        self.places[v.0 as usize].get_or_insert_with(|| (fresh(graph.bytes(v)), View::dense(graph.shape(v)))).clone()
     }
+}
+
+/// Bytes that caches of the first level find in few of their sets if they lie so far apart, a quarter or more of them.
+const SETS: usize = 2048;
+/// Bytes that keep neighbours apart: a line.
+const LINE: usize = 64;
+
+/// Pixels a line further apart, where a depthwise convolution reads or writes them and others only multiply them: its windows would take turns
+/// in the same few sets.
+fn spread(graph: &Graph, v: ValueId) -> Option<View> {
+    let depthwise = |op: &Op| matches!(op, Op::Conv(c) if c.channels_last && c.groups > 1);
+    let [.., channels] = *graph.shape(v) else { return None };
+    let size = graph.dtype(v).bytes();
+    let products = |op: &Op| matches!(op, Op::Conv(_) | Op::Contract { .. });
+    let made = &graph.node(v).filter(|n| products(&n.op))?.op;
+    let read: Vec<&Node> = graph.nodes.iter().filter(|n| n.inputs.contains(&v)).collect();
+    let multiplied = read.iter().all(|n| products(&n.op) && !n.inputs[1..].contains(&v));
+    if !(channels * size).is_multiple_of(SETS) || !multiplied || !(depthwise(made) || read.iter().any(|n| depthwise(&n.op))) {
+        return None;
+    }
+    let mut apart = graph.shape(v).to_vec();
+    *apart.last_mut()? += LINE / size;
+    Some(View { shape: graph.shape(v).to_vec(), ..View::dense(&apart) })
 }
 
 /// Whether some reader of a transpose would have it copied.

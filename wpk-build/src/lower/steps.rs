@@ -90,7 +90,7 @@ pub enum Target<'a> {
 /// Lowers every node.
 pub fn lower(graph: &Graph, weights: &mut Weights, target: Target<'_>) -> Drafts {
     let mut arena = vec![];
-    let placement = Placement::new(graph, &mut |v| fresh(graph, &mut arena, v));
+    let placement = Placement::new(graph, matches!(target, Target::Cpu(_)), &mut |bytes| fresh(&mut arena, bytes));
     let n = graph.values.len();
     let mut l = Lowering { graph, weights, homes: vec![None; n], dense: vec![None; n], placement, target, arena, steps: vec![] };
     for (i, value) in graph.values.iter().enumerate() {
@@ -111,18 +111,17 @@ pub fn lower(graph: &Graph, weights: &mut Weights, target: Target<'_>) -> Drafts
             l.copy(*id, Buffer::Output(o), View::dense(graph.shape(*id)), format!("output {name}"));
         }
     }
-    let bytes = |id: ValueId| graph.shape(id).iter().product::<usize>() * graph.dtype(id).bytes();
     Drafts {
-        inputs: graph.inputs.iter().map(|i| bytes(i.1)).collect(),
-        outputs: graph.outputs.iter().map(|o| bytes(o.1)).collect(),
+        inputs: graph.inputs.iter().map(|i| graph.bytes(i.1)).collect(),
+        outputs: graph.outputs.iter().map(|o| graph.bytes(o.1)).collect(),
         steps: l.steps,
         arena: l.arena,
         weights: l.weights.section_bytes(),
     }
 }
 
-fn fresh(graph: &Graph, arena: &mut Vec<usize>, v: ValueId) -> Buffer {
-    arena.push(graph.shape(v).iter().product::<usize>() * graph.dtype(v).bytes());
+fn fresh(arena: &mut Vec<usize>, bytes: usize) -> Buffer {
+    arena.push(bytes);
     Buffer::Arena(arena.len() - 1)
 }
 
@@ -184,7 +183,7 @@ impl Lowering<'_> {
         let buffer = match self.dense[v.0 as usize] {
             Some(buffer) => buffer,
             None => {
-                let buffer = fresh(self.graph, &mut self.arena, v);
+                let buffer = fresh(&mut self.arena, self.graph.bytes(v));
                 self.copy(v, buffer, View::dense(&shape), origin.to_owned());
                 self.dense[v.0 as usize] = Some(buffer);
                 buffer
@@ -218,7 +217,7 @@ impl Lowering<'_> {
         let mut outputs = vec![];
         for &o in &node.outputs {
             let (graph, arena) = (self.graph, &mut self.arena);
-            let (buffer, view) = self.placement.of(graph, o, &mut |v| fresh(graph, arena, v));
+            let (buffer, view) = self.placement.of(graph, o, &mut |bytes| fresh(arena, bytes));
             self.homes[o.0 as usize] = Some((Home::Buffer(buffer), view.clone()));
             args.push((buffer, graph.dtype(o)));
             outputs.push(Operand { dtype: graph.dtype(o), view });

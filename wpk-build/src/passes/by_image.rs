@@ -19,7 +19,7 @@ pub fn by_image(graph: &Graph) -> Result<Option<Graph>, String> {
             break;
         }
         of_images[node.outputs[0].0 as usize] = true;
-        let bytes = |v: &ValueId| graph.shape(*v).iter().product::<usize>() * graph.dtype(*v).bytes();
+        let bytes = |v: &ValueId| graph.bytes(*v);
         let (own, shared): (Vec<_>, Vec<_>) = node.inputs.iter().chain(&node.outputs).partition(|v| of_images[v.0 as usize]);
         // What all images share is read once for each of them.
         let again: usize = shared.into_iter().map(bytes).sum::<usize>() * n;

@@ -64,6 +64,23 @@ impl Contraction {
         let by_tap = [&roles.taps[..], &roles.batch].concat();
         (together(roles.offsets(&self.a, &roles.batch)?) && together(roles.offsets(&self.b, &by_tap)?)).then_some(roles)
     }
+
+    /// Elements from a row of results to the next, where rows lie one behind the other from the first element on and the results of a row together.
+    pub fn rows_apart(&self) -> Option<usize> {
+        let (roles, view) = (self.roles(), &self.out.view);
+        let columns = if roles.n.is_empty() { &roles.batch } else { &roles.n };
+        // What each of the last loop that moves adds, where the others continue it.
+        let step = |loops: &[usize]| {
+            let moving: Vec<usize> = loops.iter().copied().filter(|&l| self.space[l] > 1).collect();
+            let continues = |pair: &[usize]| view.strides[pair[0]] == view.strides[pair[1]] * self.space[pair[1]] as i64;
+            moving.windows(2).all(continues).then(|| moving.last().map(|&l| view.strides[l]))
+        };
+        let (across, down) = (step(columns)?.unwrap_or(1), step(&roles.m)?.map_or(Some(1), |d| usize::try_from(d).ok())?);
+        let count = roles.count(columns);
+        let whole = roles.count(&roles.batch) == 1 || roles.n.is_empty();
+        let apart = down.max(count);
+        (view.offset == 0 && across == 1 && whole && (down == apart || roles.count(&roles.m) == 1)).then_some(apart)
+    }
 }
 
 impl Roles {

@@ -32,14 +32,14 @@ pub(super) trait ByRows: Send + Sync {
 struct Link {
     kernel: Box<dyn ByRows>,
     sources: Vec<Source>,
-    /// Elements of a row of the result.
-    columns: usize,
+    /// Elements from a row of the result to the next, where another stage reads them.
+    apart: usize,
 }
 
 impl Link {
     /// Bytes of some rows of the result.
     fn bytes(&self, rows: usize) -> usize {
-        rows * self.columns * size_of::<f32>()
+        rows * self.apart * size_of::<f32>()
     }
 }
 
@@ -62,12 +62,10 @@ pub(super) fn bind(chain: &Chain, layout: WeightLayout) -> Result<Box<dyn Bound>
             Source::Stage(of, 0) => i == 0 && of as usize + 1 == at,
             Source::Stage(..) => false,
         });
-        // The rows of what the next stage reads lie one behind the other.
-        let dense = at + 1 == chain.stages.len() || c.out.view.is_dense();
-        let kernel = contraction::by_rows(c, layout).filter(|_| follows && dense && stage.sources.len() < ARGUMENTS);
-        let kernel = kernel.ok_or_else(refused)?;
-        let columns = c.out.view.shape.iter().product::<usize>() / kernel.rows().0.max(1);
-        Ok(Link { kernel, sources: stage.sources.clone(), columns })
+        let kernel = contraction::by_rows(c, layout).filter(|_| follows && stage.sources.len() < ARGUMENTS).ok_or_else(refused)?;
+        // What the next stage reads lies in rows.
+        let apart = if at + 1 < chain.stages.len() { c.rows_apart().ok_or_else(refused)? } else { 0 };
+        Ok(Link { kernel, sources: stage.sources.clone(), apart })
     };
     let links = chain.stages.iter().enumerate().map(link).collect::<Result<Vec<_>, _>>()?;
     Ok(Box::new(Bands::new(links)))
@@ -107,7 +105,7 @@ impl Bands {
             let [of, reader] = pair else { break };
             let reach = reader.kernel.reach(&needed[needed.len() - 1]);
             let (all, together) = of.kernel.rows();
-            let (start, end) = (reach.start / of.columns, reach.end.div_ceil(of.columns));
+            let (start, end) = (reach.start / of.apart, reach.end.div_ceil(of.apart));
             needed.push(start / together * together..end.next_multiple_of(together).min(all));
         }
         needed.reverse();
