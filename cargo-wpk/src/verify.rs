@@ -174,18 +174,17 @@ impl<'a> Reference<'a> {
             operands.push(if same { operand } else { Tensor::from_bytes(arg.dtype, &operand.to_bytes()) });
         }
         let mut problem = problem.clone();
-        if layout == Pairs16 {
-            operands[1] = unpaired(&operands[1]);
-        }
-        if let (Problem::Contraction(c), Quads16) = (&problem, layout) {
-            operands[1] = unquaded(c, &operands[1]);
-        }
-        if let (Problem::Contraction(c), Some(bits)) = (&problem, layout.levels()) {
-            operands[1] = numbers(c, &operands[1].to_bytes(), (layout, bits));
-        }
-        let panels = matches!(layout, Panels16 | Halves16 | Pairs16 | Quads16) || layout.levels().is_some();
-        for (i, c) in packed(&mut problem).into_iter().filter(|_| panels) {
-            operands[i] = unpack(c, &operands[i]);
+        for (i, c) in packed(&mut problem) {
+            let operand = &operands[i];
+            operands[i] = match layout {
+                Pairs16 => unpack(c, &unpaired(operand)),
+                Quads16 => unpack(c, &unquaded(c, operand)),
+                Panels16 | Halves16 => unpack(c, operand),
+                _ => match layout.levels() {
+                    Some(bits) => unpack(c, &numbers(c, &operand.to_bytes(), (layout, bits))),
+                    None => continue,
+                },
+            };
         }
         let results = eval(&problem, &operands.iter().collect::<Vec<_>>(), Rounding::Never);
         let mut worst: f64 = 0.0;

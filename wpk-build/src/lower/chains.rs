@@ -26,10 +26,11 @@ pub fn join(drafts: &mut Drafts) {
     let steps = &drafts.steps;
     let joins = |at: usize, count: usize| {
         let kinds: Vec<Kind> = steps[at..].iter().take(count).map_while(kind).collect();
-        let fits = matches!(
-            kinds[..],
-            [Kind::Product, Kind::Depthwise, Kind::Product] | [Kind::Depthwise, Kind::Product] | [Kind::Product, Kind::Depthwise]
-        );
+        let fits = match &kinds[..] {
+            [Kind::Product(one), Kind::Depthwise, Kind::Product(other)] => one == other,
+            [Kind::Depthwise, Kind::Product(_)] | [Kind::Product(_), Kind::Depthwise] => true,
+            _ => false,
+        };
         let sizes: Option<Vec<usize>> = (0..count - 1).map(|i| between(steps.get(at + i)?, steps.get(at + i + 1)?)).collect();
         let operations: u64 = steps[at..].iter().take(count).map(|d| d.problem.operations()).sum();
         let pays = |sizes: Vec<usize>| sizes.iter().any(|&n| n >= LARGE) && operations <= BUSY * sizes.iter().sum::<usize>() as u64;
@@ -45,8 +46,8 @@ pub fn join(drafts: &mut Drafts) {
 }
 
 enum Kind {
-    /// A product of pixels by packed weights.
-    Product,
+    /// A product of pixels by packed weights, in `f32` or in pairs of bfloat16.
+    Product(WeightLayout),
     Depthwise,
 }
 
@@ -61,8 +62,8 @@ fn kind(d: &Draft) -> Option<Kind> {
     }
     // A longer depth of windows may be computed by fewer products, all at once.
     let one_by_one = roles.taps.iter().all(|&l| c.space[l] == 1) || roles.count(&roles.k()) < SHORT;
-    let by_rows = d.layout == WeightLayout::Panels16 && roles.count(&roles.batch) == 1;
-    (one_by_one && by_rows).then_some(Kind::Product)
+    let packed = matches!(d.layout, WeightLayout::Panels16 | WeightLayout::Pairs16) && roles.count(&roles.batch) == 1;
+    (one_by_one && packed).then_some(Kind::Product(d.layout))
 }
 
 /// Some steps as one; its arguments are theirs but for what lies between them.
@@ -83,7 +84,7 @@ fn chain(steps: &[Draft]) -> Draft {
     args.extend(last.args.last());
     Draft {
         problem: Problem::Chain(Chain { stages }),
-        layout: WeightLayout::Panels16,
+        layout: steps.iter().map(|s| s.layout).find(|&layout| layout != WeightLayout::Dense).unwrap_or(WeightLayout::Dense),
         args,
         origin: steps.iter().map(|s| s.origin.as_str()).collect::<Vec<_>>().join(" + "),
         why: "by bands of rows, since what lies between is large".to_owned(),

@@ -1,10 +1,10 @@
 //! Chains of products by bands of rows: a thread makes the rows of a stage that the next one reads for its own, while they lie in the second-level
 //! cache. Rows that neighbouring bands share are kept; the first band of a thread makes them itself.
 
-use super::{Args, Bound, Cx, contraction, part};
+use super::{Args, Bound, Cx, Transformed, channelwise, contraction, copied, pairs, part};
 use std::ops::Range;
-use wpk_plan::WeightLayout;
-use wpk_plan::problem::{Chain, Problem, Source};
+use wpk_plan::problem::{Chain, Contraction, Problem, Source};
+use wpk_plan::{DType, WeightLayout};
 
 /// Bytes of intermediate rows that a band keeps, about: half of a second-level cache.
 const KEPT: usize = 512 << 10;
@@ -19,6 +19,11 @@ pub(super) trait ByRows: Send + Sync {
     fn rows(&self) -> (usize, usize);
     /// The elements of the first argument that some rows read.
     fn reach(&self, rows: &Range<usize>) -> Range<usize>;
+    /// As [`Bound::prepare`].
+    ///
+    /// # Safety
+    /// As for [`Bound::run`].
+    unsafe fn prepare(&self, _args: &[*mut u8], _known: &mut Transformed) {}
     /// Bytes of scratch memory.
     fn own(&self) -> usize;
     /// Makes some rows, whole ones of those made together.
@@ -62,13 +67,26 @@ pub(super) fn bind(chain: &Chain, layout: WeightLayout) -> Result<Box<dyn Bound>
             Source::Stage(of, 0) => i == 0 && of as usize + 1 == at,
             Source::Stage(..) => false,
         });
-        let kernel = contraction::by_rows(c, layout).filter(|_| follows && stage.sources.len() < ARGUMENTS).ok_or_else(refused)?;
+        let kernel = kernel(c, layout).filter(|_| follows && stage.sources.len() < ARGUMENTS).ok_or_else(refused)?;
         // What the next stage reads lies in rows.
         let apart = if at + 1 < chain.stages.len() { c.rows_apart().ok_or_else(refused)? } else { 0 };
         Ok(Link { kernel, sources: stage.sources.clone(), apart })
     };
     let links = chain.stages.iter().enumerate().map(link).collect::<Result<Vec<_>, _>>()?;
     Ok(Box::new(Bands::new(links)))
+}
+
+fn kernel(c: &Contraction, layout: WeightLayout) -> Option<Box<dyn ByRows>> {
+    if c.dtype != DType::F32 || c.sum != DType::F32 || c.out.view.is_empty() || c.inner().contains(&0) {
+        return None;
+    }
+    if let Some(depthwise) = channelwise::by_rows(c) {
+        return Some(Box::new(depthwise));
+    }
+    match layout {
+        WeightLayout::Pairs16 => Some(Box::new(copied::bind(c, pairs::form(c.inner().iter().product()), false)?)),
+        _ => Some(Box::new(contraction::by_rows(c, layout)?)),
+    }
 }
 
 impl Bands {
@@ -155,6 +173,16 @@ impl Bands {
 impl Bound for Bands {
     fn scratch(&self) -> (usize, usize) {
         (0, self.places[self.places.len() - 1])
+    }
+
+    unsafe fn prepare(&self, args: &[*mut u8], known: &mut Transformed) {
+        for link in &self.links {
+            let own = link.sources.iter().map(|source| match *source {
+                Source::Operand(i) => args[i as usize],
+                Source::Stage(..) => std::ptr::null_mut(),
+            });
+            unsafe { link.kernel.prepare(&own.collect::<Vec<_>>(), known) }
+        }
     }
 
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {

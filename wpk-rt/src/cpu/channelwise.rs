@@ -99,8 +99,8 @@ pub(super) fn bind(c: &Contraction) -> Option<Box<dyn Bound>> {
 }
 
 /// The same where rows are made by bands.
-pub(super) fn by_rows(c: &Contraction) -> Option<Box<dyn ByRows>> {
-    Some(Box::new(Channelwise::<f32>::new(c)?))
+pub(super) fn by_rows(c: &Contraction) -> Option<impl ByRows + use<>> {
+    Channelwise::<f32>::new(c)
 }
 
 impl<E: Element> Channelwise<E> {

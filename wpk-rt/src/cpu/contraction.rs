@@ -51,7 +51,7 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool, schedule:
         _ => None,
     };
     if let Some(bound) = form.filter(|_| filled).and_then(|form| copied::bind(c, form, small)) {
-        return Ok(bound);
+        return Ok(Box::new(bound));
     }
     if let Some(bound) = fast.then(|| Product::new(c, layout, blocking)).flatten() {
         return Ok(Box::new(bound));
@@ -62,16 +62,9 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool, schedule:
     generic::bind(c)
 }
 
-/// A product of `f32` whose rows can be made by bands, as chains do.
-pub(super) fn by_rows(c: &Contraction, layout: WeightLayout) -> Option<Box<dyn ByRows>> {
-    if c.dtype != DType::F32 || c.sum != DType::F32 || c.out.view.is_empty() || c.inner().contains(&0) {
-        return None;
-    }
-    channelwise::by_rows(c).or_else(|| {
-        let product = Product::new(c, layout, None)?;
-        let fits = matches!(product.columns, Columns::Packed) && product.batch.len() == 1;
-        fits.then(|| Box::new(product) as Box<dyn ByRows>)
-    })
+/// A product by packed weights whose rows are made by bands.
+pub(super) fn by_rows(c: &Contraction, layout: WeightLayout) -> Option<impl ByRows + use<>> {
+    Product::new(c, layout, None).filter(|product| matches!(product.columns, Columns::Packed))
 }
 
 /// Whether a schedule is one for a product, and of those that do the same the first.

@@ -3,11 +3,12 @@
 //! so block by block of the depth.
 
 use super::ahead::{Ahead, Make};
+use super::chain::ByRows;
 use super::contraction::{CHUNK, runs};
 use super::epilogue::Epilogue;
 use super::in_place::{InPlace, Reads};
 use super::microkernel::{Direct, STRIDE};
-use super::places::row_table;
+use super::places::{reach, row_table};
 use super::task::Task;
 use super::{Args, Bound, Cx, Shared, Transformed, part};
 use std::ops::Range;
@@ -105,7 +106,7 @@ pub(super) struct Copied {
 }
 
 /// For a contraction whose second factor lies in panels of a form.
-pub(super) fn bind(c: &Contraction, mut form: Form, small: bool) -> Option<Box<dyn Bound>> {
+pub(super) fn bind(c: &Contraction, mut form: Form, small: bool) -> Option<Copied> {
     let roles = c.roles();
     let (taps, depth) = runs(c, &roles);
     let (m, n, k) = (roles.count(&roles.m), roles.count(&roles.n), roles.count(&roles.k()));
@@ -120,7 +121,7 @@ pub(super) fn bind(c: &Contraction, mut form: Form, small: bool) -> Option<Box<d
         Some(found)
     });
     let panel = in_place.as_ref().map_or_else(|| (form.panel)(&roles), |in_place| in_place.panel(taps));
-    Some(Box::new(Copied { form, panel, batch, m, n, k, taps, table, in_place, epilogue }))
+    Some(Copied { form, panel, batch, m, n, k, taps, table, in_place, epilogue })
 }
 
 impl Copied {
@@ -164,6 +165,13 @@ impl Copied {
             (false, false) => COPIES,
         };
         (bytes / self.longest()).clamp(rows, 2 * CHUNK.next_multiple_of(rows)) / rows * rows
+    }
+
+    /// The panels that are read.
+    fn weights(&self, args: &[*mut u8]) -> *const u8 {
+        let plain = args[1].cast_const();
+        let count = self.batch.len() * self.n.div_ceil(PANEL);
+        self.in_place.as_ref().map_or(plain, |in_place| in_place.panels(plain, count, self.taps))
     }
 
     /// Groups of panels.
@@ -241,12 +249,7 @@ impl Bound for Copied {
     }
 
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
-        let weights = args[1].cast_const();
-        let weights = match &self.in_place {
-            Some(in_place) => in_place.panels(weights, self.batch.len() * self.n.div_ceil(PANEL), self.taps),
-            None => weights,
-        };
-        let weights = Shared(weights.cast_mut());
+        let weights = Shared(self.weights(args).cast_mut());
         let groups = self.columns();
         let rows = self.form.rows[self.panels() - 1];
         let threads = cx.pool.threads();
@@ -275,6 +278,33 @@ impl Bound for Copied {
             let some = part(groups, parts, columns);
             Task { product: self, args: arguments.get(), weights: weights.get(), batch: b, rows, some, groups, own: cx.own(thread) }.run();
         });
+    }
+}
+
+impl ByRows for Copied {
+    fn rows(&self) -> (usize, usize) {
+        (self.m, 1)
+    }
+
+    fn reach(&self, rows: &Range<usize>) -> Range<usize> {
+        reach(&self.table[rows.start * self.taps..rows.end * self.taps], self.k / self.taps)
+    }
+
+    fn own(&self) -> usize {
+        self.scratch().1
+    }
+
+    unsafe fn prepare(&self, args: &[*mut u8], known: &mut Transformed) {
+        unsafe { Bound::prepare(self, args, known) }
+    }
+
+    unsafe fn some(&self, args: &[*mut u8], rows: Range<usize>, own: *mut u8) {
+        let (weights, groups, tall) = (self.weights(args), self.columns(), self.form.rows[self.panels() - 1]);
+        let chunks = rows.len().div_ceil(self.chunk(true));
+        for tiles in (0..chunks).map(|i| part(rows.len().div_ceil(tall), chunks, i)) {
+            let rows = rows.start + tiles.start * tall..(rows.start + tiles.end * tall).min(rows.end);
+            unsafe { Task { product: self, args, weights, batch: 0, rows, some: 0..groups, groups, own }.run() }
+        }
     }
 }
 
