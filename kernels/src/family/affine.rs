@@ -2,6 +2,7 @@
 
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Ty};
+use std::collections::BTreeMap;
 use wpk_plan::View;
 use wpk_plan::problem::{Access, Contraction, Roles};
 
@@ -163,6 +164,36 @@ impl Linear {
             inside = k.both(inside, Some(within));
         }
         (inside, offset)
+    }
+}
+
+/// Accesses that lie constant ways behind one start: one address serves them all, and an index is compared once for every way it is moved by.
+pub struct Near<'a> {
+    linear: &'a Linear,
+    start: Term,
+    /// Comparisons by check and by what moves the index.
+    inside: BTreeMap<(usize, i64), Val>,
+}
+
+impl<'a> Near<'a> {
+    /// Behind some start; `None` where indices are divided.
+    pub fn new(linear: &'a Linear, start: &Term) -> Option<Self> {
+        let whole = linear.checks.iter().all(|c| c.divisor == 1);
+        whole.then(|| Self { linear, start: start.clone(), inside: BTreeMap::new() })
+    }
+
+    /// Whether every index is in bounds when it is moved so.
+    pub fn inside(&mut self, k: &mut Writer, moved: &[i64]) -> Option<Val> {
+        let mut all = None;
+        for (at, (check, &by)) in self.linear.checks.iter().zip(moved).enumerate() {
+            let index = self.start.checks[at];
+            let within = *self.inside.entry((at, by)).or_insert_with(|| {
+                let index = k.plus(index, by);
+                k.below(Val { ty: Ty::U32, ..index }, check.extent as i64)
+            });
+            all = k.both(all, Some(within));
+        }
+        all
     }
 }
 

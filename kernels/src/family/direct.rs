@@ -1,13 +1,14 @@
 //! Contractions without reuse between threads, as depthwise convolutions are: every thread sums its own elements.
 
-use super::affine::{Linear, Term, small, split, weighted};
+use super::affine::{Linear, Near, Term, small, split, weighted};
 use super::{Unsupported, scalar};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Kernel, Op, Ty};
 use crate::schedule::{Schedule, schedule};
 use std::collections::{BTreeMap, BTreeSet};
-use wpk_plan::problem::Contraction;
+use wpk_plan::DType;
+use wpk_plan::problem::{Contraction, Operand};
 
 const STEPS: [u32; 4] = [1, 2, 4, 7];
 
@@ -118,6 +119,8 @@ fn place(c: &Contraction, linear: &Linear, tap: usize, step: i64) -> Vec<i64> {
     std::iter::once(sum(&linear.per_loop)).chain(linear.checks.iter().map(|k| sum(&k.per_loop))).collect()
 }
 
+/// Bytes that an instruction adds to an address, in both directions.
+const FARTHEST: i64 = 1 << 23;
 /// Taps up to which the sum is written out.
 const UNROLLED: usize = 32;
 
@@ -160,6 +163,7 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
             (param, linear, start)
         });
         let mut known: [BTreeMap<Vec<i64>, Vec<Val>>; 2] = Default::default();
+        let mut beside = [0, 1].map(|i: usize| Beside::new(k, c, &factors[i], (&outer, n)));
         let add = |k: &mut Writer, step: usize, lanes: &[Vec<Val>]| {
             for (j, &sum) in sums[step * n..(step + 1) * n].iter().enumerate() {
                 if matches!(ty, Ty::F32 | Ty::F64) {
@@ -174,9 +178,9 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
             for tap in 0..depth {
                 for step in 0..steps {
                     let mut lanes = vec![];
-                    for ((param, linear, start), known) in factors.iter().zip(&mut known) {
+                    for (((param, linear, start), known), beside) in factors.iter().zip(&mut known).zip(&mut beside) {
                         let key = place(c, linear, tap, step as i64);
-                        let found = known.get(&key).cloned();
+                        let found = known.get(&key).cloned().or_else(|| Some(beside.as_mut()?.read(k, c.dtype, &key)));
                         lanes.push(found.unwrap_or_else(|| {
                             let moved = if steps == 1 {
                                 let at = k.int(tap as i64, Ty::U32);
@@ -186,10 +190,9 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
                                 Term { offset: number(&key[0]), checks: key[1..].iter().map(number).collect() }
                             };
                             let term = start.plus(k, &moved);
-                            let loaded = load(k, c, *param, linear, &term, &outer, (point, n));
-                            known.insert(key, loaded.clone());
-                            loaded
+                            load(k, c, *param, linear, &term, &outer, (point, n))
                         }));
+                        known.entry(key).or_insert_with(|| lanes[lanes.len() - 1].clone());
                     }
                     add(k, step, &lanes);
                 }
@@ -205,10 +208,7 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
                 add(k, 0, &lanes);
             });
         }
-        for (step, sums) in sums.chunks(n).enumerate() {
-            let point = k.plus(point, (step * apart) as i64);
-            result = result.clone().and(store(k, c, &outer, (point, n), sums));
-        }
+        result = store(k, c, &outer, (point, n, apart), &sums);
     };
     if threads.is_multiple_of(s.threads as usize) {
         body(&mut k);
@@ -218,6 +218,55 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
     }
     result?;
     Ok(k.finish("direct", 3 + c.extras.len() as u32, s.threads, (threads as u32).div_ceil(s.threads)))
+}
+
+/// A factor whose elements at neighbouring points lie together, or are one, as it is read constant ways behind a thread's start.
+struct Beside<'a> {
+    near: Near<'a>,
+    address: Val,
+    /// Points, and elements that they read.
+    points: usize,
+    elements: usize,
+}
+
+impl<'a> Beside<'a> {
+    fn new(
+        k: &mut Writer,
+        c: &Contraction,
+        (param, linear, start): &'a (u32, Linear, Term),
+        (outer, n): (&[usize], usize),
+    ) -> Option<Self> {
+        let last: Vec<usize> = outer.iter().rev().find(|&&l| c.space[l] > 1).copied().into_iter().collect();
+        let elements = match n > 1 && linear.together(outer, n) {
+            true => n,
+            false if n == 1 || !linear.uses(&last) => 1,
+            false => return None,
+        };
+        let near = Near::new(linear, start)?;
+        Some(Self { near, address: k.element(*param, start.offset, c.dtype.bytes()), points: n, elements })
+    }
+
+    /// What lies where offset and checks are moved so.
+    fn read(&mut self, k: &mut Writer, dtype: DType, moved: &[i64]) -> Vec<Val> {
+        let (address, bytes) = behind(k, self.address, moved[0] * dtype.bytes() as i64);
+        let zero = zero(k, scalar::register(dtype));
+        let values: Vec<Val> = (0..self.elements).map(|_| k.variable(zero)).collect();
+        let fetch = |k: &mut Writer| {
+            for (&v, x) in values.iter().zip(scalar::load_neighbours(k, dtype, address, bytes, self.elements)) {
+                k.assign(v, x);
+            }
+        };
+        match self.near.inside(k, &moved[1..]) {
+            Some(p) => k.when(p, fetch),
+            None => fetch(k),
+        }
+        (0..self.points).map(|i| values[i % self.elements]).collect()
+    }
+}
+
+/// An address so many bytes further, as far as no instruction says them.
+fn behind(k: &mut Writer, address: Val, bytes: i64) -> (Val, i32) {
+    if bytes.abs() < FARTHEST { (address, bytes as i32) } else { (k.plus(address, bytes), 0) }
 }
 
 fn zero(k: &Writer, ty: Ty) -> Val {
@@ -269,51 +318,72 @@ fn load(k: &mut Writer, c: &Contraction, param: u32, linear: &Linear, term: &Ter
         .collect()
 }
 
-fn store(k: &mut Writer, c: &Contraction, outer: &[usize], (point, n): (Val, usize), sums: &[Val]) -> Result<(), Unsupported> {
-    let operand = |k: &mut Writer, o: &wpk_plan::problem::Operand, param: u32, j: usize| {
+/// Where an operand of the epilogue has neighbouring points: an address of each, or one where they lie together, and bytes from a step to the next.
+struct Places {
+    dtype: DType,
+    addresses: Vec<Val>,
+    apart: i64,
+}
+
+impl Places {
+    fn of(k: &mut Writer, c: &Contraction, (o, param): (&Operand, u32), outer: &[usize], (point, n): (Val, usize)) -> Self {
         let linear = Linear::view(&o.view, &c.space);
-        let at = k.plus(point, j as i64);
-        let moved = weighted(k, at, outer, &c.space, &linear.per_loop);
-        let at = k.plus(moved, linear.base);
-        let wide = n > 1 && linear.together(outer, n);
-        (k.element(param, at, o.dtype.bytes()), wide)
-    };
-    let mut extras: Vec<Vec<Val>> = vec![];
-    for (i, e) in c.extras.iter().enumerate() {
-        let (address, wide) = operand(k, e, 2 + i as u32, 0);
-        let loaded: Vec<Val> = if wide {
-            scalar::load_neighbours(k, e.dtype, address, 0, n)
-        } else {
-            (0..n)
-                .map(|j| {
-                    let (address, _) = operand(k, e, 2 + i as u32, j);
-                    scalar::load_neighbours(k, e.dtype, address, 0, 1)[0]
-                })
-                .collect()
-        };
-        extras.push(loaded);
+        let count = if n > 1 && linear.together(outer, n) { 1 } else { n };
+        let addresses = (0..count).map(|j| {
+            let at = k.plus(point, j as i64);
+            let moved = weighted(k, at, outer, &c.space, &linear.per_loop);
+            let at = k.plus(moved, linear.base);
+            k.element(param, at, o.dtype.bytes())
+        });
+        let addresses = addresses.collect();
+        Self { dtype: o.dtype, addresses, apart: next(c).map_or(0, |l| linear.per_loop[l]) * o.dtype.bytes() as i64 }
+    }
+
+    /// The addresses of a step.
+    fn at(&self, k: &mut Writer, step: usize) -> Vec<(Val, i32)> {
+        self.addresses.iter().map(|&address| behind(k, address, step as i64 * self.apart)).collect()
+    }
+
+    fn load(&self, k: &mut Writer, step: usize, n: usize) -> Vec<Val> {
+        let at = self.at(k, step);
+        let together = n / at.len();
+        at.into_iter().flat_map(|(address, offset)| scalar::load_neighbours(k, self.dtype, address, offset, together)).collect()
+    }
+}
+
+/// The epilogue of all steps of `n` points, so many points apart; everything is read before anything is stored.
+fn store(
+    k: &mut Writer,
+    c: &Contraction,
+    outer: &[usize],
+    (point, n, apart): (Val, usize, usize),
+    sums: &[Val],
+) -> Result<(), Unsupported> {
+    let steps = sums.len() / n;
+    let mut extras: Vec<Vec<Vec<Val>>> = vec![];
+    for (e, param) in c.extras.iter().zip(2..) {
+        let places = Places::of(k, c, (e, param), outer, (point, n));
+        let count = if places.apart == 0 { 1 } else { steps };
+        extras.push((0..count).map(|step| places.load(k, step, n)).collect());
     }
     let mut values = vec![];
-    for j in 0..n {
-        let mut inputs = vec![sums[j]];
-        inputs.extend(extras.iter().map(|e| e[j]));
+    for (i, &sum) in sums.iter().enumerate() {
+        let (step, j) = (i / n, i % n);
+        let inputs: Vec<Val> = std::iter::once(sum).chain(extras.iter().map(|e| e[step % e.len()][j])).collect();
         let mut coordinate = |k: &mut Writer, d: usize| {
             let mut coordinates = vec![k.int(0, Ty::U32); c.space.len()];
-            let at = k.plus(point, j as i64);
+            let at = k.plus(point, (step * apart + j) as i64);
             split(k, at, outer, &c.space, &mut coordinates);
             coordinates[d]
         };
         values.push(scalar::emit_stored(k, &c.epilogue, &inputs, &mut coordinate)?[0]);
     }
-    let param = 2 + c.extras.len() as u32;
-    let (address, wide) = operand(k, &c.out, param, 0);
-    if wide {
-        scalar::store_neighbours(k, c.out.dtype, address, 0, &values);
-        return Ok(());
-    }
-    for (j, &value) in values.iter().enumerate() {
-        let (address, _) = operand(k, &c.out, param, j);
-        scalar::store_neighbours(k, c.out.dtype, address, 0, &[value]);
+    let out = Places::of(k, c, (&c.out, 2 + c.extras.len() as u32), outer, (point, n));
+    for (step, values) in values.chunks(n).enumerate() {
+        let at = out.at(k, step);
+        for (values, (address, offset)) in values.chunks(n / at.len()).zip(at) {
+            scalar::store_neighbours(k, c.out.dtype, address, offset, values);
+        }
     }
     Ok(())
 }
