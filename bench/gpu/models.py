@@ -20,7 +20,7 @@ KEEP = {
     ("mobilenet_v2", "fp16"): [*EARLY, "/features/features.3/conv/conv.0/*", "/features/features.3/conv/conv.1/*", "/features/features.3/conv/conv.2/Conv"],
     ("mobilenet_v2", "bf16"): [*EARLY, "/features/features.3/*", "/features/features.4/conv/conv.0/*", "/features/features.4/conv/conv.1/conv.1.0/Conv"],
     ("mobilenet_v2", "tf32"): [*EARLY, *[f"/features/features.{i}/*" for i in (3, 4, 5)], "/features/features.6/conv/conv.0/*",
-                               "/features/features.6/conv/conv.1/*", "/features/features.6/conv/conv.2/Conv"],
+                               "/features/features.6/conv/conv.1/*", "/features/features.6/conv/conv.2/Conv", "/features/features.7/conv/conv.0/*"],
 }
 MODELS = ["resnet18", "resnet50", "mobilenet_v2", "vit_b_16", "minilm6", "bert_base"]
 

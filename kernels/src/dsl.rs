@@ -2,6 +2,7 @@
 //!
 //! Values are typed; what is constant is folded as it is said, since nothing behind the tree but `ptxas` would do it.
 
+mod branches;
 mod bulk;
 mod matrix;
 pub use matrix::GroupMma;
@@ -381,38 +382,6 @@ impl Writer {
             self.say(Stmt::BarrierAny { to, from });
         }
         Val { ty: Ty::Pred, operand: Operand::Reg(to) }
-    }
-
-    /// Statements for every number below `count`.
-    pub fn repeat(&mut self, count: u32, body: impl FnOnce(&mut Self, Val)) {
-        let count = self.int(i64::from(count), Ty::U32);
-        self.repeat_for(count, body);
-    }
-
-    /// The same where all threads of a warp agree on a count, maybe of none.
-    pub fn repeat_for(&mut self, count: Val, body: impl FnOnce(&mut Self, Val)) {
-        let (counter, test) = (self.fresh(Ty::U32), self.fresh(Ty::Pred));
-        self.blocks.push(vec![]);
-        body(self, Val { ty: Ty::U32, operand: Operand::Reg(counter) });
-        let body = self.blocks.pop().unwrap_or_default();
-        self.say(Stmt::Loop { counter, test, count: count.operand, body });
-    }
-
-    /// Statements for the warps where a predicate holds, on which all threads of a warp agree.
-    pub fn when_warp(&mut self, p: Val, then: impl FnOnce(&mut Self)) {
-        let (one, none) = (self.int(1, Ty::U32), self.int(0, Ty::U32));
-        let times = self.select(p, one, none);
-        self.repeat_for(times, |k, _| then(k));
-    }
-
-    /// Statements for the threads where a predicate holds.
-    pub fn when(&mut self, p: Val, then: impl FnOnce(&mut Self)) {
-        self.blocks.push(vec![]);
-        then(self);
-        let then = self.blocks.pop().unwrap_or_default();
-        if let Operand::Reg(condition) = p.operand {
-            self.say(Stmt::If { condition, then });
-        }
     }
 }
 

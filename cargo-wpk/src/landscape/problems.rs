@@ -91,6 +91,7 @@ pub fn landscapes(precision: Precision) -> Vec<Named> {
 pub fn all(precision: Precision) -> Vec<Named> {
     let mut all: Vec<Named> = landscapes(precision);
     all.extend(CONVS.iter().filter_map(|c| convolution(precision, 32, *c, 1)));
+    all.extend([1, 32].iter().flat_map(|&batch| DEPTHWISE.iter().filter_map(move |&d| depthwise(precision, batch, d))));
     for &[m, n, k] in PRODUCTS {
         let made = graph(precision, &[m, k], &[k, n], product(None));
         all.extend(made.and_then(|g| single(precision, format!("product {m} {n} {k}"), &g)));
@@ -109,6 +110,11 @@ pub fn all(precision: Precision) -> Vec<Named> {
         all.extend(single(precision, format!("attention {batch} {heads} {rows} {depth}"), &b.graph));
     }
     all
+}
+
+fn depthwise(precision: Precision, batch: usize, [c, h, k, stride, pad]: [usize; 5]) -> Option<Named> {
+    let (name, problem, layout) = convolution(precision, batch, [c, h, c, k, stride, pad], c)?;
+    Some((name.replace("conv", "depthwise"), problem, layout))
 }
 
 /// The twenty convolutions that `gpu_peers.py` times, under its names: images of three channels, and depthwise ones.
@@ -140,10 +146,10 @@ fn convolution(precision: Precision, batch: usize, [c, h, n, k, stride, pad]: [u
     single(precision, format!("conv b{batch} {c} {h} {n} {k} {stride} {pad}"), &graph)
 }
 
-/// The only problem of a graph.
+/// The only problem of a graph that is more than a copy.
 fn single(precision: Precision, name: String, graph: &Graph) -> Option<Named> {
     let problems = lower::problems(graph, &mut Weights::untold(), precision == Precision::Tf32);
-    problems.into_iter().next().map(|(problem, layout)| (name, problem, layout))
+    problems.into_iter().find(|p| !matches!(p.0, Problem::Move(_))).map(|(problem, layout)| (name, problem, layout))
 }
 
 /// The type of factors.
@@ -205,4 +211,19 @@ fn graph(precision: Precision, x: &[usize], w: &[usize], op: Op) -> Option<Graph
     let y = b.one(op, &[input, weights]).ok()?;
     b.graph.outputs.push(("y".to_owned(), y));
     Some(b.graph)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Images of three channels are padded in strict `f32`, by a step of its own.
+    #[test]
+    fn convolutions_are_contractions() {
+        for precision in [Precision::Fp32, Precision::Tf32, Precision::Fp16, Precision::Bf16] {
+            let problems = peers(precision, 1);
+            assert_eq!(problems.len(), 20);
+            assert!(problems.iter().all(|p| matches!(p.1, Problem::Contraction(_))), "{precision:?}");
+        }
+    }
 }

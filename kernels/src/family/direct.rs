@@ -249,17 +249,13 @@ impl<'a> Beside<'a> {
     /// What lies where offset and checks are moved so.
     fn read(&mut self, k: &mut Writer, dtype: DType, moved: &[i64]) -> Vec<Val> {
         let (address, bytes) = behind(k, self.address, moved[0] * dtype.bytes() as i64);
-        let zero = zero(k, scalar::register(dtype));
-        let values: Vec<Val> = (0..self.elements).map(|_| k.variable(zero)).collect();
-        let fetch = |k: &mut Writer| {
-            for (&v, x) in values.iter().zip(scalar::load_neighbours(k, dtype, address, bytes, self.elements)) {
-                k.assign(v, x);
-            }
+        let load = |k: &mut Writer| scalar::load_words(k, dtype, address, bytes, self.elements);
+        let words = match self.near.inside(k, &moved[1..]) {
+            Some(inside) => k.loaded_where(inside, load),
+            None => load(k),
         };
-        match self.near.inside(k, &moved[1..]) {
-            Some(p) => k.when(p, fetch),
-            None => fetch(k),
-        }
+        // Outside of what is conditional: nothing there would wait for what it loads, and later loads for that.
+        let values = scalar::widened(k, dtype, &words, self.elements);
         (0..self.points).map(|i| values[i % self.elements]).collect()
     }
 }

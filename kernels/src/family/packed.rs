@@ -114,10 +114,12 @@ impl Packed {
         let products = f64::from((self.wm / 16) * (self.wn / 8) * f.stored() / 2) * 2048.0 / f.of.arch.matrix;
         let reads = 4.0 * f64::from(self.wm / 16 + self.wn / 16);
         let epilogue = f.of.epilogue / 4.0 * f64::from(self.bm() * self.bn) / 32.0;
-        // Copies of a thread one after another.
+        // Copies of a thread one after another: of columns, and of pixels.
         let (layout, threads) = (self.layout(f, w), 32 * self.warps());
-        let copies = f64::from(layout.lines * layout.depth / layout.vector / threads + self.patches(f, w).copies(threads));
-        let wave = |blocks: f64| 2150.0 + 10.0 * copies + blocks * (steps * (0.48 * products + 1.23 * reads) + epilogue);
+        let columns = f64::from((layout.lines * layout.depth / layout.vector).div_ceil(threads));
+        let pixels = f64::from(self.patches(f, w).copies(threads));
+        let alone = 3300.0 + 50.0 * columns + 6.0 * pixels;
+        let wave = |blocks: f64| alone + blocks * (steps * (0.384 * products + 0.984 * reads) + epilogue);
         let tiles = self.tiles(f, w).iter().product::<u32>() * w.images;
         f.of.time((tiles, 1), (resident, false), self.bm() * self.bn, wave)
     }

@@ -97,7 +97,9 @@ pub struct Facts {
     coalesced: bool,
     /// Most neighbours that can be read and written at once.
     wide: u32,
+    /// Bytes of an element, and of all that is read and written.
     size: f64,
+    bytes: f64,
     arch: Arch,
 }
 
@@ -114,6 +116,7 @@ impl Facts {
             coalesced: last.is_some_and(|l| linear.per_loop[l].abs() == 1),
             wide: [8, 4, 2].into_iter().find(|&v| f.wide(&linear, v as usize)).unwrap_or(1),
             size: f.dtype.bytes() as f64,
+            bytes: ((f.access.view().len() + f.output.view.len()) * f.dtype.bytes()) as f64,
             arch: *arch,
         }
     }
@@ -126,17 +129,19 @@ impl Reduction {
         neighbours && f.small && f.points < 1 << 31 && f.depth < 1 << 31 && threads.is_multiple_of(32) && (32..=1024).contains(&threads)
     }
 
+    /// What starting blocks and their rounds take beside what comes from memory, in ns, and what a thread waits for; fitted to what searches measured of
+    /// poolings (`docs/notes/gpu-kernels.md`).
     fn estimate(&self, f: &Facts) -> f64 {
         let threads = f64::from(self.results * self.parts);
-        let blocks = (f.points as f64 / f64::from(self.results * self.vector)).ceil();
+        let blocks = (f.points as f64 / f64::from(self.results * self.vector) / f64::from(f.arch.sms)).ceil();
         let rounds = (f.depth as f64 / f64::from(self.parts)).ceil();
-        let side = if f.coalesced { self.results } else { self.parts };
+        let (vector, side) = (f64::from(self.vector), if f.coalesced { self.results } else { self.parts });
         // Lanes that do not read neighbours cost a sector each, neighbours of one lane their bytes.
-        let sectors = if self.vector > 1 { 1.0 + f64::from(self.vector) * f.size / 16.0 } else { 32.0 / f64::from(side.min(32)).max(4.0) };
-        let waves = (blocks * threads / f64::from(f.arch.sms) / f64::from(f.arch.threads)).ceil();
-        let busy = rounds * threads * (blocks / f64::from(f.arch.sms)).ceil() * sectors / 32.0;
+        let sectors = if self.vector > 1 { 1.0 + vector * f.size / 16.0 } else { 32.0 / f64::from(side.min(32)).max(4.0) };
+        let issued = blocks * (60.0 + threads / 32.0 * rounds * (0.7 * sectors + 0.8 + 0.35 * vector));
+        let moved = f.bytes / f.arch.bandwidth;
         let meeting = if self.parts > 1 { 60.0 + 30.0 * f64::from(self.parts) } else { 0.0 };
-        1000.0 + (waves * (600.0 + 40.0 * rounds)).max(busy) / 1.7 + meeting / 1.7
+        300.0 + (600.0 + 40.0 * rounds + meeting) / 1.7 + issued.max(moved) + 0.5 * issued.min(moved)
     }
 }
 
@@ -191,26 +196,28 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
         let (valid, offset) = linear.resolve(k, &term);
         let valid = k.both(valid, inside);
         let valid = k.both(valid, exists);
-        let take = |k: &mut Writer| {
-            let address = k.element(0, offset, f.dtype.bytes());
-            for (&total, x) in totals.iter().zip(scalar::load_neighbours(k, f.dtype, address, 0, v)) {
-                let x = match f.kind {
-                    ReduceKind::SumAbs if matches!(ty, Ty::U32 | Ty::U64) => x,
-                    ReduceKind::SumAbs => k.op(ty, Op::Abs, &[x]),
-                    ReduceKind::SumSquare => k.op(ty, Op::Mul, &[x, x]),
-                    _ => x,
-                };
-                let next = combine(k, f.kind, total, x);
-                k.assign(total, next);
-            }
-            if counts {
-                let next = k.add(count, one);
-                k.assign(count, next);
-            }
+        let address = k.element(0, offset, f.dtype.bytes());
+        let load = |k: &mut Writer| scalar::load_words(k, f.dtype, address, 0, v);
+        let words = match valid {
+            Some(p) => k.loaded_where(p, load),
+            None => load(k),
         };
-        match valid {
-            Some(p) => k.when(p, take),
-            None => take(k),
+        // Nothing but loads is conditional, so that none waits for those before.
+        for (&total, x) in totals.iter().zip(scalar::widened(k, f.dtype, &words, v)) {
+            let x = match f.kind {
+                ReduceKind::SumAbs if matches!(ty, Ty::U32 | Ty::U64) => x,
+                ReduceKind::SumAbs => k.op(ty, Op::Abs, &[x]),
+                ReduceKind::SumSquare => k.op(ty, Op::Mul, &[x, x]),
+                _ => x,
+            };
+            let x = valid.filter(|_| neutral != zero).map_or(x, |p| k.select(p, x, neutral));
+            let next = combine(k, f.kind, total, x);
+            k.assign(total, next);
+        }
+        if counts {
+            let more = valid.map_or(one, |p| k.select(p, one, zero));
+            let next = k.add(count, more);
+            k.assign(count, next);
         }
     };
     let rounds = depth.div_ceil(s.parts as usize) as u32;

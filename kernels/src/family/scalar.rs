@@ -100,24 +100,28 @@ fn half(t: DType) -> Option<Half> {
 /// `n` neighbouring elements some bytes behind an address that is a multiple of all their bytes, or of 16, as values to
 /// compute with.
 pub fn load_neighbours(k: &mut Writer, t: DType, address: Val, offset: i32, n: usize) -> Vec<Val> {
+    let words = load_words(k, t, address, offset, n);
+    widened(k, t, &words, n)
+}
+
+/// The same as they lie in memory: pairs of halves in words, where there are some, else elements. [`widened`] makes values of them.
+pub fn load_words(k: &mut Writer, t: DType, address: Val, offset: i32, n: usize) -> Vec<Val> {
     let (mem, raw) = memory(t);
-    let size = t.bytes();
-    let mut values = vec![];
-    if half(t).is_some() && n.is_multiple_of(2) {
-        let words = n / 2;
-        let at_once = [4, 2, 1].into_iter().find(|w| words.is_multiple_of(*w)).unwrap_or(1);
-        for first in (0..words).step_by(at_once) {
-            let loaded = k.load_at(MemTy::B32, Ty::U32, address, offset + 4 * first as i32, at_once);
-            values.extend(loaded.into_iter().flat_map(|w| halves(k, w, t)).collect::<Vec<_>>());
-        }
-        return values;
-    }
+    let (mem, raw, size, n) = if in_pairs(t, n) { (MemTy::B32, Ty::U32, 4, n / 2) } else { (mem, raw, t.bytes(), n) };
     let at_once = [4, 2, 1].into_iter().find(|c| n.is_multiple_of(*c) && c * size <= 16).unwrap_or(1);
-    for first in (0..n).step_by(at_once) {
-        let loaded = k.load_at(mem, raw, address, offset + (first * size) as i32, at_once);
-        values.extend(loaded.into_iter().map(|v| widen(k, v, t)).collect::<Vec<_>>());
+    (0..n).step_by(at_once).flat_map(|first| k.load_at(mem, raw, address, offset + (first * size) as i32, at_once)).collect()
+}
+
+/// What `n` neighbours are, by what [`load_words`] gives.
+pub fn widened(k: &mut Writer, t: DType, words: &[Val], n: usize) -> Vec<Val> {
+    if in_pairs(t, n) {
+        return words.iter().flat_map(|&w| halves(k, w, t)).collect();
     }
-    values
+    words.iter().map(|&v| widen(k, v, t)).collect()
+}
+
+fn in_pairs(t: DType, n: usize) -> bool {
+    half(t).is_some() && n.is_multiple_of(2)
 }
 
 /// Stores neighbouring values where [`load_neighbours`] would read them.
