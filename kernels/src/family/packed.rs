@@ -118,8 +118,8 @@ impl Packed {
         let (layout, threads) = (self.layout(f, w), 32 * self.warps());
         let columns = f64::from((layout.lines * layout.depth / layout.vector).div_ceil(threads));
         let pixels = f64::from(self.patches(f, w).copies(threads));
-        let alone = 3300.0 + 50.0 * columns + 6.0 * pixels;
-        let wave = |blocks: f64| alone + blocks * (steps * (0.384 * products + 0.984 * reads) + epilogue);
+        let alone = 2600.0 + 40.0 * columns + 8.0 * pixels;
+        let wave = |blocks: f64| alone + blocks * (steps * (0.432 * products + 1.107 * reads) + epilogue);
         let tiles = self.tiles(f, w).iter().product::<u32>() * w.images;
         f.of.time((tiles, 1), (resident, false), self.bm() * self.bn, wave)
     }

@@ -8,10 +8,10 @@ use wpk_plan::{DType, WeightLayout};
 
 /// Bytes of intermediate rows that a band keeps, about: half of a second-level cache.
 const KEPT: usize = 512 << 10;
-/// What the number of bands is a multiple of, so that threads have as many.
+/// The least number of bands, of which there are a power of two, so that threads have as many.
 const EVEN: usize = 4;
-/// Arguments of a stage, at most.
-const ARGUMENTS: usize = 16;
+/// Stages, and arguments of one, at most.
+const MOST: usize = 16;
 
 /// A product that makes any rows of its result on the thread that asks for them.
 pub(super) trait ByRows: Send + Sync {
@@ -59,6 +59,9 @@ struct Bands {
 }
 
 pub(super) fn bind(chain: &Chain, layout: WeightLayout) -> Result<Box<dyn Bound>, String> {
+    if chain.stages.is_empty() || chain.stages.len() > MOST {
+        return Err(format!("a chain has {} stages, not 1 to {MOST}", chain.stages.len()));
+    }
     let link = |(at, stage): (usize, &wpk_plan::problem::Stage)| {
         let refused = || format!("stage {at} of a chain is no product whose rows can be made by bands");
         let Problem::Contraction(c) = &stage.problem else { return Err(refused()) };
@@ -67,7 +70,7 @@ pub(super) fn bind(chain: &Chain, layout: WeightLayout) -> Result<Box<dyn Bound>
             Source::Stage(of, 0) => i == 0 && of as usize + 1 == at,
             Source::Stage(..) => false,
         });
-        let kernel = kernel(c, layout).filter(|_| follows && stage.sources.len() < ARGUMENTS).ok_or_else(refused)?;
+        let kernel = kernel(c, layout).filter(|_| follows && stage.sources.len() < MOST).ok_or_else(refused)?;
         // What the next stage reads lies in rows.
         let apart = if at + 1 < chain.stages.len() { c.rows_apart().ok_or_else(refused)? } else { 0 };
         Ok(Link { kernel, sources: stage.sources.clone(), apart })
@@ -99,7 +102,7 @@ impl Bands {
             (0..count).map(|i| part(units, count, i)).map(|u| this.band(u.start * step..(u.end * step).min(all))).collect()
         };
         let fits = |count: &usize| *count >= units || bands(*count, &this).iter().all(|b| this.bytes(b).iter().sum::<usize>() <= KEPT);
-        let count = (1..).map(|n| n * EVEN).find(fits).unwrap_or(units).min(units);
+        let count = (0..32).map(|n| EVEN << n).find(fits).unwrap_or(units).min(units);
         this.bands = bands(count, &this);
         let ascend = |pair: &[Band]| pair[0].iter().zip(&pair[1]).all(|(one, next)| one.start <= next.start && one.end <= next.end);
         if !this.bands.windows(2).all(ascend) {
@@ -141,7 +144,7 @@ impl Bands {
         let last = self.links.len() - 1;
         let scratch = own.wrapping_add(self.places[last]);
         // Of every stage, the rows that lie in its memory.
-        let mut held = [(); ARGUMENTS].map(|()| 0..0);
+        let mut held = [(); MOST].map(|()| 0..0);
         for band in bands {
             for (at, (link, needed)) in self.links.iter().zip(band).enumerate() {
                 let mut missing = needed.clone();
@@ -155,7 +158,7 @@ impl Bands {
                 }
                 // Where a stage's first row would be.
                 let begin = |at: usize| own.wrapping_add(self.places[at]).wrapping_sub(self.links[at].bytes(held[at].start));
-                let mut list = [std::ptr::null_mut(); ARGUMENTS];
+                let mut list = [std::ptr::null_mut(); MOST];
                 for (to, source) in list.iter_mut().zip(&link.sources) {
                     *to = match *source {
                         Source::Operand(i) => args[i as usize],
