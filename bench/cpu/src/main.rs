@@ -1,7 +1,8 @@
 //! `bench-cpu DIR THREADS [MODEL ...]`: one line of JSON per model and peer, medians of alternating rounds.
 //!
 //! Models and inputs are those of `export.py`: `NAME.onnx`, or `NAME_bBATCH.onnx`, and `NAME.<input>.npy`. ONNX Runtime takes its turns in a process of
-//! its own, `ort.py` by the interpreter that `PYTHON` names. Every peer has three rounds of a second, or of one run.
+//! its own, `ort.py` by the interpreter that `PYTHON` names. Every peer has twelve rounds of a quarter of a second, so that all meet what the host does with the
+//! cores meanwhile alike; of models whose rounds take longer fewer, three at least.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,10 @@ type Error = Box<dyn std::error::Error>;
 type Runner = Box<dyn FnMut() -> Result<Duration, Error>>;
 
 const MODELS: [&str; 6] = ["resnet18", "resnet50", "mobilenet_v2", "vit_b_16", "minilm6", "bert_base"];
-const ROUNDS: usize = 3;
+/// Rounds at least and at most, what each takes at least, and what a peer's take in all, about.
+const ROUNDS: [usize; 2] = [3, 12];
+const ROUND: Duration = Duration::from_millis(250);
+const ALL: Duration = Duration::from_secs(3);
 /// What names of quantized models end with (`tests/models/quantized.py` makes them), and the type of their activations.
 const QUANTIZED: [(&str, &str); 2] = [("_QInt8", "int8"), ("_QUInt8", "uint8")];
 
@@ -49,11 +53,15 @@ fn main() -> Result<(), Error> {
                 Err(e) => line(name, precision, threads, peer, "null", &e.to_string().replace(['"', '\\', '\n'], " ")),
             }
         }
-        for _ in 0..ROUNDS {
+        let (begin, all) = (Instant::now(), ALL * ready.len() as u32);
+        for round in 0..ROUNDS[1] {
+            if round >= ROUNDS[0] && begin.elapsed() > all {
+                break;
+            }
             for (_, _, run, times) in &mut ready {
                 run()?;
                 let start = Instant::now();
-                while start.elapsed() < Duration::from_secs(1) {
+                while start.elapsed() < ROUND {
                     times.push(run()?);
                 }
             }
