@@ -84,10 +84,10 @@ fn main() -> Result<(), Error> {
 /// How long two cores take to tell each other something: several times as long where they share no third cache, as virtual ones may from one
 /// minute to the next.
 fn round_trip() -> Duration {
-    const ROUNDS: usize = 100_000;
+    const TURNS: usize = 100_000;
     let turn = AtomicUsize::new(0);
     let play = |own: usize| {
-        for round in 0..ROUNDS {
+        for round in 0..TURNS {
             while turn.load(Ordering::Acquire) != 2 * round + own {
                 std::hint::spin_loop();
             }
@@ -98,7 +98,7 @@ fn round_trip() -> Duration {
         s.spawn(|| play(1));
         let start = Instant::now();
         play(0);
-        start.elapsed() / ROUNDS as u32
+        start.elapsed() / TURNS as u32
     })
 }
 

@@ -26,9 +26,10 @@ impl Writer {
         self.repeat_for(times, |k, _| then(k));
     }
 
-    /// What is loaded where a predicate holds, else zeros. Nothing but loads should be conditional: what is computed there waits for them, and
+    /// What is loaded where a predicate holds, if there is one, else zeros. Nothing but loads should be conditional: what is computed there waits for them, and
     /// `ptxas` keeps later loads behind it.
-    pub fn loaded_where(&mut self, p: Val, load: impl FnOnce(&mut Self) -> Vec<Val>) -> Vec<Val> {
+    pub fn loaded_where(&mut self, p: Option<Val>, load: impl FnOnce(&mut Self) -> Vec<Val>) -> Vec<Val> {
+        let Some(p) = p else { return load(self) };
         self.blocks.push(vec![]);
         let loaded = load(self);
         let body = self.blocks.pop().unwrap_or_default();

@@ -249,12 +249,8 @@ impl<'a> Beside<'a> {
     /// What lies where offset and checks are moved so.
     fn read(&mut self, k: &mut Writer, dtype: DType, moved: &[i64]) -> Vec<Val> {
         let (address, bytes) = behind(k, self.address, moved[0] * dtype.bytes() as i64);
-        let load = |k: &mut Writer| scalar::load_words(k, dtype, address, bytes, self.elements);
-        let words = match self.near.inside(k, &moved[1..]) {
-            Some(inside) => k.loaded_where(inside, load),
-            None => load(k),
-        };
-        // Outside of what is conditional: nothing there would wait for what it loads, and later loads for that.
+        let inside = self.near.inside(k, &moved[1..]);
+        let words = k.loaded_where(inside, |k| scalar::load_words(k, dtype, address, bytes, self.elements));
         let values = scalar::widened(k, dtype, &words, self.elements);
         (0..self.points).map(|i| values[i % self.elements]).collect()
     }
@@ -271,26 +267,14 @@ fn zero(k: &Writer, ty: Ty) -> Val {
 
 /// A factor's elements at `n` neighbouring points, zero outside.
 fn load(k: &mut Writer, c: &Contraction, param: u32, linear: &Linear, term: &Term, outer: &[usize], (point, n): (Val, usize)) -> Vec<Val> {
-    let ty = scalar::register(c.dtype);
-    let size = c.dtype.bytes();
     let last: Vec<usize> = outer.iter().rev().find(|&&l| c.space[l] > 1).copied().into_iter().collect();
     let wide = n > 1 && linear.together(outer, n);
     let same = n > 1 && !linear.uses(&last);
-    let zero = zero(k, ty);
     let read = |k: &mut Writer, term: &Term, count: usize| {
-        let values: Vec<Val> = (0..count).map(|_| k.variable(zero)).collect();
         let (inside, offset) = linear.resolve(k, term);
-        let fetch = |k: &mut Writer| {
-            let address = k.element(param, offset, size);
-            for (&v, x) in values.iter().zip(scalar::load_neighbours(k, c.dtype, address, 0, count)) {
-                k.assign(v, x);
-            }
-        };
-        match inside {
-            Some(p) => k.when(p, fetch),
-            None => fetch(k),
-        }
-        values
+        let address = k.element(param, offset, c.dtype.bytes());
+        let words = k.loaded_where(inside, |k| scalar::load_words(k, c.dtype, address, 0, count));
+        scalar::widened(k, c.dtype, &words, count)
     };
     if wide {
         return read(k, term, n);

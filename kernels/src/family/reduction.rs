@@ -197,12 +197,7 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
         let valid = k.both(valid, inside);
         let valid = k.both(valid, exists);
         let address = k.element(0, offset, f.dtype.bytes());
-        let load = |k: &mut Writer| scalar::load_words(k, f.dtype, address, 0, v);
-        let words = match valid {
-            Some(p) => k.loaded_where(p, load),
-            None => load(k),
-        };
-        // Nothing but loads is conditional, so that none waits for those before.
+        let words = k.loaded_where(valid, |k| scalar::load_words(k, f.dtype, address, 0, v));
         for (&total, x) in totals.iter().zip(scalar::widened(k, f.dtype, &words, v)) {
             let x = match f.kind {
                 ReduceKind::SumAbs if matches!(ty, Ty::U32 | Ty::U64) => x,
