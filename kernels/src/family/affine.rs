@@ -137,6 +137,19 @@ impl Linear {
         }
     }
 
+    /// A term at the point number `point` of some loops, beside what it has of others.
+    pub fn at(&self, k: &mut Writer, term: &Term, point: usize, loops: &[usize]) -> Term {
+        let mut rest = point;
+        let mut coordinates: Vec<(usize, i64)> = vec![];
+        for &l in loops.iter().rev() {
+            coordinates.push((l, (rest % self.space[l]) as i64));
+            rest /= self.space[l];
+        }
+        let moved = |weights: &[i64]| coordinates.iter().map(|&(l, x)| weights[l] * x).sum();
+        let offset = k.plus(term.offset, moved(&self.per_loop));
+        Term { offset, checks: self.checks.iter().zip(&term.checks).map(|(c, &index)| k.plus(index, moved(&c.per_loop))).collect() }
+    }
+
     /// The constant part.
     pub fn start(&self, k: &mut Writer) -> Term {
         Term { offset: k.int(self.base, Ty::S32), checks: self.checks.iter().map(|c| k.int(c.offset, Ty::S32)).collect() }

@@ -11,11 +11,12 @@ use super::mma::{Facts, Product};
 use super::partial::{Meeting, Shares};
 use super::pipeline::Readers;
 use super::products::Mode;
+use super::sums::Sums;
 use super::tile::{Along, Layout};
 use crate::arch::Arch;
-use crate::dsl::{GroupMma, Val, Writer};
+use crate::dsl::{Val, Writer};
 use crate::layout::{ROW, descriptor};
-use crate::ptx::{Kernel, Op, Ty};
+use crate::ptx::Kernel;
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::{Parts, WeightLayout};
 
@@ -49,7 +50,7 @@ impl Bf16x3 {
 
     /// Registers of a thread, as `ptxas` was seen to take them at most.
     fn registers(&self) -> u32 {
-        112 + 3 * self.bn / 2
+        112 + Sums::registers(self.bn, PARTS)
     }
 
     /// Of the rows, and of a part of the columns.
@@ -83,7 +84,7 @@ impl Bf16x3 {
             && (self.stages * self.stage() + 16) as usize <= f.arch.shared
     }
 
-    /// As for `wgmma`: rows are taken apart beside products, whichever takes longer.
+    /// As for `wgmma`: rows are taken apart beside products, whichever takes longer; fitted to measured landscapes.
     fn estimate(&self, f: &Facts) -> f64 {
         let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
         let resident = f64::from(f.arch.resident(
@@ -93,76 +94,45 @@ impl Bf16x3 {
         ));
         let warps = f64::from(self.threads() / 32);
         // Tensor cores take rows from registers before they multiply, which nothing hides.
-        let products = 6.0 * f64::from(self.bm / ROWS * (DEPTH / STEP)) * (f64::from(ROWS * STEP * self.bn) / f.arch.groups + 8.0);
+        let step: f64 = Sums::widths(self.bn, PARTS).iter().map(|&n| f64::from(ROWS * STEP * n) / f.arch.groups + 9.2).sum();
+        let products = f64::from(self.bm / ROWS * (DEPTH / STEP)) * step;
         let [rows, columns] = self.layouts(f).map(|l| f64::from(l.lines * l.depth / l.vector) / f64::from(self.threads()));
         let per_copy = if f.directions[0].1 == 1 { 30.0 } else { f.per_copy };
-        let copies = rows * per_copy + columns * f64::from(PARTS) * 7.2;
-        let own = 7.0 * f64::from(DEPTH / 2) + 1.5 * f64::from(self.bn / 2);
+        let copies = rows * per_copy + columns * f64::from(PARTS) * 6.3;
+        let own = 7.2 * f64::from(DEPTH / 2) + 13.5 * f64::from(self.bn / 2);
         let issue = warps * (own + copies + 120.0) / 4.0;
         let cache = f64::from(self.stage()) / 43.0;
-        let alone = (1.1 * products).max(1.6 * own) + 0.8 * copies + 200.0;
-        let memory = (1500.0 + cache) / f64::from(self.stages - 2);
+        let alone = (0.95 * products).max(1.2 * own) + 0.35 * copies + 165.0;
+        let memory = (830.0 + cache) / f64::from(self.stages - 2);
         let rounds = f64::from(self.rounds(f));
-        let epilogue = (1.9 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
+        let epilogue = (8.0 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
         let wave = |blocks: f64| {
             let slowest = [blocks * products, blocks * issue, blocks * cache, alone, memory].into_iter().fold(0.0, f64::max);
-            rounds * (slowest + blocks * 0.065 * (issue + cache)) + 1700.0 + blocks * epilogue
+            rounds * (slowest + blocks * 0.065 * (issue + cache)) + 1730.0 + blocks * epilogue
         };
         f.time((tiles, self.split), (resident, self.shares(f).is_some()), self.bm * self.bn, wave)
     }
 }
 
-/// What a warp adds up.
-struct Sums {
-    /// Products of the largest parts, of all tiles before.
-    all: Vec<Val>,
-    /// Those of the current tile: the little that tensor cores cut off at every addition adds up in one tile alone.
-    tile: Vec<Val>,
-    /// All other products, so small that what is cut off of their sums does not count.
-    small: Vec<Val>,
-}
-
-impl Sums {
-    fn new(k: &mut Writer, count: u32) -> Self {
-        let zero = k.float(0.0, Ty::F32);
-        let [all, tile, small] = [(); 3].map(|()| (0..count).map(|_| k.variable(zero)).collect());
-        Self { all, tile, small }
-    }
-
-    fn add(&self, k: &mut Writer, more: &[Val]) {
-        for (&sum, &x) in self.all.iter().zip(more) {
-            k.update(sum, Op::Add, &[sum, x]);
+/// Begins the products of a tile, its columns in shared memory at `start` on, parts so many bytes apart.
+fn multiply(k: &mut Writer, sums: &Sums, (fragments, stage): (&Fragments, Val), (start, apart): (Val, u32)) {
+    let (bases, steps) = (fragments.in_stage(k, stage), DEPTH / STEP);
+    let columns = descriptor(k, start, 0);
+    let tile: Vec<Vec<Val>> = (0..2 * steps).map(|step| fragments.read(k, &bases, step, 0)).collect();
+    for at in 0..steps {
+        if at == 0 {
+            // The first products of the tile before have read these registers.
+            k.wait_products(steps - 1);
         }
-    }
-
-    /// Begins the products of a tile, its columns in shared memory at `start` on, parts so many bytes apart; small ones of a step first.
-    fn multiply(&self, k: &mut Writer, (fragments, stage): (&Fragments, Val), (start, apart): (Val, u32)) {
-        let (bases, steps) = (fragments.in_stage(k, stage), DEPTH / STEP);
-        let columns = [0, 1, 2].map(|part: u32| {
-            let at = k.plus(start, i64::from(part * apart));
-            descriptor(k, at, 0)
-        });
-        let tile: Vec<Vec<Val>> = (0..2 * steps).map(|step| fragments.read(k, &bases, step, 0)).collect();
-        for at in 0..steps {
-            if at == 0 {
-                // The first products of the tile before have read these registers.
-                k.wait_products(steps - 1);
-            }
-            let rows = Mode::Parts.words(k, Side::Rows, &tile[2 * at as usize..][..2], false);
-            if at == 0 {
-                k.wait_products(0);
-                self.add(k, &self.tile);
-            }
-            k.fence_products();
-            for smallness in (0..PARTS).rev() {
-                for of_row in 0..=smallness {
-                    let (sums, adds) = if smallness > 0 { (&self.small, true) } else { (&self.tile, at > 0) };
-                    let b = k.plus(columns[(smallness - of_row) as usize], i64::from((at * 2 * STEP) >> 4));
-                    k.group_mma((Mode::Parts.factor(), GroupMma { adds, across: false }), sums, &rows[of_row as usize], b);
-                }
-            }
-            k.commit_products();
+        let rows = Mode::Parts.words(k, Side::Rows, &tile[2 * at as usize..][..2], false);
+        if at == 0 {
+            k.wait_products(0);
+            sums.gather(k);
         }
+        let columns = k.plus(columns, i64::from((at * 2 * STEP) >> 4));
+        k.fence_products();
+        (0..).zip(&rows).for_each(|(part, rows)| sums.multiply(k, Mode::Parts, (part, rows), (columns, apart)));
+        k.commit_products();
     }
 }
 
@@ -192,18 +162,17 @@ pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupporte
     // Warps have sixteen rows each, and so have warpgroups four of them.
     let row = k.scaled(warp, 16);
     let fragments = Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false);
-    let sums = Sums::new(&mut k, s.bn / 2);
+    let sums = Sums::new(&mut k, s.bn, PARTS);
 
     let readers = Readers::Both;
     let depth = Depth { stages: s.stages, elements: DEPTH, rounds: s.rounds(&facts), total: size.k, rounded: false, readers };
     let first = place.first(&mut k, &depth);
     let consume = |k: &mut Writer, _: Val, reading: Val| {
         let start = k.add(starts[1], reading);
-        sums.multiply(k, (&fragments, reading), (start, s.bn * ROW));
+        multiply(k, &sums, (&fragments, reading), (start, s.bn * ROW));
     };
     place.stream(&mut k, &depth, (first, s.split), (p.layout, None), consume);
-    [&sums.tile, &sums.small].iter().for_each(|more| sums.add(&mut k, more));
-    let sums = sums.all;
+    let sums = sums.total(&mut k);
 
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let (sources, across, depth, total) = (&sources, s.bn / 8, depth.rounds * DEPTH, size.k);

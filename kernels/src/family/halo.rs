@@ -12,9 +12,10 @@ use super::overlap::{Facts, Windows};
 use super::partial::{Meeting, Partial, Shares};
 use super::patches::{Patches, Pixels};
 use super::products::Mode;
+use super::sums::Sums;
 use super::tile::{Along, Layout, Source, line_by_lane};
 use crate::arch::Arch;
-use crate::dsl::{GroupMma, Val, Writer};
+use crate::dsl::{Val, Writer};
 use crate::layout::{PERIOD, ROW, Rows, Swizzle, descriptor, descriptor_of_rows};
 use crate::ptx::{Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
@@ -68,9 +69,9 @@ impl Halo {
 
     /// Bytes of shared memory of a panel of the columns of all pieces, and of all of them.
     fn columns(&self, f: &Facts, w: &Windows) -> (u32, u32) {
-        let panel = w.taps.len() as u32 * self.bn * ROW;
+        let panel = w.taps.len() as u32 * f.planes() * self.bn * ROW;
         let panels = (self.groups * self.depth(w) * f.stored()).div_ceil(ROW);
-        (panel, f.planes() * panels * panel)
+        (panel, panels * panel)
     }
 
     fn bytes(&self, f: &Facts, w: &Windows) -> u32 {
@@ -91,14 +92,12 @@ impl Halo {
 
     /// Registers of a thread.
     fn registers(&self, f: &Facts, w: &Windows) -> u32 {
-        let sums = self.wn() / 2 * if f.planes() > 1 { 3 } else { 1 };
-        72 + sums + self.patches(f, w).copies(self.threads())
+        72 + Sums::registers(self.wn(), f.planes()) + self.patches(f, w).copies(self.threads())
     }
 
-    /// Products of a warpgroup.
-    fn products(&self, f: &Facts, w: &Windows) -> u32 {
-        let steps = self.groups * w.taps.len() as u32 * self.depth(w) * f.stored() / STEP;
-        steps * if f.planes() > 1 { 6 } else { 1 }
+    /// Steps of a warpgroup.
+    fn steps(&self, f: &Facts, w: &Windows) -> u32 {
+        self.groups * w.taps.len() as u32 * self.depth(w) * f.stored() / STEP
     }
 
     fn fits(&self, f: &Facts) -> bool {
@@ -110,7 +109,7 @@ impl Halo {
         }
         let (shared, threads) = (self.bytes(f, w), self.threads());
         self.patches(f, w).fits(threads)
-            && self.products(f, w) <= 512
+            && self.steps(f, w) as usize * Sums::widths(self.wn(), f.planes()).len() <= 512
             && (threads / (group / 16)).is_multiple_of(Rows::PERIOD)
             && (shared + 16) as usize <= f.of.arch.shared
             && (self.split == 1 || self.shares(f, shared).is_some())
@@ -147,22 +146,25 @@ impl Halo {
         let resident = f64::from(f.of.arch.resident(threads, self.registers(f, w), shared + beside));
         let (warpgroups, groups, taps) = (f64::from(threads / 128), f64::from(self.groups), w.taps.len() as u32);
         // Tensor cores read both factors from shared memory, 128 bytes a cycle.
-        let each = f64::from(64 * 16 * self.wn()) / f.of.arch.groups;
-        let read = f64::from((64 + self.wn()) * STEP) / 128.0;
-        let products = warpgroups * f64::from(self.products(f, w)) * each.max(read);
+        let product = |n: u32| (f64::from(64 * 16 * n) / f.of.arch.groups).max(f64::from((64 + n) * STEP) / 128.0) + 0.5;
+        let step: f64 = Sums::widths(self.wn(), f.planes()).into_iter().map(product).sum();
+        let products = warpgroups * f64::from(self.steps(f, w)) * step;
         // Pieces of 16 bytes; short ones of a line of 128 take as long as longer ones.
         let group = self.depth(w) * f.stored();
         let rows = f64::from(patches.count() * f.planes() * self.groups * group / 16);
         let columns = f64::from(taps * self.bn * f.planes() * self.groups * group / 16);
-        let arrives = (rows + columns) * 16.0 / 43.0 * (0.24 + 0.17 * (f64::from(ROW / group) - 1.0));
-        let issue = (rows + columns) * 11.5 / 128.0;
-        let epilogue = (0.8 + f.of.epilogue / 4.0) * f64::from(self.bm() * self.bn) / 32.0;
+        let arrives = (rows + columns) * 16.0 / 43.0 * 0.2 * f64::from(ROW / group);
+        let issue = (rows + columns) * 11.3 / 128.0;
+        let epilogue = (2.0 + f.of.epilogue / 4.0) * f64::from(self.bm() * self.bn) / 32.0;
         // Rows that are converted are waited for, group by group.
-        let converted = f.of.element == 4;
-        let (waited, converting) = if converted { (900.0 + 130.0 * groups, rows * 15.4 / 128.0) } else { (0.0, 0.0) };
-        let pieces = if f.planes() > 1 { 50.0 * groups * f64::from(taps) } else { 0.0 };
-        let first = if shares.is_some() { 1670.0 } else { 2470.0 };
-        let wave = |blocks: f64| first + waited + pieces + blocks * (arrives + issue + converting + products + epilogue);
+        let (waited, converting) = match f.of.mode {
+            Some(Mode::Half(_)) => (0.0, 0.0),
+            mode => (250.0 + 110.0 * groups, rows * if mode == Some(Mode::Parts) { 4.0 } else { 12.0 } / 128.0),
+        };
+        let gathers = if f.planes() > 1 { self.steps(f, w) * STEP / f.stored() / Sums::GATHERED } else { 0 };
+        let gathered = 80.0 * f64::from(gathers);
+        let first = if shares.is_some() { 1750.0 } else { 2250.0 };
+        let wave = |blocks: f64| first + waited + gathered + blocks * (arrives + issue + converting + products + epilogue);
         let tiles = self.tiles(f, w).iter().product::<u32>() * w.images;
         f.of.time((tiles, self.split), (resident, shares.is_some()), self.bm() * self.bn, wave)
     }
@@ -202,12 +204,25 @@ impl Columns {
         let deeper = k.scaled(piece, i64::from(16 / element));
         let deeper = source.linear.term(k, deeper, &source.depth);
         let begin = begin.plus(k, &deeper);
+        // Lines that lie together, and the loops over such blocks of them.
+        let (outer, inner) = source.lines.split_at(source.lines.len() - 1);
+        let own = source.linear.space[inner[0]] as u32;
+        let (block, within) = if at_once > own { k.div_rem(first, own) } else { (k.int(0, Ty::U32), first) };
         let from = (0..lines.div_ceil(at_once)).map(|n| {
-            let line = k.plus(first, i64::from(n * at_once));
-            let exists = ((n + 1) * at_once > lines).then(|| k.below(line, i64::from(lines)));
-            let line = if by_lane { line_by_lane(k, line) } else { line };
-            let own = source.linear.term(k, line, &source.lines);
-            let term = begin.plus(k, &own);
+            let moved = n * at_once;
+            let line = k.plus(first, i64::from(moved));
+            let exists = (moved + at_once > lines).then(|| k.below(line, i64::from(lines)));
+            let within = k.plus(within, i64::from(moved % own));
+            let within = if by_lane { line_by_lane(k, within) } else { within };
+            let own_term = source.linear.term(k, within, inner);
+            let term = begin.plus(k, &own_term);
+            let term = if at_once > own {
+                let block = k.plus(block, i64::from(moved / own));
+                let of_block = source.linear.term(k, block, outer);
+                term.plus(k, &of_block)
+            } else {
+                source.linear.at(k, &term, (moved / own) as usize, outer)
+            };
             let (inside, place) = source.linear.resolve(k, &term);
             (place, inside, exists)
         });
@@ -259,7 +274,7 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
         k.in_parts(parts);
         sources[1] = source_of_parts(&parts);
     }
-    let weights = w.columns(&sources[1], (size.n, planes), s.bn);
+    let weights = w.columns(&sources[1], (size.n, planes), (s.bn, s.halves));
     let (bm, threads, depth, taps) = (s.bm(), s.threads(), s.depth(w), w.taps.len() as u32);
     let (shared, (panel, columns_bytes)) = (s.bytes(&facts, w), s.columns(&facts, w));
     let shares = s.shares(&facts, shared);
@@ -278,19 +293,12 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
         (shares, Meeting::prepare(&mut k, thread, [bm, s.bn]))
     });
 
-    // Columns by part and panel of channels.
     let group_bytes = depth * facts.stored();
-    let copies: Vec<Columns> = (0..planes)
-        .map(|plane| {
-            let start = k.plus(start, i64::from(plane * columns_bytes / planes));
-            let batch = k.plus(beside, i64::from(plane * tiles[2]));
-            Columns::new(&mut k, &weights, (thread, threads), batch, (taps * s.bn, group_bytes), by_lane, start)
-        })
-        .collect();
+    let columns = Columns::new(&mut k, &weights, (thread, threads), beside, (taps * planes * s.bn, group_bytes), by_lane, start);
     let channel = k.scaled(part, i64::from(w.run / s.split));
     let copy_columns = |k: &mut Writer, group: u32| {
         let (at, byte) = (k.plus(channel, i64::from(group * depth)), group * group_bytes);
-        copies.iter().for_each(|c| c.copy(k, at, (byte / ROW * panel, byte % ROW)));
+        columns.copy(k, at, (byte / ROW * panel, byte % ROW));
     };
     let pixels = k.plus(start, i64::from(columns_bytes));
     let patches = s.patches(&facts, w);
@@ -313,56 +321,42 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     let moved = k.scaled(eights, i64::from(patches.eight(8 * w.image.steps[0])));
     let a = k.add(pixels, moved);
     let a = descriptor_of_rows(&mut k, a, 0, patches.eight(w.image.steps[0]));
-    let moved = k.scaled(own_column, i64::from(ROW));
+    let moved = k.scaled(half, i64::from(planes * s.wn() * ROW));
     let b = k.add(start, moved);
     let b = descriptor(&mut k, b, 0);
 
-    let zero = k.float(0.0, Ty::F32);
-    let count = s.wn() / 2;
-    let [sums, pieces, small] = [1, planes - 1, planes - 1].map(|n| (0..count * n.min(1)).map(|_| k.variable(zero)).collect::<Vec<Val>>());
+    let sums = Sums::new(&mut k, s.wn(), planes);
+    let mut large = 0;
     for group in 0..s.groups {
         k.wait_copies(s.groups - 1 - group);
         k.fence_proxy();
         k.barrier();
         let byte = group * group_bytes;
-        let steps = group_bytes / STEP;
-        // Products of one part of rows and one of columns, by the sums' set.
-        let product = |k: &mut Writer, into: &[Val], (tap, step): (usize, u32), [of_row, of_column]: [u32; 2], adds: bool| {
-            let pixel = patches.place(w.taps[tap], (group, step), of_row);
-            let line = of_column * columns_bytes / planes + byte / ROW * panel + tap as u32 * s.bn * ROW + byte % ROW + STEP * step;
-            let (a, b) = (k.plus(a, i64::from(pixel >> 4)), k.plus(b, i64::from(line >> 4)));
-            k.group_mma((mode.factor(), GroupMma { adds, across: false }), into, &[a], b);
-        };
-        if mode != Mode::Parts {
-            k.fence_products();
-            for (tap, step) in (0..taps as usize).flat_map(|tap| (0..steps).map(move |step| (tap, step))) {
-                product(&mut k, &sums, (tap, step), [0, 0], true);
+        for (tap, step) in (0..taps as usize).flat_map(|tap| (0..group_bytes / STEP).map(move |step| (tap, step))) {
+            if large == 0 || (tap, step) == (0, 0) {
+                k.fence_products();
             }
-            continue;
-        }
-        // What tensor cores cut off large sums adds up in those of one piece alone.
-        for tap in 0..taps as usize {
-            k.fence_products();
-            for step in 0..steps {
-                product(&mut k, &pieces, (tap, step), [0, 0], step > 0);
-                for smallness in (1..planes).rev() {
-                    (0..=smallness).for_each(|of_row| product(&mut k, &small, (tap, step), [of_row, smallness - of_row], true));
-                }
+            let line = byte / ROW * panel + tap as u32 * planes * s.bn * ROW + byte % ROW + STEP * step;
+            let b = k.plus(b, i64::from(line >> 4));
+            for part in 0..planes {
+                let pixel = patches.place(w.taps[tap], (group, step), part);
+                let a = k.plus(a, i64::from(pixel >> 4));
+                sums.multiply(&mut k, mode, (part, &[a]), (b, s.wn() * ROW));
             }
-            k.commit_products();
-            k.wait_products(0);
-            for (&sum, &piece) in sums.iter().zip(&pieces) {
-                k.update(sum, Op::Add, &[sum, piece]);
+            large += STEP / facts.stored();
+            if planes > 1 && large >= Sums::GATHERED {
+                k.commit_products();
+                k.wait_products(0);
+                sums.gather(&mut k);
+                large = 0;
             }
         }
     }
-    if mode != Mode::Parts {
+    if large > 0 {
         k.commit_products();
         k.wait_products(0);
     }
-    for (&sum, &small) in sums.iter().zip(&small) {
-        k.update(sum, Op::Add, &[sum, small]);
-    }
+    let sums = sums.total(&mut k);
 
     let whole = w.counts[0].is_multiple_of(s.rows) && w.counts[1].is_multiple_of(ACROSS);
     let patch = Some(patch);

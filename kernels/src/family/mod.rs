@@ -41,6 +41,7 @@ mod scatter;
 mod simt;
 mod space;
 mod strict;
+mod sums;
 mod tile;
 mod wgflash;
 mod wgmma;

@@ -83,22 +83,24 @@ impl Windows {
         (beside, Patch { extents, windows: self.counts, all, image, corner })
     }
 
-    /// Where the columns of tiles of so many are copied from, line by line of every piece; in batches by part and tile.
-    pub fn columns(&self, weights: &Source, (columns, planes): (u32, u32), tile: u32) -> Source {
+    /// Where the columns of tiles of so many are copied from, in batches by tile: line by line of every piece, of which each of `groups` that share a
+    /// tile has its own, part by part.
+    pub fn columns(&self, weights: &Source, (columns, planes): (u32, u32), (tile, groups): (u32, u32)) -> Source {
         let pitch = weights.linear.per_loop[1];
-        let [bn, run, taps] = [tile, self.run, self.taps.len() as u32].map(i64::from);
-        let per_loop = vec![weights.linear.per_loop[0], bn * pitch, run, pitch, 1];
+        let [bn, own, run, taps] = [tile, tile / groups, self.run, self.taps.len() as u32].map(i64::from);
+        let per_loop = vec![bn * pitch, run, own * pitch, weights.linear.per_loop[0], pitch, 1];
         let mut checks = vec![];
         if !columns.is_multiple_of(tile) {
-            checks.push(Check::below(columns as usize, vec![0, bn, 0, 1, 0]));
+            checks.push(Check::below(columns as usize, vec![bn, 0, own, 0, 1, 0]));
         }
         if self.packed {
             // The last row of a window is filled with what follows it.
-            checks.push(Check::below(pitch as usize, vec![0, 0, run, 0, 1]));
+            checks.push(Check::below(pitch as usize, vec![0, run, 0, 0, 0, 1]));
         }
-        let space = [i64::from(planes), i64::from(columns.div_ceil(tile)), taps, bn, pitch].map(|n| n as usize).to_vec();
+        let space =
+            [i64::from(columns.div_ceil(tile)), taps, i64::from(groups), i64::from(planes), own, pitch].map(|n| n as usize).to_vec();
         let linear = Linear { base: 0, per_loop, checks, space };
-        Source { param: 1, dtype: weights.dtype, rounds: None, linear, batch: vec![0, 1], lines: vec![2, 3], depth: vec![4] }
+        Source { param: 1, dtype: weights.dtype, rounds: None, linear, batch: vec![0], lines: vec![1, 2, 3, 4], depth: vec![5] }
     }
 }
 

@@ -138,7 +138,7 @@ pub fn packed(p: &Product, s: &Packed, arch: &Arch) -> Result<Kernel, Unsupporte
     let (roles, size) = (c.roles(), facts.of.size);
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
-    let weights = w.columns(&sources(c, p.layout)[1], (size.n, 1), s.bn);
+    let weights = w.columns(&sources(c, p.layout)[1], (size.n, 1), (s.bn, 1));
     let (threads, layout, patches) = (32 * s.warps(), s.layout(&facts, w), s.patches(&facts, w));
     let by_lane = by_lane(&size, &layout, s.wn);
 
