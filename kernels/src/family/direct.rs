@@ -73,16 +73,17 @@ impl Direct {
             && self.vector as usize * f.size <= 16
     }
 
-    /// The larger of traffic and of what the threads of a multiprocessor issue, or wait for one after another. A load costs thirteen
-    /// instructions beside its elements', as measured for depthwise convolutions.
+    /// Traffic, and what the threads of a multiprocessor issue, or wait for one after another, which hide most of each other; fitted to measured
+    /// landscapes.
     fn estimate(&self, f: &Facts) -> f64 {
         let (vector, steps) = (f64::from(self.vector), f64::from(self.steps));
         let reads = STEPS.iter().zip(f.reads).find(|r| *r.0 == self.steps).map_or(0, |r| r.1) as f64;
-        let threads = f.points as f64 / (vector * steps);
-        let per_sm = (threads / f64::from(self.threads) / f64::from(f.arch.sms)).ceil() * f64::from(self.threads);
-        let issued = reads * (13.0 + 1.2 * vector) + 0.5 * vector * steps * f.depth as f64;
-        let latency = 700.0 + 15.0 * reads + f64::from(self.threads) / 10.0;
-        1000.0 + ((per_sm / 128.0 * issued).max(latency) / 1.7).max(1.2 * f.bytes / f.arch.bandwidth)
+        let blocks = (f.points as f64 / (vector * steps) / f64::from(self.threads) / f64::from(f.arch.sms)).ceil();
+        let issued = reads * (0.5 + 2.5 * vector) + 2.0 * vector * steps * f.depth as f64;
+        let latency = 680.0 + 8.5 * reads;
+        let warps = blocks * f64::from(self.threads) / 128.0;
+        let (time, traffic) = ((warps * issued).max(latency) / 1.7, 0.7 * f.bytes / f.arch.bandwidth);
+        1030.0 + 3.0 * blocks + time.max(traffic) + 0.4 * time.min(traffic)
     }
 }
 
