@@ -87,6 +87,24 @@ fn random_convolutions_of_few_channels_agree_with_the_evaluator() {
     assert!(cases[0] > 60 && cases[0] == cases[2], "{cases:?}");
 }
 
+/// Blocks that share the channels are a cluster, but in strict `f32` where more of them find place by themselves than in clusters.
+#[test]
+fn sums_meet_in_memory_where_clusters_would_wait() {
+    let arch = Arch::named("sm_90a").expect("an architecture");
+    let s = Halo { rows: 8, bn: 16, halves: 1, groups: 1, split: 4 };
+    for (columns, cluster) in [(512, 1), (480, 4)] {
+        let along = |o: u8, k: u8| Affine { offset: 0, terms: vec![(o, 1), (k, 1)], divisor: 1 };
+        let a = Access::new(&View::dense(&[1, 8, 9, 64]), vec![Affine::of(0), along(1, 5), along(2, 6), Affine::of(4)]);
+        let b = Access::new(&View::dense(&[columns, 64, 1, 2]), [3, 4, 5, 6].map(Affine::of).to_vec());
+        let p =
+            Product { contraction: finish(&[1, 8, 8, columns, 64, 1, 2], 4, (DType::F32, false), a, b), layout: WeightLayout::Panels16 };
+        let kernel = halo(&p, &s, arch).unwrap_or_else(|e| panic!("{columns}: {e}"));
+        assert_eq!((kernel.cluster, kernel.workspace > 0), (cluster, cluster == 1), "{columns} columns");
+        check_of(&Problem::Contraction(p.contraction), p.layout, &kernel, 5);
+        assemble(&kernel, arch);
+    }
+}
+
 /// Kernels on FP32 cores round and read them too.
 #[test]
 fn few_channels_without_tensor_cores_agree_with_the_evaluator() {

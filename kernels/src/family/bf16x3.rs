@@ -65,7 +65,8 @@ impl Bf16x3 {
 
     /// How blocks that share the depth share out its sums, where they are a cluster.
     fn shares(&self, f: &Facts) -> Option<Shares> {
-        Shares::of(self.split, (16, self.bn), [self.bm, self.bn], (self.stages * self.stage(), &f.arch))
+        let clusters = f.clusters(f.tiles([self.bm, self.bn]), self.split);
+        Shares::of(self.split, (16, self.bn), [self.bm, self.bn], (self.stages * self.stage(), &f.arch)).filter(|_| clusters)
     }
 
     fn rounds(&self, f: &Facts) -> u32 {
@@ -86,7 +87,7 @@ impl Bf16x3 {
 
     /// As for `wgmma`: rows are taken apart beside products, whichever takes longer; fitted to measured landscapes.
     fn estimate(&self, f: &Facts) -> f64 {
-        let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
+        let tiles = f.tiles([self.bm, self.bn]);
         let resident = f64::from(f.arch.resident(
             self.threads(),
             self.registers(),

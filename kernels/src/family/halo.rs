@@ -81,8 +81,10 @@ impl Halo {
     }
 
     /// How blocks that share the channels share out the sums, where they are a cluster.
-    fn shares(&self, f: &Facts, shared: u32) -> Option<Shares> {
-        Shares::of(self.split, (16, self.wn()), [self.bm(), self.bn], (shared, &f.of.arch))
+    fn shares(&self, f: &Facts, w: &Windows) -> Option<Shares> {
+        let tiles = self.tiles(f, w).iter().product::<u32>() * w.images;
+        let clusters = f.of.clusters(tiles, self.split);
+        Shares::of(self.split, (16, self.wn()), [self.bm(), self.bn], (self.bytes(f, w), &f.of.arch)).filter(|_| clusters)
     }
 
     /// Tiles down, across and of columns of the product.
@@ -112,7 +114,6 @@ impl Halo {
             && self.steps(f, w) as usize * Sums::widths(self.wn(), f.planes()).len() <= 512
             && (threads / (group / 16)).is_multiple_of(Rows::PERIOD)
             && (shared + 16) as usize <= f.of.arch.shared
-            && (self.split == 1 || self.shares(f, shared).is_some())
             && self.blocks(f, w) < 1 << 24
     }
 
@@ -122,8 +123,8 @@ impl Halo {
 
     /// Whether blocks that come early crowd on the multiprocessors that are free, where several find place: measured to take longer where they
     /// read more than one pixel a window, but not in clusters of four.
-    fn crowds(&self, w: &Windows) -> bool {
-        w.taps.len() > 1 && self.split < 4
+    fn crowds(&self, f: &Facts, w: &Windows) -> bool {
+        w.taps.len() > 1 && (self.split < 4 || self.shares(f, w).is_none())
     }
 
     /// Whether each finds a multiprocessor of its own, so that they need not crowd if none lets a second in.
@@ -133,7 +134,7 @@ impl Halo {
 
     /// Bytes of shared memory that a block asks for: half of what there is keeps a second one out.
     fn claims(&self, f: &Facts, w: &Windows) -> u32 {
-        let alone = if self.crowds(w) && self.spreads(f, w) { f.of.arch.shared as u32 / 2 } else { 0 };
+        let alone = if self.crowds(f, w) && self.spreads(f, w) { f.of.arch.shared as u32 / 2 } else { 0 };
         self.bytes(f, w).max(alone)
     }
 
@@ -141,7 +142,7 @@ impl Halo {
     fn estimate(&self, f: &Facts) -> f64 {
         let Some(w) = &f.windows else { return f64::INFINITY };
         let (shared, threads, patches) = (self.bytes(f, w), self.threads(), self.patches(f, w));
-        let shares = self.shares(f, shared);
+        let shares = self.shares(f, w);
         let beside = Meeting::beside(shares, [self.bm(), self.bn]);
         let resident = f64::from(f.of.arch.resident(threads, self.registers(f, w), shared + beside));
         let (warpgroups, groups, taps) = (f64::from(threads / 128), f64::from(self.groups), w.taps.len() as u32);
@@ -276,8 +277,8 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     }
     let weights = w.columns(&sources[1], (size.n, planes), (s.bn, s.halves));
     let (bm, threads, depth, taps) = (s.bm(), s.threads(), s.depth(w), w.taps.len() as u32);
-    let (shared, (panel, columns_bytes)) = (s.bytes(&facts, w), s.columns(&facts, w));
-    let shares = s.shares(&facts, shared);
+    let (panel, columns_bytes) = s.columns(&facts, w);
+    let shares = s.shares(&facts, w);
     let lanes = Layout::for_matrices((Along::Depth, 8), s.bn, PERIOD / ROW, 2);
     let by_lane = by_lane(&size, &lanes, shares.as_ref().map_or(s.wn(), |shares| s.wn() / shares.columns));
 
@@ -387,5 +388,5 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
         whole: (whole, size.n.is_multiple_of(s.bn)),
     };
     let kernel = grid.finish(k, "halo", &partial, &sums)?;
-    Ok(if s.crowds(w) && !s.spreads(&facts, w) { kernel.alone() } else { kernel })
+    Ok(if s.crowds(&facts, w) && !s.spreads(&facts, w) { kernel.alone() } else { kernel })
 }

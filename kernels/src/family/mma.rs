@@ -82,6 +82,18 @@ impl Facts {
         self.weight && self.mode == Some(Mode::Parts)
     }
 
+    /// Tiles of the product, of so many rows and columns.
+    pub(super) fn tiles(&self, [bm, bn]: [u32; 2]) -> u32 {
+        self.size.batch * self.size.m.div_ceil(bm) * self.size.n.div_ceil(bn)
+    }
+
+    /// Whether the blocks that share the depth of a tile should be a cluster: not where some had to wait for others that find place at once by
+    /// themselves. Their sums meet more slowly in memory, which pays for strict `f32`, whose blocks take longest.
+    pub(super) fn clusters(&self, tiles: u32, split: u32) -> bool {
+        let waits = (self.arch.clusters + 1..=self.arch.sms).contains(&tiles.saturating_mul(split));
+        split == 2 || self.mode != Some(Mode::Parts) || !waits
+    }
+
     /// Whether so many blocks may share the depth of tiles, which each of them takes in rounds: every block has some, the last maybe fewer, and
     /// blocks can be counted.
     pub(super) fn shared_out(&self, [bm, bn]: [u32; 2], (rounds, depth): (u32, u32), split: u32) -> bool {
@@ -184,7 +196,8 @@ impl Mma {
     /// How blocks that share the depth share out its sums, where they are a cluster.
     fn shares(&self, f: &Facts) -> Option<Shares> {
         let shared = self.shared(f.mode?, self.stage(f));
-        Shares::of(self.split, (self.wm, self.wn), [self.bm, self.bn], (shared, &f.arch))
+        let clusters = f.clusters(f.tiles([self.bm, self.bn]), self.split);
+        Shares::of(self.split, (self.wm, self.wn), [self.bm, self.bn], (shared, &f.arch)).filter(|_| clusters)
     }
 
     /// Tiles of the depth that each block takes.
@@ -222,7 +235,7 @@ impl Mma {
     fn estimate(&self, f: &Facts) -> f64 {
         let Some(mode) = f.mode else { return f64::INFINITY };
         let (layouts, stage) = (self.layouts(f), self.stage(f));
-        let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
+        let tiles = f.tiles([self.bm, self.bn]);
         let resident = f64::from(f.arch.resident(
             self.threads(),
             self.registers(f, mode),

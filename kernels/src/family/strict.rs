@@ -71,7 +71,8 @@ impl Strict {
 
     /// How blocks that share the depth share out its sums, where they are a cluster.
     fn shares(&self, f: &Facts) -> Option<Shares> {
-        Shares::of(self.split, (16, self.bn), [self.bm, self.bn], (self.shared(f), &f.arch))
+        let clusters = f.clusters(f.tiles([self.bm, self.bn]), self.split);
+        Shares::of(self.split, (16, self.bn), [self.bm, self.bn], (self.shared(f), &f.arch)).filter(|_| clusters)
     }
 
     fn rounds(&self, f: &Facts) -> u32 {
@@ -92,7 +93,7 @@ impl Strict {
 
     /// As for `wgmma`, where what a warp does by itself does not run beside its products.
     fn estimate(&self, f: &Facts) -> f64 {
-        let tiles = f.size.batch * f.size.m.div_ceil(self.bm) * f.size.n.div_ceil(self.bn);
+        let tiles = f.tiles([self.bm, self.bn]);
         let resident = f64::from(f.arch.resident(
             self.threads(),
             self.registers(),
