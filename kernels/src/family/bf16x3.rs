@@ -104,7 +104,7 @@ impl Bf16x3 {
         let issue = warps * (own + copies + 120.0) / 4.0;
         let cache = f64::from(self.stage()) / 43.0;
         let alone = (0.95 * products).max(1.2 * own) + 0.35 * copies + 165.0;
-        let memory = (830.0 + cache) / f64::from(self.stages - 2);
+        let memory = (1200.0 + cache) / f64::from(self.stages - 2);
         let rounds = f64::from(self.rounds(f));
         let epilogue = (8.0 + f.epilogue / 4.0) * f64::from(self.bm * self.bn) / 32.0;
         let wave = |blocks: f64| {

@@ -145,13 +145,21 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
     let thread = k.thread(s.threads);
     let mut result = Ok(());
     let mut body = |k: &mut Writer| {
-        // The thread's first point: steps follow each other along the next loop.
-        let point = if steps == 1 {
-            k.scaled(thread, n as i64)
-        } else {
-            let (row, column) = k.div_rem(thread, (apart / n) as u32);
-            let (row, column) = (k.scaled(row, (apart * steps) as i64), k.scaled(column, n as i64));
-            k.add(row, column)
+        // The thread's first point: steps follow each other along the next loop, and threads along the one behind it, whose windows share most.
+        let point = match next(c).filter(|_| steps > 1) {
+            None => k.scaled(thread, n as i64),
+            Some(l) => {
+                let (rest, column) = k.div_rem(thread, (apart / n) as u32);
+                let rows = c.space[..l].iter().rev().find(|&&extent| extent > 1).copied().unwrap_or(1);
+                let (rest, row) = k.div_rem(rest, rows as u32);
+                let (image, step) = k.div_rem(rest, (c.space[l] / steps) as u32);
+                let outer = [(image, rows * c.space[l] * apart), (row, c.space[l] * apart), (step, steps * apart)];
+                let first = k.scaled(column, n as i64);
+                outer.into_iter().fold(first, |at, (x, by)| {
+                    let moved = k.scaled(x, by as i64);
+                    k.add(at, moved)
+                })
+            }
         };
         let ty = scalar::register(c.sum);
         let zero = zero(k, ty);
