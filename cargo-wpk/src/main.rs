@@ -43,7 +43,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Runs the plan beside the float64 evaluator and names the first step that diverges
     Verify(verify::VerifyArgs),
-    /// Searches for the fastest schedules of a model on a GPU, and writes records; --check tells what has none
+    /// Searches for the fastest schedules of a model on a GPU, or with `--device cpu` on this processor, and writes records; --check tells what has none
     Tune(tune::TuneArgs),
     /// Finds the nodes that must stay in single precision for a model to be accurate enough on a GPU
     Keep(keep::KeepArgs),

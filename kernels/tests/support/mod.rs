@@ -251,7 +251,9 @@ pub fn assemble(kernel: &Kernel, arch: &Arch) {
     let path = std::env::temp_dir().join(format!("wpk-{}-{:?}.ptx", std::process::id(), std::thread::current().id()));
     std::fs::write(&path, &text).expect("a temporary file");
     let target = format!("-arch={}", arch.target);
-    let output = Command::new(ptxas).args([&target, "-v", "-o", "/dev/null"]).arg(&path).output().expect("ptxas runs");
+    let output = Command::new(ptxas).args([&target, "-v", "-o", "/dev/null"]).arg(&path).output();
+    std::fs::remove_file(&path).expect("the file of before");
+    let output = output.expect("ptxas runs");
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {log}\n{text}", arch.target);
     assert!(!log.contains("bytes spill stores") || log.contains(" 0 bytes spill stores"), "{}: {log}", arch.target);
