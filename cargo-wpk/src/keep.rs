@@ -54,7 +54,7 @@ fn measured(model: &ModelArgs, given: &[Tensor], expected: &[Tensor]) -> Result<
     load(&compiled, model.cuda())?.run(0, &slices, &mut results.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>())?;
     let errors =
         outputs.iter().zip(&results).zip(expected).map(|((port, found), y)| relative_error(&Tensor::from_bytes(port.dtype, found), y));
-    Ok(errors.fold(0.0, |worst, e| if e.is_nan() { f64::INFINITY } else { worst.max(e) }))
+    Ok(errors.fold(0.0, f64::max))
 }
 
 /// The least number up to `most` that gives an error within the bound, by bisection, with its error.

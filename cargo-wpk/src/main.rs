@@ -41,7 +41,7 @@ enum Command {
     Inspect(ModelArgs),
     /// Prints the plan: every step, why it is as it is, and what was not fused
     Explain(explain::ExplainArgs),
-    /// Runs the plan beside the float64 evaluator and names the first step that diverges
+    /// Runs the plan beside the float64 evaluator, step by step, and names the first step that is wrong by itself
     Verify(verify::VerifyArgs),
     /// Searches for the fastest schedules of a model on a GPU, or with `--device cpu` on this processor, and writes records; --check tells what has none
     Tune(tune::TuneArgs),

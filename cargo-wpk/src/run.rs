@@ -54,7 +54,7 @@ fn input(model: &Path, port: &Port, seed: usize) -> Result<Tensor, String> {
     })
 }
 
-/// `|x - y| / |y|` in the 2-norm; integers count as numbers.
+/// `|x - y| / |y|` in the 2-norm; integers count as numbers. Infinite where one is no number, or infinite, and the other is not so.
 pub fn relative_error(x: &Tensor, y: &Tensor) -> f64 {
     fn values(t: &Tensor) -> Cow<'_, [f64]> {
         match &t.data {
@@ -72,5 +72,31 @@ pub fn relative_error(x: &Tensor, y: &Tensor) -> f64 {
         difference += (a - b) * (a - b);
         norm += b * b;
     }
-    if difference == 0.0 { 0.0 } else { (difference / norm.max(f64::MIN_POSITIVE)).sqrt() }
+    let error: f64 = if difference == 0.0 { 0.0 } else { difference / norm.max(f64::MIN_POSITIVE) };
+    if error.is_nan() { f64::INFINITY } else { error.sqrt() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relative_error;
+    use wpk_kernels::Tensor;
+    use wpk_plan::DType;
+
+    #[test]
+    fn errors_of_what_is_not_finite_are_infinite() {
+        let (nan, inf) = (f64::NAN, f64::INFINITY);
+        for (x, y, error) in [
+            ([3.0, 4.0], [3.0, 4.0], 0.0),
+            ([3.0, 5.0], [3.0, 4.0], 0.2),
+            ([3.0, nan], [3.0, 4.0], inf),
+            ([3.0, 4.0], [3.0, nan], inf),
+            ([3.0, nan], [3.0, nan], 0.0),
+            ([3.0, inf], [3.0, -inf], inf),
+            ([3.0, inf], [3.0, inf], 0.0),
+            ([1.0, 0.0], [0.0, 0.0], 1.0 / f64::MIN_POSITIVE.sqrt()),
+        ] {
+            let [a, b] = [x, y].map(|values| Tensor::floats(DType::F64, values.to_vec()));
+            assert_eq!(relative_error(&a, &b), error, "{x:?} {y:?}");
+        }
+    }
 }
