@@ -327,14 +327,15 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     let b = descriptor(&mut k, b, 0);
 
     let sums = Sums::new(&mut k, s.wn(), planes);
-    let mut large = 0;
+    // Elements of depth that the latest sums hold.
+    let mut latest = 0;
     for group in 0..s.groups {
         k.wait_copies(s.groups - 1 - group);
         k.fence_proxy();
         k.barrier();
         let byte = group * group_bytes;
         for (tap, step) in (0..taps as usize).flat_map(|tap| (0..group_bytes / STEP).map(move |step| (tap, step))) {
-            if large == 0 || (tap, step) == (0, 0) {
+            if latest == 0 || (tap, step) == (0, 0) {
                 k.fence_products();
             }
             let line = byte / ROW * panel + tap as u32 * planes * s.bn * ROW + byte % ROW + STEP * step;
@@ -344,16 +345,16 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
                 let a = k.plus(a, i64::from(pixel >> 4));
                 sums.multiply(&mut k, mode, (part, &[a]), (b, s.wn() * ROW));
             }
-            large += STEP / facts.stored();
-            if planes > 1 && large >= Sums::GATHERED {
+            latest += STEP / facts.stored();
+            if planes > 1 && latest >= Sums::GATHERED {
                 k.commit_products();
                 k.wait_products(0);
                 sums.gather(&mut k);
-                large = 0;
+                latest = 0;
             }
         }
     }
-    if large > 0 {
+    if latest > 0 {
         k.commit_products();
         k.wait_products(0);
     }
