@@ -120,6 +120,36 @@ pub fn lower(graph: &Graph, weights: &mut Weights, target: Target<'_>) -> Drafts
     }
 }
 
+/// Memory with channels last for a tensor that has them behind its batch.
+fn channels_last(shape: &[usize]) -> Option<View> {
+    let [batch, channels, rest @ ..] = shape else { return None };
+    let memory: Vec<usize> = [&[*batch], rest, &[*channels]].concat();
+    let back: Vec<usize> = [&[0, rest.len() + 1][..], &(1..=rest.len()).collect::<Vec<_>>()].concat();
+    (!rest.is_empty()).then(|| View::dense(&memory).transpose(&back))
+}
+
+/// Whether a convolution reads a value's channels as neighbours where it lies so; `None` where some reader takes no such strides.
+fn reads_channels_last(graph: &Graph, v: ValueId, lies: &View) -> Option<bool> {
+    let mut any = false;
+    if graph.outputs.iter().any(|o| o.1 == v) {
+        return None;
+    }
+    for (node, i) in graph.nodes.iter().flat_map(|n| n.inputs.iter().enumerate().filter(|(_, x)| **x == v).map(move |(i, _)| (n, i))) {
+        if node.op.is_view() {
+            any |= reads_channels_last(graph, node.outputs[0], &crate::graph::view(&node.op, lies)?)?;
+            continue;
+        }
+        let neighbours = lies.strides.last() == Some(&1);
+        match accepts(&node.op, i) {
+            Accepts::Any => {}
+            Accepts::Rows if neighbours => {}
+            _ => return None,
+        }
+        any |= neighbours && i == 0 && matches!(node.op, Op::Conv(_));
+    }
+    Some(any)
+}
+
 fn fresh(arena: &mut Vec<usize>, bytes: usize) -> Buffer {
     arena.push(bytes);
     Buffer::Arena(arena.len() - 1)
@@ -141,7 +171,11 @@ impl Lowering<'_> {
         }
     }
 
-    fn copy(&mut self, v: ValueId, to: Buffer, mut out: View, origin: String) {
+    fn copy(&mut self, v: ValueId, to: Buffer, out: View, origin: String) {
+        self.copy_for(v, to, out, origin, "copied: its reader takes no such strides");
+    }
+
+    fn copy_for(&mut self, v: ValueId, to: Buffer, mut out: View, origin: String, why: &str) {
         let mut dtype = self.graph.dtype(v);
         let mut from = self.home(v).1;
         if dtype == DType::Text {
@@ -157,14 +191,7 @@ impl Lowering<'_> {
         }
         let args = vec![(self.argument(v).0, dtype), (to, dtype)];
         let problem = Problem::Move(Move { dtype, parts: vec![Part { from, to: out.clone() }], out, fill: None });
-        self.steps.push(Draft {
-            problem,
-            layout: WeightLayout::Dense,
-            args,
-            origin,
-            why: "copied: its reader takes no such strides".to_owned(),
-            launch: None,
-        });
+        self.steps.push(Draft { problem, layout: WeightLayout::Dense, args, origin, why: why.to_owned(), launch: None });
     }
 
     /// An operand in a form that its reader accepts, copied if need be.
@@ -264,6 +291,16 @@ impl Lowering<'_> {
         }
         if let Some(view) = crate::graph::view(&node.op, &own) {
             self.homes[out.0 as usize] = Some((home, view));
+            return;
+        }
+        if let Op::Reshape(to) = &node.op
+            && let Some((copied, view)) = channels_last(to).and_then(|view| Some((view.reshape(&own.shape)?, view)))
+            && self.graph.dtype(v) != DType::Text
+            && reads_channels_last(self.graph, out, &view) == Some(true)
+        {
+            let buffer = fresh(&mut self.arena, self.graph.bytes(v));
+            self.copy_for(v, buffer, copied, origin.to_owned(), "copied with channels last: its reader multiplies them");
+            self.homes[out.0 as usize] = Some((Home::Buffer(buffer), view));
             return;
         }
         let (operand, (buffer, _)) = self.operand(v, Accepts::Dense, origin);

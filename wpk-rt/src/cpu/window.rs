@@ -18,7 +18,8 @@ struct Bind {
     dense: Vec<i64>,
     /// Where a window's elements are, from its first one on; nothing where they are many, or vectors are not read.
     window: Vec<isize>,
-    pool: Pool,
+    /// Of 64 neighbours, and of 16.
+    pools: [Pool; 2],
 }
 
 pub(super) fn bind(p: &Window) -> Result<Box<dyn Bound>, String> {
@@ -41,7 +42,7 @@ pub(super) fn bind(p: &Window) -> Result<Box<dyn Bound>, String> {
             |at: isize| (0..d.size).map(move |i| at.wrapping_add((i.wrapping_mul(d.dilation) as isize).wrapping_mul(*stride as isize)));
         window = window.into_iter().flat_map(along).collect();
     }
-    Ok(Box::new(Bind { dense: View::dense(&p.input.view.shape).strides, p: p.clone(), vectors, window, pool: pool() }))
+    Ok(Box::new(Bind { dense: View::dense(&p.input.view.shape).strides, p: p.clone(), vectors, window, pools: pools() }))
 }
 
 impl Bound for Bind {
@@ -187,7 +188,8 @@ dispatch! {
 
 #[inline(always)]
 unsafe fn vector_body(b: &Bind, point: &[usize; RANK], x: *const f32, to: *mut f32, n: usize) {
-    const LANES: usize = 64;
+    const LANE: usize = 16;
+    const LANES: usize = 4 * LANE;
     let max = b.p.kind == WindowKind::Max;
     let mut start = 0;
     if let Some(at) = b.whole(point) {
@@ -196,9 +198,17 @@ unsafe fn vector_body(b: &Bind, point: &[usize; RANK], x: *const f32, to: *mut f
             WindowKind::Sum => Some(1.0),
             WindowKind::Mean => Some(1.0 / b.window.len() as f32),
         };
+        let pool = |pool: Pool, start: usize| unsafe {
+            pool(x.wrapping_offset(at).wrapping_add(start), &b.window, factor, to.wrapping_add(start))
+        };
         while n - start >= LANES {
-            unsafe { (b.pool)(x.wrapping_offset(at).wrapping_add(start), &b.window, factor, to.wrapping_add(start)) };
+            pool(b.pools[0], start);
             start += LANES;
+        }
+        while start < n && n >= LANE {
+            // The last vector may begin among those of the one before.
+            pool(b.pools[1], start.min(n - LANE));
+            start = (start + LANE).min(n);
         }
     }
     while start < n {
@@ -217,26 +227,26 @@ unsafe fn vector_body(b: &Bind, point: &[usize; RANK], x: *const f32, to: *mut f
     }
 }
 
-/// Of the elements of a whole window, of 64 neighbours each: the greatest, or their sum times a factor.
+/// Of the elements of a whole window, of so many neighbours each: the greatest, or their sum times a factor.
 type Pool = unsafe fn(*const f32, &[isize], Option<f32>, *mut f32);
 
-fn pool() -> Pool {
+fn pools() -> [Pool; 2] {
     macro_rules! compiled {
         ($V:ty $(, $feature:literal)?) => {{
             $(#[target_feature(enable = $feature)])?
-            unsafe fn pool(from: *const f32, window: &[isize], factor: Option<f32>, to: *mut f32) {
-                unsafe { pool_body::<$V>(from, window, factor, to) }
+            unsafe fn pool<const N: usize>(from: *const f32, window: &[isize], factor: Option<f32>, to: *mut f32) {
+                unsafe { pool_body::<$V, N>(from, window, factor, to) }
             }
-            pool
+            [pool::<4>, pool::<1>]
         }};
     }
     lanes!(compiled)
 }
 
 #[inline(always)]
-unsafe fn pool_body<V: Lanes>(from: *const f32, window: &[isize], factor: Option<f32>, to: *mut f32) {
+unsafe fn pool_body<V: Lanes, const N: usize>(from: *const f32, window: &[isize], factor: Option<f32>, to: *mut f32) {
     unsafe {
-        let mut all = [V::splat(if factor.is_none() { f32::NEG_INFINITY } else { 0.0 }); 4];
+        let mut all = [V::splat(if factor.is_none() { f32::NEG_INFINITY } else { 0.0 }); N];
         let one = V::splat(1.0);
         for &at in window {
             for (i, v) in all.iter_mut().enumerate() {
