@@ -229,6 +229,24 @@ fn movement_and_indexing() {
     }
 }
 
+/// Maps over short rows, several of which are computed at once: operands whose rows follow each other, are one, or lie apart; results too.
+#[test]
+fn maps_over_short_rows() {
+    for seed in 0..60 {
+        let r = &mut Random(seed);
+        let [a, b, c] = [r.within(1, 9), r.within(1, 40), r.within(1, 30)];
+        let t = r.pick(&["f32", "f64", "i64", "i32", "i8", "f16"]);
+        check(
+            &format!(
+                "input x {t} {a}x{b}x{c}\ninput r {t} {c}\ninput o {t} {a}x1x1\ninput m {t} {b}x{a}x{c}\ninput z {t} 1x{b}x1\n\
+                 p = Transpose(m) perm=[1,0,2]\ns = Mul(x, r)\nu = Add(s, o)\nv = Sub(u, p)\nw = Mul(v, z)\ng = Less(w, r)\n\
+                 q = Transpose(w) perm=[1,0,2]\noutput w\noutput g\noutput q\noutput u"
+            ),
+            seed,
+        );
+    }
+}
+
 /// Whatever schedule a search finds, a product gives the same but for rounding, and one that is none of its kernel's is passed over.
 #[test]
 fn products_by_every_schedule() {

@@ -9,11 +9,23 @@ use wpk_plan::number::bf16;
 use wpk_plan::problem::Map;
 use wpk_plan::{DType, Expr};
 
+/// How the rows of an operand lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// One behind the other.
+    Following,
+    /// All at one place.
+    Same,
+    Apart,
+}
+
 struct Bind {
     code: Code,
     /// The function where it is one of bytes, in `f32`.
     floats: Option<Floats>,
     walk: Walk,
+    /// By operand.
+    rows: Vec<Rows>,
     /// Element types of inputs, then outputs.
     types: Vec<DType>,
     inputs: usize,
@@ -30,10 +42,17 @@ pub(super) fn bind(p: &Map) -> Result<Box<dyn Bound>, String> {
     let find = |i: usize| insts.iter().position(|s| s.expr == Expr::Input(i as u16));
     let indices: Vec<(usize, usize)> =
         insts.iter().enumerate().filter_map(|(i, s)| if let Expr::Index(d) = s.expr { Some((i, usize::from(d))) } else { None }).collect();
+    let walk = Walk::new(&views, indices.is_empty());
+    let rows = walk.strides.iter().map(|strides| match strides.split_last() {
+        Some((_, outer)) if outer.iter().all(|&s| s == 0) => Rows::Same,
+        _ if (1..strides.len()).all(|d| strides[d - 1] == strides[d] * walk.shape[d] as i64) => Rows::Following,
+        _ => Rows::Apart,
+    });
     Ok(Box::new(Bind {
         code: Code::new(&p.function),
         floats: Floats::new(&p.function),
-        walk: Walk::new(&views, indices.is_empty()),
+        rows: rows.collect(),
+        walk,
         types: operands().map(|o| o.dtype).collect(),
         inputs: p.inputs.len(),
         reads: (0..p.inputs.len()).map(find).collect(),
@@ -49,27 +68,33 @@ impl Bound for Bind {
     unsafe fn run(&self, args: &[*mut u8], cx: &Cx<'_>) {
         let (rows, inner) = (self.walk.rows(), self.walk.inner());
         let blocks = inner.div_ceil(BLOCK);
-        let total = rows * blocks;
+        // Short rows are computed several at a time.
+        let together = if self.floats.is_some() || !self.indices.is_empty() { 1 } else { (BLOCK / inner.max(1)).clamp(1, rows.max(1)) };
+        let total = rows.div_ceil(together) * blocks;
         let elements = rows * inner;
         let tasks = if elements < 16 * 1024 { 1 } else { (cx.pool.threads() * 4).min(total) };
         let args = Args(args);
         cx.pool.run(tasks, &|task, thread| unsafe {
             let registers = self.code.registers(cx.own(thread));
             for unit in part(total, tasks, task) {
-                let (row, block) = (unit / blocks, unit % blocks);
+                let (row, block) = (unit / blocks * together, unit % blocks);
                 let start = block * BLOCK;
-                self.block(args, registers, cx.own(thread), row, start, (inner - start).min(BLOCK));
+                let some = (row, (rows - row).min(together));
+                self.block(args, registers, cx.own(thread), some, start, (inner - start).min(BLOCK));
             }
         });
     }
 }
 
 impl Bind {
-    unsafe fn block(&self, args: Args<'_>, registers: &mut [Register], own: *mut u8, row: usize, start: usize, n: usize) {
-        let pointer = |operand: usize| {
+    /// Some elements of a row, or several whole rows.
+    unsafe fn block(&self, args: Args<'_>, registers: &mut [Register], own: *mut u8, (row, rows): (usize, usize), start: usize, n: usize) {
+        let of_row = |operand: usize, row: usize| {
             let at = self.walk.row(operand, row) + start as i64 * self.walk.step(operand);
             args.0[operand].wrapping_offset(at as isize * self.types[operand].bytes() as isize)
         };
+        let pointer = |operand: usize| of_row(operand, row);
+        let follow = |operand: usize| rows == 1 || self.rows[operand] == Rows::Following;
         if let Some(floats) = &self.floats {
             return unsafe {
                 for (register, input) in floats.loads() {
@@ -83,10 +108,16 @@ impl Bind {
             for (operand, inst) in self.reads.iter().enumerate().filter_map(|(o, i)| Some((o, (*i)?))) {
                 let (p, t, step) = (pointer(operand), self.types[operand], self.walk.step(operand));
                 registers[inst] = own.add(inst * BLOCK * 8);
-                if step == 1 && matches!(t, DType::F32 | DType::F64 | DType::I64 | DType::U64) {
+                let to_row = |r: usize| own.add(inst * BLOCK * 8 + r * n * lane(t));
+                if follow(operand) && step == 1 && matches!(t, DType::F32 | DType::F64 | DType::I64 | DType::U64) {
                     registers[inst] = p;
-                } else {
+                } else if follow(operand) {
+                    load(t, p, step as isize, registers[inst], rows * n);
+                } else if self.rows[operand] == Rows::Same {
                     load(t, p, step as isize, registers[inst], n);
+                    (1..rows).for_each(|r| to_row(0).copy_to_nonoverlapping(to_row(r), n * lane(t)));
+                } else {
+                    (0..rows).for_each(|r| load(t, of_row(operand, row + r), step as isize, to_row(r), n));
                 }
             }
             for &(inst, d) in &self.indices {
@@ -103,18 +134,23 @@ impl Bind {
                     (self.types[operand], !matches!(self.code.function.insts[result].expr, Expr::Input(_) | Expr::Index(_)));
                 registers[result] = if !computed {
                     registers[result]
-                } else if self.direct(operand, t, result) {
+                } else if self.direct(operand, t, result) && follow(operand) {
                     pointer(operand)
                 } else {
                     own.add(result * BLOCK * 8)
                 };
             }
-            self.code.run(registers, n);
+            self.code.run(registers, rows * n);
             for (o, &result) in self.code.function.outputs.iter().enumerate() {
                 let (operand, result) = (self.inputs + o, usize::from(result));
-                let to = pointer(operand);
-                if registers[result] != to {
-                    store(self.types[operand], registers[result], to, self.walk.step(operand) as isize, n);
+                let (t, step) = (self.types[operand], self.walk.step(operand) as isize);
+                if registers[result] == pointer(operand) {
+                    continue;
+                }
+                if follow(operand) {
+                    store(t, registers[result], pointer(operand), step, rows * n);
+                } else {
+                    (0..rows).for_each(|r| store(t, registers[result].add(r * n * lane(t)), of_row(operand, row + r), step, n));
                 }
             }
         }
@@ -128,6 +164,11 @@ impl Bind {
         let last = result + 1 == self.code.function.insts.len();
         native && once && last && self.walk.step(operand) == 1
     }
+}
+
+/// Bytes of a lane.
+fn lane(t: DType) -> usize {
+    if t.is_float() && t != DType::F64 { 4 } else { 8 }
 }
 
 /// Elements in memory to lanes.
