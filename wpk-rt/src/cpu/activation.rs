@@ -47,12 +47,12 @@ unsafe fn finish_body(
                 let x = if x < low { low } else { x };
                 if x > high { high } else { x }
             }),
-            Activation::Gelu => gelu()(&operands),
+            Activation::Gelu => by_lanes().0(&operands),
             Activation::GeluTanh => operands.apply(math::gelu_tanh),
             Activation::Silu => operands.apply(|x| x * math::sigmoid(x)),
             Activation::Sigmoid => operands.apply(math::sigmoid),
             Activation::Tanh => operands.apply(math::tanh),
-            Activation::HardSwish => operands.apply(|x| x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
+            Activation::HardSwish => by_lanes().1(&operands),
         }
     }
 }
@@ -112,15 +112,22 @@ impl Operands<'_> {
     }
 }
 
-/// GELU of this machine's lanes.
-fn gelu() -> unsafe fn(&Operands<'_>) {
+/// A function of what a tile's end works on.
+type End = unsafe fn(&Operands<'_>);
+
+/// GELU and HardSwish of this machine's lanes.
+fn by_lanes() -> (End, End) {
     macro_rules! compiled {
         ($V:ty $(, $feature:literal)?) => {{
             $(#[target_feature(enable = $feature)])?
             unsafe fn gelu(operands: &Operands<'_>) {
                 unsafe { operands.lanes::<$V>(|x| functions::gelu(x)) }
             }
-            gelu
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn hard_swish(operands: &Operands<'_>) {
+                unsafe { operands.lanes::<$V>(|x| functions::hard_swish(x)) }
+            }
+            (gelu, hard_swish)
         }};
     }
     lanes!(compiled)

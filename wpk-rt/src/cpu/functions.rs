@@ -37,6 +37,15 @@ pub(super) unsafe fn gelu<V: Lanes>(x: V) -> V {
     }
 }
 
+/// `x min(max(x/6 + 1/2, 0), 1)`.
+#[inline(always)]
+pub(super) unsafe fn hard_swish<V: Lanes>(x: V) -> V {
+    unsafe {
+        let gate = V::splat(0.5).mul_add(x, V::splat(1.0 / 6.0)).clamp(V::splat(0.0), V::splat(1.0));
+        V::splat(0.0).mul_add(x, gate)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Lanes;
