@@ -47,12 +47,12 @@ unsafe fn finish_body(
                 let x = if x < low { low } else { x };
                 if x > high { high } else { x }
             }),
-            Activation::Gelu => by_lanes().0(&operands),
+            Activation::Gelu => by_lanes()[0](&operands),
             Activation::GeluTanh => operands.apply(math::gelu_tanh),
-            Activation::Silu => operands.apply(|x| x * math::sigmoid(x)),
-            Activation::Sigmoid => operands.apply(math::sigmoid),
+            Activation::Silu => by_lanes()[2](&operands),
+            Activation::Sigmoid => by_lanes()[3](&operands),
             Activation::Tanh => operands.apply(math::tanh),
-            Activation::HardSwish => by_lanes().1(&operands),
+            Activation::HardSwish => by_lanes()[1](&operands),
         }
     }
 }
@@ -115,8 +115,8 @@ impl Operands<'_> {
 /// A function of what a tile's end works on.
 type End = unsafe fn(&Operands<'_>);
 
-/// GELU and HardSwish of this machine's lanes.
-fn by_lanes() -> (End, End) {
+/// GELU, HardSwish, SiLU and the logistic function of this machine's lanes.
+fn by_lanes() -> [End; 4] {
     macro_rules! compiled {
         ($V:ty $(, $feature:literal)?) => {{
             $(#[target_feature(enable = $feature)])?
@@ -127,7 +127,15 @@ fn by_lanes() -> (End, End) {
             unsafe fn hard_swish(operands: &Operands<'_>) {
                 unsafe { operands.lanes::<$V>(|x| functions::hard_swish(x)) }
             }
-            (gelu, hard_swish)
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn silu(operands: &Operands<'_>) {
+                unsafe { operands.lanes::<$V>(|x| functions::silu(x)) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn sigmoid(operands: &Operands<'_>) {
+                unsafe { operands.lanes::<$V>(|x| functions::sigmoid(x)) }
+            }
+            [gelu, hard_swish, silu, sigmoid]
         }};
     }
     lanes!(compiled)

@@ -37,6 +37,22 @@ pub(super) unsafe fn gelu<V: Lanes>(x: V) -> V {
     }
 }
 
+/// `1 / (1 + e^-x)`, within 1e-6 of itself from -20 on.
+#[inline(always)]
+pub(super) unsafe fn sigmoid<V: Lanes>(x: V) -> V {
+    unsafe {
+        let one = V::splat(1.0);
+        let power = exp2(V::splat(0.0).mul_add(x, V::splat(-std::f32::consts::LOG2_E)));
+        one.mul_add(power, one).reciprocal()
+    }
+}
+
+/// `x / (1 + e^-x)`
+#[inline(always)]
+pub(super) unsafe fn silu<V: Lanes>(x: V) -> V {
+    unsafe { V::splat(0.0).mul_add(x, sigmoid(x)) }
+}
+
 /// `x min(max(x/6 + 1/2, 0), 1)`.
 #[inline(always)]
 pub(super) unsafe fn hard_swish<V: Lanes>(x: V) -> V {
@@ -53,7 +69,7 @@ mod tests {
 
     type Function = unsafe fn(*const f32, *mut f32);
 
-    fn functions() -> [Function; 2] {
+    fn functions() -> [Function; 4] {
         macro_rules! compiled {
             ($V:ty $(, $feature:literal)?) => {{
                 $(#[target_feature(enable = $feature)])?
@@ -64,7 +80,15 @@ mod tests {
                 unsafe fn gelu(x: *const f32, y: *mut f32) {
                     unsafe { super::gelu(<$V>::load(x)).store(y) }
                 }
-                [exp2, gelu]
+                $(#[target_feature(enable = $feature)])?
+                unsafe fn silu(x: *const f32, y: *mut f32) {
+                    unsafe { super::silu(<$V>::load(x)).store(y) }
+                }
+                $(#[target_feature(enable = $feature)])?
+                unsafe fn hard_swish(x: *const f32, y: *mut f32) {
+                    unsafe { super::hard_swish(<$V>::load(x)).store(y) }
+                }
+                [exp2, gelu, silu, hard_swish]
             }};
         }
         lanes!(compiled)
@@ -78,8 +102,8 @@ mod tests {
     }
 
     #[test]
-    fn powers_and_gelu_are_accurate() {
-        let [exp2, gelu] = functions();
+    fn functions_are_accurate() {
+        let [exp2, gelu, silu, hard_swish] = functions();
         for i in -126_000..=127_000 {
             let x = i as f32 / 1000.0;
             let (y, exact) = (f64::from(apply(exp2, x)), f64::from(x).exp2());
@@ -91,12 +115,21 @@ mod tests {
             let exact = 0.5 * wide * (1.0 + wpk_plan::number::erf(wide * std::f64::consts::FRAC_1_SQRT_2));
             let y = f64::from(apply(gelu, x));
             assert!((y - exact).abs() < 5e-8 + 3e-7 * exact.abs(), "gelu({x}) = {y}, not {exact}");
+            for (f, exact) in [(silu, wide / (1.0 + (-wide).exp())), (hard_swish, wide * (wide / 6.0 + 0.5).clamp(0.0, 1.0))] {
+                let y = f64::from(apply(f, x));
+                assert!((y - exact).abs() < 1e-7 + 1e-6 * exact.abs(), "{y} of {x}, not {exact}");
+            }
         }
     }
 
     #[test]
     fn what_is_not_finite() {
-        let [exp2, gelu] = functions();
+        let [exp2, gelu, silu, hard_swish] = functions();
+        for f in [silu, hard_swish] {
+            assert!(apply(f, f32::NAN).is_nan());
+            assert_eq!((apply(f, 0.0), apply(f, 1e30), apply(f, f32::INFINITY)), (0.0, 1e30, f32::INFINITY));
+            assert!(apply(f, -1e30).abs() < 1e-7);
+        }
         assert_eq!((apply(exp2, 0.0), apply(gelu, 0.0)), (1.0, 0.0));
         assert!(apply(exp2, f32::NEG_INFINITY) < 1.2e-38);
         assert!(apply(exp2, f32::NAN).is_nan() && apply(gelu, f32::NAN).is_nan());
