@@ -119,10 +119,20 @@ unsafe fn fill<T: Copy>(to: Register, x: T, n: usize) {
     }
 }
 
+/// Lanes that are read before any of them is written: results may take the place of operands, which keeps compilers from vectors otherwise.
+const AT_ONCE: usize = 16;
+
 #[inline(always)]
 unsafe fn lanes<A: Copy, B>(x: Register, to: Register, n: usize, f: impl Fn(A) -> B) {
     let (x, to) = (x.cast::<A>(), to.cast::<B>());
-    for i in 0..n {
+    let whole = n / AT_ONCE * AT_ONCE;
+    for at in (0..whole).step_by(AT_ONCE) {
+        unsafe {
+            let x = x.add(at).cast::<[A; AT_ONCE]>().read_unaligned();
+            to.add(at).cast::<[B; AT_ONCE]>().write_unaligned(std::array::from_fn(|i| f(x[i])));
+        }
+    }
+    for i in whole..n {
         unsafe { to.add(i).write(f(*x.add(i))) }
     }
 }
@@ -130,7 +140,14 @@ unsafe fn lanes<A: Copy, B>(x: Register, to: Register, n: usize, f: impl Fn(A) -
 #[inline(always)]
 unsafe fn lanes2<A: Copy, B>(x: Register, y: Register, to: Register, n: usize, f: impl Fn(A, A) -> B) {
     let (x, y, to) = (x.cast::<A>(), y.cast::<A>(), to.cast::<B>());
-    for i in 0..n {
+    let whole = n / AT_ONCE * AT_ONCE;
+    for at in (0..whole).step_by(AT_ONCE) {
+        unsafe {
+            let (x, y) = (x.add(at).cast::<[A; AT_ONCE]>().read_unaligned(), y.add(at).cast::<[A; AT_ONCE]>().read_unaligned());
+            to.add(at).cast::<[B; AT_ONCE]>().write_unaligned(std::array::from_fn(|i| f(x[i], y[i])));
+        }
+    }
+    for i in whole..n {
         unsafe { to.add(i).write(f(*x.add(i), *y.add(i))) }
     }
 }

@@ -87,10 +87,20 @@ impl Bound for Bind {
 }
 
 impl Bind {
+    /// Where a row of an operand begins.
+    fn place(&self, operand: usize, row: usize) -> i64 {
+        let first = self.walk.offsets[operand];
+        match self.rows[operand] {
+            Rows::Following => first + row as i64 * self.walk.inner() as i64 * self.walk.step(operand),
+            Rows::Same => first,
+            Rows::Apart => self.walk.row(operand, row),
+        }
+    }
+
     /// Some elements of a row, or several whole rows.
     unsafe fn block(&self, args: Args<'_>, registers: &mut [Register], own: *mut u8, (row, rows): (usize, usize), start: usize, n: usize) {
         let of_row = |operand: usize, row: usize| {
-            let at = self.walk.row(operand, row) + start as i64 * self.walk.step(operand);
+            let at = self.place(operand, row) + start as i64 * self.walk.step(operand);
             args.0[operand].wrapping_offset(at as isize * self.types[operand].bytes() as isize)
         };
         let pointer = |operand: usize| of_row(operand, row);
