@@ -105,6 +105,41 @@ fn depthwise_convolutions() {
     }
 }
 
+/// Channels that are shuffled between convolutions: what reads them wants them as neighbours, and a result of the model in order.
+#[test]
+fn shuffled_channels() {
+    for seed in 0..40 {
+        let r = &mut Random(seed);
+        let (groups, each) = (r.within(2, 4), r.within(2, 20));
+        let (c, n, h, w) = (groups * each, r.within(1, 2), r.within(3, 12), r.within(3, 12));
+        let half = c / 2;
+        let read = [
+            format!("const d f32 {c}x1x3x3 random\ny = Conv(v, d) group={c} pads=[1,1,1,1] strides=[2,2]\noutput y"),
+            format!("const d f32 7x{c}x1x1 random\ny = Conv(v, d)\noutput y\noutput v"),
+            format!(
+                "p, q = Split(v, s) axis=1\nconst s i64 2 = {half} {}\nconst d f32 9x{half}x1x1 random\ny = Conv(p, d)\nz = Relu(q)\noutput y\noutput z",
+                c - half
+            ),
+        ];
+        check(
+            &format!(
+                "opset 18
+            input x f32 {n}x{c}x{h}x{w}
+            const w f32 {c}x{c}x1x1 random
+            a = Conv(x, w)
+            const to i64 5 = {n} {groups} {each} {h} {w}
+            t = Reshape(a, to)
+            u = Transpose(t) perm=[0,2,1,3,4]
+            const back i64 4 = {n} {c} {h} {w}
+            v = Reshape(u, back)
+            {}",
+                read[r.below(3)]
+            ),
+            seed,
+        );
+    }
+}
+
 /// Expansion, depthwise convolution and projection, whose intermediates are large enough to be made by bands.
 #[test]
 fn inverted_residuals() {
