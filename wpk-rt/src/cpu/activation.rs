@@ -47,12 +47,9 @@ unsafe fn finish_body(
                 let x = if x < low { low } else { x };
                 if x > high { high } else { x }
             }),
-            Activation::Gelu => by_lanes()[0](&operands),
+            Activation::Gelu | Activation::HardSwish | Activation::Silu | Activation::Sigmoid => by_lanes()(&operands, activation),
             Activation::GeluTanh => operands.apply(math::gelu_tanh),
-            Activation::Silu => by_lanes()[2](&operands),
-            Activation::Sigmoid => by_lanes()[3](&operands),
             Activation::Tanh => operands.apply(math::tanh),
-            Activation::HardSwish => by_lanes()[1](&operands),
         }
     }
 }
@@ -112,30 +109,22 @@ impl Operands<'_> {
     }
 }
 
-/// A function of what a tile's end works on.
-type End = unsafe fn(&Operands<'_>);
-
-/// GELU, HardSwish, SiLU and the logistic function of this machine's lanes.
-fn by_lanes() -> [End; 4] {
+/// The activations that have kernels of their own, by this machine's lanes.
+fn by_lanes() -> unsafe fn(&Operands<'_>, Activation) {
     macro_rules! compiled {
         ($V:ty $(, $feature:literal)?) => {{
             $(#[target_feature(enable = $feature)])?
-            unsafe fn gelu(operands: &Operands<'_>) {
-                unsafe { operands.lanes::<$V>(|x| functions::gelu(x)) }
+            unsafe fn end(operands: &Operands<'_>, activation: Activation) {
+                unsafe {
+                    match activation {
+                        Activation::HardSwish => operands.lanes::<$V>(|x| functions::hard_swish(x)),
+                        Activation::Silu => operands.lanes::<$V>(|x| functions::silu(x)),
+                        Activation::Sigmoid => operands.lanes::<$V>(|x| functions::sigmoid(x)),
+                        _ => operands.lanes::<$V>(|x| functions::gelu(x)),
+                    }
+                }
             }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn hard_swish(operands: &Operands<'_>) {
-                unsafe { operands.lanes::<$V>(|x| functions::hard_swish(x)) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn silu(operands: &Operands<'_>) {
-                unsafe { operands.lanes::<$V>(|x| functions::silu(x)) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn sigmoid(operands: &Operands<'_>) {
-                unsafe { operands.lanes::<$V>(|x| functions::sigmoid(x)) }
-            }
-            [gelu, hard_swish, silu, sigmoid]
+            end
         }};
     }
     lanes!(compiled)
