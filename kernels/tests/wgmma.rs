@@ -87,7 +87,7 @@ fn schedules_are_assembled_without_spills() {
     assembled::<Bf16x3>(hopper(), bf16x3);
 }
 
-/// Tiles in strips of columns, where factors are larger than the second cache: twelve columns in two strips of six, eleven in one.
+/// Tiles in strips of columns, where factors are larger than the second cache: twelve columns in two strips of six, eleven in one of eight and one of three.
 #[test]
 fn tiles_in_strips_agree_with_the_evaluator() {
     let arch = Arch { cache: 0, ..*hopper() };

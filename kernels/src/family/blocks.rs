@@ -9,7 +9,7 @@ use super::pipeline::{Factors, Pipeline, Readers};
 use super::tile::{Along, Corner, Layout, Loader, Source};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
-use crate::ptx::{Op, Special, Ty};
+use crate::ptx::{Cmp, Op, Special, Ty};
 use wpk_plan::problem::{Contraction, Roles};
 use wpk_plan::{Parts, TensorMap, WeightLayout};
 
@@ -100,15 +100,17 @@ pub struct Depth {
 }
 
 impl Tiling<'_> {
-    /// Columns of tiles that blocks go down together. Where factors are larger than the second cache, blocks that run at once read less of
-    /// both by that.
+    /// Columns of tiles that blocks go down together, the last ones fewer where they do not divide all. Where factors are larger than the second
+    /// cache, blocks that run at once read less of both by that.
     fn strip(&self, columns: u32, arch: &Arch) -> u32 {
         const WIDEST: u32 = 8;
         let Size { batch, m, n, k } = self.size;
         let bytes = [m, n, k, batch].map(u64::from);
         let bytes = (bytes[0] + bytes[1]) * bytes[2] * bytes[3] * u64::from(self.layouts[0].element);
-        let divides = (WIDEST / 2..=WIDEST).rev().find(|n| columns.is_multiple_of(*n));
-        divides.filter(|_| columns > WIDEST && bytes > arch.cache as u64).unwrap_or(columns)
+        if columns <= WIDEST || bytes <= arch.cache as u64 {
+            return columns;
+        }
+        (WIDEST / 2..=WIDEST).rev().find(|n| columns.is_multiple_of(*n)).unwrap_or(WIDEST)
     }
 
     /// The beginning of a kernel: where its block is, and what copies its factors.
@@ -167,11 +169,18 @@ impl Tiling<'_> {
     /// The batch's number of a tile, the block's in its cluster, and the tile's first row and column.
     pub fn corner(&self, k: &mut Writer, tile: Val, arch: &Arch) -> (Val, Val, [Val; 2]) {
         let (above, rank) = k.div_rem(tile, self.cluster);
-        let strip = self.strip(self.across(), arch);
-        let (rest, within) = k.div_rem(above, strip);
-        let (rest, clustered) = k.div_rem(rest, self.down() / self.cluster);
-        let (batch, across) = k.div_rem(rest, self.across() / strip);
-        let tile_n = k.scaled(across, i64::from(strip));
+        let (columns, down) = (self.across(), self.down() / self.cluster);
+        let strip = self.strip(columns, arch);
+        let part = |k: &mut Writer, x, size, parts| if parts == 1 { (k.int(0, Ty::U32), x) } else { k.div_rem(x, size) };
+        let (batch, above) = part(k, above, down * columns, self.size.batch);
+        let (strips, above) = part(k, above, down * strip, columns.div_ceil(strip));
+        let (mut clustered, mut within) = k.div_rem(above, strip);
+        if !columns.is_multiple_of(strip) {
+            let last = k.compare(Cmp::Eq, strips, k.int(i64::from(columns / strip), Ty::U32));
+            let narrow = k.div_rem(above, columns % strip);
+            (clustered, within) = (k.select(last, narrow.0, clustered), k.select(last, narrow.1, within));
+        }
+        let tile_n = k.scaled(strips, i64::from(strip));
         let tile_n = k.add(tile_n, within);
         let tile_m = k.scaled(clustered, i64::from(self.cluster));
         let tile_m = k.add(tile_m, rank);
