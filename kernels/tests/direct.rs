@@ -104,6 +104,22 @@ fn random_problems_agree_with_the_evaluator() {
 }
 
 #[test]
+fn rows_of_results_agree_with_the_evaluator() {
+    let mut widest = vec![];
+    for seed in 0..60 {
+        let c = depthwise(&mut Random(seed));
+        let facts = Direct::facts(&c, &ARCHES[1]);
+        let s = Direct::space().filter(|s| s.legal(&facts)).max_by_key(|s| (s.rows, s.steps, s.vector)).expect("a schedule");
+        let kernel = direct(&c, &s, &ARCHES[1]).unwrap_or_else(|e| panic!("{e}"));
+        check(&Problem::Contraction(c), &kernel, seed);
+        widest.push((s.rows, s.steps));
+    }
+    for (rows, steps) in [(2, 2), (2, 4), (4, 2), (4, 4)] {
+        assert!(widest.contains(&(rows, steps)), "no case has {rows} rows of {steps}: {widest:?}");
+    }
+}
+
+#[test]
 fn neighbours_are_pooled_at_once() {
     let mut widths = vec![];
     for seed in 0..40 {

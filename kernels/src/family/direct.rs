@@ -11,6 +11,7 @@ use wpk_plan::DType;
 use wpk_plan::problem::{Contraction, Operand};
 
 const STEPS: [u32; 4] = [1, 2, 4, 7];
+const ROWS: [u32; 3] = [1, 2, 4];
 
 schedule! {
     /// How a contraction is computed thread by thread.
@@ -21,6 +22,8 @@ schedule! {
         vector: [1, 2, 4, 8],
         /// Such groups of a thread, along the next loop; what they read of the factors alike is read once.
         steps: STEPS,
+        /// Such lines of groups, along the loop before that.
+        rows: ROWS,
     }
 }
 
@@ -32,9 +35,9 @@ pub struct Facts {
     small: bool,
     /// Neighbouring results at most.
     together: usize,
-    /// The extent of the loop behind the innermost, and reads of a thread for each of [`STEPS`].
-    next: usize,
-    reads: [u64; STEPS.len()],
+    /// The extents of the two loops before the innermost, and reads of a thread for each of [`ROWS`] and [`STEPS`].
+    extents: [usize; 2],
+    reads: [[u64; STEPS.len()]; ROWS.len()],
     /// Bytes of an element.
     size: usize,
     bytes: f64,
@@ -53,8 +56,8 @@ impl Facts {
             depth: count(c.inner()),
             small: small(c),
             together: [8, 4, 2].into_iter().find(|&n| together(n)).unwrap_or(1),
-            next: next(c).map_or(1, |l| c.space[l]),
-            reads: STEPS.map(|steps| reads(c, i64::from(steps))),
+            extents: before(c).map(|l| l.map_or(1, |l| c.space[l])),
+            reads: ROWS.map(|rows| STEPS.map(|steps| reads(c, [rows, steps]))),
             size: c.dtype.bytes(),
             bytes,
             arch: *arch,
@@ -63,58 +66,79 @@ impl Facts {
 }
 
 impl Direct {
+    fn groups(&self) -> u32 {
+        self.rows * self.steps
+    }
+
     fn fits(&self, f: &Facts) -> bool {
         f.small
             && f.points < 1 << 31
             && f.depth < 1 << 31
             && f.together.is_multiple_of(self.vector as usize)
-            && f.next.is_multiple_of(self.steps as usize)
-            && (self.steps == 1 || f.depth <= UNROLLED as u64 && self.steps * self.vector <= 32)
+            && f.extents[0].is_multiple_of(self.rows as usize)
+            && f.extents[1].is_multiple_of(self.steps as usize)
+            && (self.groups() == 1 || f.depth <= UNROLLED as u64 && self.groups() * self.vector <= 32)
             && self.vector as usize * f.size <= 16
     }
 
-    /// Traffic, and what the threads of a multiprocessor issue, or wait for one after another, which hide most of each other; fitted to measured
-    /// landscapes.
+    /// What a multiprocessor issues, what its first cache reads, what a thread waits for and what comes from memory, which hide most of each other;
+    /// fitted to measured landscapes.
     fn estimate(&self, f: &Facts) -> f64 {
-        let (vector, steps) = (f64::from(self.vector), f64::from(self.steps));
-        let reads = STEPS.iter().zip(f.reads).find(|r| *r.0 == self.steps).map_or(0, |r| r.1) as f64;
-        let blocks = (f.points as f64 / (vector * steps) / f64::from(self.threads) / f64::from(f.arch.sms)).ceil();
-        let issued = reads * (0.5 + 2.5 * vector) + 2.0 * vector * steps * f.depth as f64;
-        let latency = 680.0 + 8.5 * reads;
-        let warps = blocks * f64::from(self.threads) / 128.0;
-        let (time, traffic) = ((warps * issued).max(latency) / 1.7, 0.7 * f.bytes / f.arch.bandwidth);
-        1030.0 + 3.0 * blocks + time.max(traffic) + 0.4 * time.min(traffic)
+        const CLOCK: f64 = 1.7;
+        let (vector, groups) = (f64::from(self.vector), f64::from(self.groups()));
+        let at = |all: &[u32], n: u32| all.iter().position(|&x| x == n).unwrap_or(0);
+        let reads = f.reads[at(&ROWS, self.rows)][at(&STEPS, self.steps)] as f64;
+        let blocks = (f.points as f64 / (vector * groups) / f64::from(self.threads) / f64::from(f.arch.sms)).ceil();
+        let warps = blocks * f64::from(self.threads) / 32.0;
+        let converted = if f.size < 4 { reads * vector } else { 0.0 };
+        let lines = reads * (vector * f.size as f64 / 4.0).max(1.0);
+        let issued = warps / 4.0 * (1.22 * converted + 1.27 * f.depth as f64 * vector * groups) / CLOCK;
+        let read = warps * 1.21 * lines / CLOCK;
+        let latency = 1175.0 + 4.2 * lines;
+        let traffic = 0.51 * f.bytes / f.arch.bandwidth;
+        const HIDDEN: f64 = 1.29;
+        let together: f64 = [issued, read, latency, traffic].iter().map(|t| t.powf(HIDDEN)).sum();
+        14.6 * blocks + together.powf(HIDDEN.recip())
     }
 }
 
-/// The loop behind the innermost one that moves.
-fn next(c: &Contraction) -> Option<usize> {
-    (0..c.outer).rev().filter(|&l| c.space[l] > 1).nth(1)
+/// The two loops before the innermost one that moves, rows and steps.
+fn before(c: &Contraction) -> [Option<usize>; 2] {
+    let mut moving = (0..c.outer).rev().filter(|&l| c.space[l] > 1).skip(1);
+    let steps = moving.next();
+    [moving.next(), steps]
 }
 
-/// Reads of both factors for so many steps along the next loop, what is alike counted once.
-fn reads(c: &Contraction, steps: i64) -> u64 {
+/// Reads of both factors for so many rows and steps, what is alike counted once.
+fn reads(c: &Contraction, counts: [u32; 2]) -> u64 {
     let depth = c.inner().iter().product::<usize>();
     if depth > UNROLLED {
         return 2 * depth as u64;
     }
     let of = |access| {
         let linear = Linear::access(access, &c.space);
-        let all = (0..depth).flat_map(|tap| (0..steps).map(move |step| (tap, step)));
-        all.map(|(tap, step)| place(c, &linear, tap, step)).collect::<BTreeSet<_>>().len() as u64
+        let all = (0..depth).flat_map(|tap| groups(counts).map(move |group| (tap, group)));
+        all.map(|(tap, group)| place(c, &linear, tap, group)).collect::<BTreeSet<_>>().len() as u64
     };
     of(&c.a) + of(&c.b)
 }
 
-/// Where a tap of a step lies behind the first step's start: offset and checks.
-fn place(c: &Contraction, linear: &Linear, tap: usize, step: i64) -> Vec<i64> {
+/// Row and step of every group of so many rows and steps.
+fn groups([rows, steps]: [u32; 2]) -> impl Iterator<Item = [i64; 2]> + Clone {
+    (0..i64::from(rows)).flat_map(move |row| (0..i64::from(steps)).map(move |step| [row, step]))
+}
+
+/// Where a tap of a group lies behind the first group's start: offset and checks.
+fn place(c: &Contraction, linear: &Linear, tap: usize, group: [i64; 2]) -> Vec<i64> {
     let mut at = vec![0; c.space.len()];
     let mut rest = tap;
     for l in (c.outer..c.space.len()).rev() {
         (rest, at[l]) = (rest / c.space[l], (rest % c.space[l]) as i64);
     }
-    if let Some(l) = next(c) {
-        at[l] = step;
+    for (l, n) in before(c).into_iter().zip(group) {
+        if let Some(l) = l {
+            at[l] = n;
+        }
     }
     let sum = |weights: &[i64]| weights.iter().zip(&at).fold(0i64, |sum, (w, x)| sum.wrapping_add(w.wrapping_mul(*x)));
     std::iter::once(sum(&linear.per_loop)).chain(linear.checks.iter().map(|k| sum(&k.per_loop))).collect()
@@ -135,35 +159,37 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
     }
     let outer: Vec<usize> = (0..c.outer).collect();
     let inner: Vec<usize> = (c.outer..c.space.len()).collect();
-    let (n, steps) = (s.vector as usize, s.steps as usize);
+    let (n, counts) = (s.vector as usize, [s.rows, s.steps]);
     let points: usize = c.space[..c.outer].iter().product();
     let depth: usize = c.inner().iter().product();
-    let threads = points / (n * steps);
-    let apart = next(c).map_or(0, |l| c.space[l + 1..c.outer].iter().product::<usize>());
+    let threads = points / (n * s.groups() as usize);
+    // Points from a row, and from a step, to the next.
+    let apart = before(c).map(|l| l.map_or(0, |l| c.space[l + 1..c.outer].iter().product::<usize>()));
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let thread = k.thread(s.threads);
     let mut result = Ok(());
     let mut body = |k: &mut Writer| {
-        // The thread's first point: steps follow each other along the next loop, and threads along the one behind it, whose windows share most.
-        let point = match next(c).filter(|_| steps > 1) {
-            None => k.scaled(thread, n as i64),
-            Some(l) => {
-                let (rest, column) = k.div_rem(thread, (apart / n) as u32);
-                let rows = c.space[..l].iter().rev().find(|&&extent| extent > 1).copied().unwrap_or(1);
-                let (rest, row) = k.div_rem(rest, rows as u32);
-                let (image, step) = k.div_rem(rest, (c.space[l] / steps) as u32);
-                let outer = [(image, rows * c.space[l] * apart), (row, c.space[l] * apart), (step, steps * apart)];
-                let first = k.scaled(column, n as i64);
-                outer.into_iter().fold(first, |at, (x, by)| {
-                    let moved = k.scaled(x, by as i64);
-                    k.add(at, moved)
-                })
-            }
+        // The thread's first point: threads follow each other along rows' loop, where windows share most, before they do along steps'.
+        let point = if s.groups() == 1 {
+            k.scaled(thread, n as i64)
+        } else {
+            let extents = before(c).map(|l| l.map_or(1, |l| c.space[l]));
+            let [rows, steps] = [0, 1].map(|i| extents[i] / counts[i] as usize);
+            let (rest, column) = k.div_rem(thread, (apart[1] / n) as u32);
+            let (rest, row) = k.div_rem(rest, rows as u32);
+            let (image, step) = k.div_rem(rest, steps as u32);
+            let outer =
+                [(image, extents[0] * extents[1] * apart[1]), (row, apart[0] * s.rows as usize), (step, apart[1] * s.steps as usize)];
+            let first = k.scaled(column, n as i64);
+            outer.into_iter().fold(first, |at, (x, by)| {
+                let moved = k.scaled(x, by as i64);
+                k.add(at, moved)
+            })
         };
         let ty = scalar::register(c.sum);
         let zero = zero(k, ty);
-        let sums: Vec<Val> = (0..n * steps).map(|_| k.variable(zero)).collect();
+        let sums: Vec<Val> = (0..n * s.groups() as usize).map(|_| k.variable(zero)).collect();
         let factors = [(0, &c.a), (1, &c.b)].map(|(param, access)| {
             let linear = Linear::access(access, &c.space);
             let start = linear.start(k);
@@ -173,8 +199,8 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
         });
         let mut known: [BTreeMap<Vec<i64>, Vec<Val>>; 2] = Default::default();
         let mut beside = [0, 1].map(|i: usize| Beside::new(k, c, &factors[i], (&outer, n)));
-        let add = |k: &mut Writer, step: usize, lanes: &[Vec<Val>]| {
-            for (j, &sum) in sums[step * n..(step + 1) * n].iter().enumerate() {
+        let add = |k: &mut Writer, group: usize, lanes: &[Vec<Val>]| {
+            for (j, &sum) in sums[group * n..(group + 1) * n].iter().enumerate() {
                 if matches!(ty, Ty::F32 | Ty::F64) {
                     k.update(sum, Op::Fma, &[lanes[0][j], lanes[1][j], sum]);
                 } else {
@@ -185,13 +211,13 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
         };
         if depth <= UNROLLED {
             for tap in 0..depth {
-                for step in 0..steps {
+                for (i, group) in groups(counts).enumerate() {
                     let mut lanes = vec![];
                     for (((param, linear, start), known), beside) in factors.iter().zip(&mut known).zip(&mut beside) {
-                        let key = place(c, linear, tap, step as i64);
+                        let key = place(c, linear, tap, group);
                         let found = known.get(&key).cloned().or_else(|| Some(beside.as_mut()?.read(k, c.dtype, &key)));
                         lanes.push(found.unwrap_or_else(|| {
-                            let moved = if steps == 1 {
+                            let moved = if s.groups() == 1 {
                                 let at = k.int(tap as i64, Ty::U32);
                                 linear.term(k, at, &inner)
                             } else {
@@ -203,7 +229,7 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
                         }));
                         known.entry(key).or_insert_with(|| lanes[lanes.len() - 1].clone());
                     }
-                    add(k, step, &lanes);
+                    add(k, i, &lanes);
                 }
             }
         } else {
@@ -217,7 +243,7 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
                 add(k, 0, &lanes);
             });
         }
-        result = store(k, c, &outer, (point, n, apart), &sums);
+        result = store(k, c, &outer, (point, n), (counts, apart), &sums);
     };
     if threads.is_multiple_of(s.threads as usize) {
         body(&mut k);
@@ -307,11 +333,12 @@ fn load(k: &mut Writer, c: &Contraction, param: u32, linear: &Linear, term: &Ter
         .collect()
 }
 
-/// Where an operand of the epilogue has neighbouring points: an address of each, or one where they lie together, and bytes from a step to the next.
+/// Where an operand of the epilogue has neighbouring points: an address of each, or one where they lie together, and bytes from a row, and a step, to the
+/// next.
 struct Places {
     dtype: DType,
     addresses: Vec<Val>,
-    apart: i64,
+    apart: [i64; 2],
 }
 
 impl Places {
@@ -325,51 +352,55 @@ impl Places {
             k.element(param, at, o.dtype.bytes())
         });
         let addresses = addresses.collect();
-        Self { dtype: o.dtype, addresses, apart: next(c).map_or(0, |l| linear.per_loop[l]) * o.dtype.bytes() as i64 }
+        let apart = before(c).map(|l| l.map_or(0, |l| linear.per_loop[l]) * o.dtype.bytes() as i64);
+        Self { dtype: o.dtype, addresses, apart }
     }
 
-    /// The addresses of a step.
-    fn at(&self, k: &mut Writer, step: usize) -> Vec<(Val, i32)> {
-        self.addresses.iter().map(|&address| behind(k, address, step as i64 * self.apart)).collect()
+    /// The addresses of a group.
+    fn at(&self, k: &mut Writer, group: [i64; 2]) -> Vec<(Val, i32)> {
+        let bytes = group[0] * self.apart[0] + group[1] * self.apart[1];
+        self.addresses.iter().map(|&address| behind(k, address, bytes)).collect()
     }
 
-    fn load(&self, k: &mut Writer, step: usize, n: usize) -> Vec<Val> {
-        let at = self.at(k, step);
+    fn load(&self, k: &mut Writer, group: [i64; 2], n: usize) -> Vec<Val> {
+        let at = self.at(k, group);
         let together = n / at.len();
         at.into_iter().flat_map(|(address, offset)| scalar::load_neighbours(k, self.dtype, address, offset, together)).collect()
     }
 }
 
-/// The epilogue of all steps of `n` points, so many points apart; everything is read before anything is stored.
+/// The epilogue of all groups of `n` points, rows and steps so many points apart; everything is read before anything is stored.
 fn store(
     k: &mut Writer,
     c: &Contraction,
     outer: &[usize],
-    (point, n, apart): (Val, usize, usize),
+    (point, n): (Val, usize),
+    (counts, apart): ([u32; 2], [usize; 2]),
     sums: &[Val],
 ) -> Result<(), Unsupported> {
-    let steps = sums.len() / n;
     let mut extras: Vec<Vec<Vec<Val>>> = vec![];
     for (e, param) in c.extras.iter().zip(2..) {
         let places = Places::of(k, c, (e, param), outer, (point, n));
-        let count = if places.apart == 0 { 1 } else { steps };
-        extras.push((0..count).map(|step| places.load(k, step, n)).collect());
+        let read = groups(if places.apart == [0, 0] { [1, 1] } else { counts });
+        extras.push(read.map(|group| places.load(k, group, n)).collect());
     }
     let mut values = vec![];
-    for (i, &sum) in sums.iter().enumerate() {
-        let (step, j) = (i / n, i % n);
-        let inputs: Vec<Val> = std::iter::once(sum).chain(extras.iter().map(|e| e[step % e.len()][j])).collect();
-        let mut coordinate = |k: &mut Writer, d: usize| {
-            let mut coordinates = vec![k.int(0, Ty::U32); c.space.len()];
-            let at = k.plus(point, (step * apart + j) as i64);
-            split(k, at, outer, &c.space, &mut coordinates);
-            coordinates[d]
-        };
-        values.push(scalar::emit_stored(k, &c.epilogue, &inputs, &mut coordinate)?[0]);
+    for (i, group) in groups(counts).enumerate() {
+        let moved: i64 = group.iter().zip(apart).map(|(x, by)| x * by as i64).sum();
+        for j in 0..n {
+            let inputs: Vec<Val> = std::iter::once(sums[i * n + j]).chain(extras.iter().map(|e| e[i % e.len()][j])).collect();
+            let mut coordinate = |k: &mut Writer, d: usize| {
+                let mut coordinates = vec![k.int(0, Ty::U32); c.space.len()];
+                let at = k.plus(point, moved + j as i64);
+                split(k, at, outer, &c.space, &mut coordinates);
+                coordinates[d]
+            };
+            values.push(scalar::emit_stored(k, &c.epilogue, &inputs, &mut coordinate)?[0]);
+        }
     }
     let out = Places::of(k, c, (&c.out, 2 + c.extras.len() as u32), outer, (point, n));
-    for (step, values) in values.chunks(n).enumerate() {
-        let at = out.at(k, step);
+    for (group, values) in groups(counts).zip(values.chunks(n)) {
+        let at = out.at(k, group);
         for (values, (address, offset)) in values.chunks(n / at.len()).zip(at) {
             scalar::store_neighbours(k, c.out.dtype, address, offset, values);
         }
