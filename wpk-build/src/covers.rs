@@ -130,7 +130,7 @@ fn for_gpu(common: &Optimized, cover: &Cover, target: Target<'_>) -> Result<Grap
         Precision::Bf16 => Some(BF16),
         Precision::Fp32 | Precision::Tf32 => None,
     };
-    let own = [MERGE_PRODUCTS, passes::pad_channels(target.precision)].into_iter().chain(half);
+    let own = [Some(MERGE_PRODUCTS), passes::pad_channels(target.precision), half].into_iter().flatten();
     for pass in own.filter(|p| !without.contains(&p.name)) {
         optimized.graph = passes::apply(&pass, &optimized.graph, target.keep_fp32, &mut optimized.remarks)?;
     }

@@ -143,7 +143,10 @@ fn convolution(precision: Precision, batch: usize, [c, h, n, k, stride, pad]: [u
         epilogue: None,
     };
     let graph = graph(precision, &[batch, h, h, c], &[n, c / groups, k, k], Op::Conv(conv))?;
-    let graph = passes::apply(&passes::pad_channels(precision), &graph, &[], &mut vec![]).ok()?;
+    let graph = match passes::pad_channels(precision) {
+        Some(pass) => passes::apply(&pass, &graph, &[], &mut vec![]).ok()?,
+        None => graph,
+    };
     single(precision, format!("conv b{batch} {c} {h} {n} {k} {stride} {pad}"), &graph)
 }
 

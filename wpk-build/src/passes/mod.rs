@@ -56,13 +56,13 @@ pub const PIPELINE: &[Pass] = &[
 pub const MERGE_PRODUCTS: Pass = Pass { name: "merge_products", rule: merge_products::rule };
 
 /// Channels of convolutions in pieces, for tensor cores that multiply in a precision.
-pub fn pad_channels(precision: Precision) -> Pass {
+pub fn pad_channels(precision: Precision) -> Option<Pass> {
     let rule = match precision {
-        Precision::Fp32 => pad_channels::rule,
+        Precision::Fp32 => return None,
         Precision::Tf32 => pad_channels::tf32,
         Precision::Fp16 | Precision::Bf16 => pad_channels::half,
     };
-    Pass { name: "pad_channels", rule }
+    Some(Pass { name: "pad_channels", rule })
 }
 
 /// Storage and factors in binary16.

@@ -1,5 +1,6 @@
 //! Few channels become four, the fourth zero: tensor cores read the depth in pieces of a size, which a pixel then is. Kernels that read
-//! pixels channel by channel take them as they are, by weights for four.
+//! pixels channel by channel take them as they are, by weights for four. Strict `f32` is left alone: its kernels read single channels from where
+//! they lie in less time than a copy of the image and a third more of depth would take.
 
 use super::rewrite::Rewrite;
 use crate::graph::{Conv, Node, Op, ValueId};
@@ -7,32 +8,26 @@ use crate::graph::{Conv, Node, Op, ValueId};
 /// Channels of a piece.
 const PIECE: usize = 4;
 
-/// In strict `f32`.
-pub(super) fn rule(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
-    padded(cx, node, inputs, None)
-}
-
 /// For tensor cores that take half types.
 pub(super) fn half(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
-    padded(cx, node, inputs, Some(2))
+    padded(cx, node, inputs, 2)
 }
 
 /// For tensor cores that take TF32.
 pub(super) fn tf32(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId]) -> Result<Option<Vec<ValueId>>, String> {
-    padded(cx, node, inputs, Some(4))
+    padded(cx, node, inputs, 4)
 }
 
 /// `element` is the bytes of what tensor cores take.
-fn padded(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId], element: Option<usize>) -> Result<Option<Vec<ValueId>>, String> {
+fn padded(cx: &mut Rewrite<'_>, node: &Node, inputs: &[ValueId], element: usize) -> Result<Option<Vec<ValueId>>, String> {
     let Op::Conv(conv) = &node.op else { return Ok(None) };
     let (rank, x, w) = (conv.out.len(), cx.b.shape(inputs[0]), cx.b.shape(inputs[1]));
     let channels = x[x.len() - 1];
     let fits = conv.channels_last && conv.groups == 1 && !conv.transposed && (2..PIECE).contains(&channels);
-    if !fits || cx.b.graph.literal(inputs[1]).is_none() || channels != w[1] {
+    if !fits || cx.keeps_fp32(&node.origin) || cx.b.graph.literal(inputs[1]).is_none() || channels != w[1] {
         return Ok(None);
     }
-    let as_it_is = element.is_some_and(|element| read_by_pixel(conv, &w, element)) && !cx.keeps_fp32(&node.origin);
-    let pixels = if as_it_is {
+    let pixels = if read_by_pixel(conv, &w, element) {
         inputs[0]
     } else {
         let mut zeros = x.clone();
