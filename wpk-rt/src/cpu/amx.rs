@@ -12,7 +12,7 @@ use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
-/// Bytes of depth from which on tiles are faster than vectors.
+/// Bytes of depth from which on tiles are faster than vectors of bytes.
 pub(super) const DEPTH: usize = 192;
 /// Rows of a tile of sums, by panels.
 pub(super) const ROWS: &[usize] = &[32, 32];
@@ -306,13 +306,15 @@ kernels!(bytes: whole, fetch, "tdpbusd", load);
 
 /// For [`super::copied::Form`]: bfloat16.
 pub(super) unsafe fn pairs(f: &Factors) {
-    unsafe { cut(halves::run, [std::ptr::null(); 2], f, ([f.b, f.b.wrapping_add(f.panel)], f.panel)) }
+    let b = [f.b, f.b.wrapping_add(f.panel)];
+    unsafe { multiply(halves::run, ([std::ptr::null(); 4], 0), f, b, (f.panel / TILE, f.ends)) }
 }
 
 /// For [`super::copied::Form`]: bytes, panels with what sums begin with before them.
 pub(super) unsafe fn quads(f: &Factors) {
-    let first = [f.b, f.b.wrapping_add(f.panel)];
-    unsafe { cut(bytes::run, first, f, (first.map(|p| p.wrapping_add(ROW)), f.panel - ROW)) }
+    let [left, right] = [f.b, f.b.wrapping_add(f.panel)];
+    let b = [left, right].map(|p| p.wrapping_add(ROW));
+    unsafe { multiply(bytes::run, ([left, right, left, right], 0), f, b, ((f.panel - ROW) / TILE, f.ends)) }
 }
 
 /// For [`super::copied::Form`]: `f32` in parts, of panels that end with a step.
@@ -327,19 +329,6 @@ pub(super) unsafe fn split(f: &Factors) {
 
 /// Kernels by rows and panels.
 type Run = unsafe fn(&mut Call, usize, usize);
-
-/// By panels of so many bytes, which may end within a tile: zeros follow there, as they do behind rows.
-unsafe fn cut(run: Run, [left, right]: [*const u8; 2], f: &Factors, (b, panel): ([*const u8; 2], usize)) {
-    let (steps, rest) = (panel / TILE, panel % TILE);
-    let mut ends = [[0u8; TILE]; 2];
-    if rest > 0 {
-        for (end, b) in ends.iter_mut().zip(b).take(f.panels) {
-            unsafe { std::ptr::copy_nonoverlapping(b.add(steps * TILE), end.as_mut_ptr(), rest) }
-        }
-    }
-    let rest = if rest > 0 { [ends[0].as_ptr(), ends[1].as_ptr()] } else { [std::ptr::null(); 2] };
-    unsafe { multiply(run, ([left, right, left, right], 0), f, b, (steps, rest)) }
-}
 
 /// By panels of so many steps and what follows them.
 unsafe fn multiply(

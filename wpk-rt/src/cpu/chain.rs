@@ -87,7 +87,7 @@ fn kernel(c: &Contraction, layout: WeightLayout) -> Option<Box<dyn ByRows>> {
         return Some(Box::new(depthwise));
     }
     match layout {
-        WeightLayout::Pairs16 => Some(Box::new(copied::bind(c, pairs::form(c.inner().iter().product()), false)?)),
+        WeightLayout::Pairs16 => Some(Box::new(copied::bind(c, pairs::form(), false)?)),
         _ => Some(Box::new(contraction::by_rows(c, layout)?)),
     }
 }

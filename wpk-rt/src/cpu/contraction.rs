@@ -46,7 +46,7 @@ pub(super) fn bind(c: &Contraction, layout: WeightLayout, small: bool, schedule:
     let form = match layout {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         WeightLayout::Panels16 if fast && schedule.is_none() => super::split::form(c),
-        WeightLayout::Pairs16 => Some(pairs::form(depth)),
+        WeightLayout::Pairs16 => Some(pairs::form()),
         WeightLayout::Quads16 => Some(quads::form(depth)),
         _ => None,
     };

@@ -30,6 +30,10 @@ pub(super) struct Form {
     pub(super) group: usize,
     /// Whether sixteen rows of a group are together, a part of them after the other: tiles. Else rows lie one after another.
     pub(super) tiled: bool,
+    /// Whether what is copied into a line of a tile fills it up with zeros; those behind it come later.
+    pub(super) to_end: bool,
+    /// Bytes of a panel before its first tile, of tiles in which panels may end: those that do are copied, zeros behind them.
+    pub(super) cut: Option<usize>,
     /// Rows of a tile, by its panels.
     pub(super) rows: &'static [usize],
     /// Bytes of a panel of the second factor, as it lies in the plan.
@@ -62,6 +66,9 @@ pub(super) struct Factors<'a> {
     pub(super) b: *const u8,
     pub(super) panel: usize,
     pub(super) panels: usize,
+    /// The last tile of each of two panels, where panels end within one: see [`Form::cut`].
+    #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "of tiles alone"))]
+    pub(super) ends: [*const u8; 2],
     /// Four-byte sums with [`STRIDE`] in a row, and whether they are added to, where panels are made.
     pub(super) tile: *mut u8,
     #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "of tiles alone"))]

@@ -13,14 +13,16 @@ use wpk_plan::problem::PANEL;
 #[cfg(target_arch = "x86_64")]
 const MOST: (usize, usize) = (512, 3);
 
-/// Pairs of bfloat16, with what this machine has for them at a depth.
-pub(super) fn form(depth: usize) -> Form {
+/// Pairs of bfloat16, with what this machine has for them: tiles, where there are some, at any depth.
+pub(super) fn form() -> Form {
     let form = Form {
         from: 4,
         to: 2,
         parts: 1,
         group: 2,
         tiled: false,
+        to_end: false,
+        cut: None,
         rows: VECTORS,
         panel: |r| 2 * PANEL * r.count(&r.k()),
         zero: 0,
@@ -37,10 +39,12 @@ pub(super) fn form(depth: usize) -> Form {
         let reads = Reads { group: 2, most: MOST, multiply: native::in_place, fill: None, panel };
         let form = Form { copy: native::round, multiply: native::multiply, direct: true, in_place: Some(reads), ..form };
         #[cfg(target_os = "linux")]
-        if 2 * depth >= super::amx::DEPTH && super::amx::has(super::amx::BF16) {
+        if super::amx::has(super::amx::BF16) {
             return Form {
                 group: 32,
                 tiled: true,
+                to_end: true,
+                cut: Some(0),
                 rows: super::amx::ROWS,
                 copy: native::round_to_tiles,
                 multiply: super::amx::pairs,
@@ -99,7 +103,8 @@ mod native {
     use super::{PANEL, STRIDE, bf16};
     use std::arch::x86_64::{
         __m256i, __m512bh, __m512i, _mm256_storeu_si256, _mm512_castpd_ps, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
-        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_set1_pd, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
+        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi16, _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_set1_pd,
+        _mm512_setzero_ps, _mm512_storeu_ps,
     };
     use std::mem::transmute;
 
@@ -108,20 +113,20 @@ mod native {
         unsafe { neighbours(from.cast(), n, begin.cast::<u16>().wrapping_add(first)) }
     }
 
-    /// The same into a row of tiles.
+    /// The same into a row of tiles, with zeros up to the end of a line.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "tiles are asked for on Linux"))]
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
     pub(super) unsafe fn round_to_tiles(from: *const u8, n: usize, begin: *mut u8, first: usize) {
         const HALVES: usize = LINE / 2;
         for (at, n) in lines(first..first + n, HALVES) {
-            let line = begin.wrapping_add(at / HALVES * TILE * LINE).cast::<u16>().wrapping_add(at % HALVES);
+            let line = begin.wrapping_add(at / HALVES * TILE * LINE).cast::<i16>().wrapping_add(at % HALVES);
             let from = from.cast::<f32>().wrapping_add(at - first);
-            if n == HALVES {
-                // One store of a line instead of two.
-                let [low, high] = [0, PANEL].map(|i| unsafe { _mm512_loadu_ps(from.add(i)) });
-                unsafe { _mm512_storeu_si512(line.cast(), transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))) };
-            } else {
-                unsafe { neighbours(from, n, line) }
+            let [some, to_end] = [n, HALVES - at % HALVES].map(|n| u32::MAX >> (HALVES - n));
+            unsafe {
+                let low = _mm512_maskz_loadu_ps(some as u16, from);
+                let high = _mm512_maskz_loadu_ps((some >> PANEL) as u16, from.wrapping_add(PANEL));
+                let rounded = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                _mm512_mask_storeu_epi16(line, to_end, rounded);
             }
         }
     }

@@ -19,6 +19,8 @@ pub(super) fn form(depth: usize) -> Form {
         parts: 1,
         group: 4,
         tiled: false,
+        to_end: false,
+        cut: None,
         rows: VECTORS,
         panel: Roles::quads_panel,
         zero: 128,
@@ -36,6 +38,7 @@ pub(super) fn form(depth: usize) -> Form {
             return Form {
                 group: 64,
                 tiled: true,
+                cut: Some(4 * PANEL),
                 rows: super::amx::ROWS,
                 copy: shift_to_tiles,
                 multiply: super::amx::quads,

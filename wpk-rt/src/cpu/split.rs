@@ -30,6 +30,8 @@ pub(super) fn form(c: &Contraction) -> Option<Form> {
         parts: PARTS,
         group: DEPTH,
         tiled: true,
+        to_end: false,
+        cut: None,
         rows: amx::ROWS,
         panel: |r| r.count(&r.k()) * PANEL * 4,
         zero: 0,

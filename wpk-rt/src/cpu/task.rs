@@ -83,6 +83,8 @@ impl Task<'_> {
                 None => (panels.from, product.panel),
             };
             which = 1 - which;
+            let (lasts, cut) = self.lasts(b, panels.count);
+            let ends = [0, 1].map(|p| if cut { lasts[p].as_ptr() } else { std::ptr::null() });
             let columns = self.columns(&part(self.all(), self.groups, g));
             let at_once = || unsafe { product.epilogue.direct(self.batch, self.rows.start, columns, self.args) };
             let direct = (direct && blocks == 1).then(at_once).flatten();
@@ -117,6 +119,7 @@ impl Task<'_> {
                         b,
                         panel,
                         panels: panels.count,
+                        ends,
                         tile,
                         adds,
                         ahead,
@@ -136,6 +139,20 @@ impl Task<'_> {
         }
         waiting.map(end);
         shape.inspect(|shape| unsafe { shape(0) });
+    }
+
+    /// The last tiles of some panels, where panels end within one, and whether they do.
+    fn lasts(&self, b: *const u8, count: usize) -> ([[u8; BYTES]; 2], bool) {
+        let mut lasts = [[0; BYTES]; 2];
+        let panel = self.product.panel;
+        let rest = self.product.form.cut.map_or(0, |head| (panel - head) % BYTES);
+        if rest > 0 {
+            for (p, last) in lasts.iter_mut().enumerate().take(count) {
+                // SAFETY: the panel ends so far behind.
+                unsafe { std::ptr::copy_nonoverlapping(b.add((p + 1) * panel - rest), last.as_mut_ptr(), rest) }
+            }
+        }
+        (lasts, rest > 0)
     }
 
     /// Panels of all columns.
@@ -174,7 +191,7 @@ impl Task<'_> {
             let offsets = &self.product.table[self.rows.start * taps..self.rows.end * taps];
             return unsafe { in_place.places(self.args[0], offsets, batch, places, copies) };
         }
-        let Form { from, zero, copy, tiled, .. } = self.product.form;
+        let Form { from, zero, copy, tiled, to_end, .. } = self.product.form;
         let (k, taps, table) = (self.product.k, self.product.taps.max(1), &self.product.table);
         let (depth, [first, beyond]) = ((k / taps).max(1), self.depth(block));
         let (last, bytes) = (beyond.min(k), self.product.row(self.product.groups(block).len()));
@@ -194,7 +211,7 @@ impl Task<'_> {
                 tap += depth;
             }
             // What is beyond the depth meets weights of zero.
-            if last < beyond {
+            if last < beyond && !to_end {
                 unsafe { self.fill(begin, last - first..beyond - first, 0) };
             }
         }
@@ -202,12 +219,13 @@ impl Task<'_> {
 
     /// Fills some elements of a row that begins there with a byte.
     unsafe fn fill(&self, begin: *mut u8, range: Range<usize>, byte: u8) {
-        let Form { to, parts, group, tiled, .. } = self.product.form;
+        let Form { to, parts, group, tiled, to_end, .. } = self.product.form;
         if !tiled {
             return unsafe { std::ptr::write_bytes(begin.add(range.start * to), byte, range.len() * to) };
         }
         for (at, n) in lines(range, group) {
             let line = begin.wrapping_add(at / group * parts * TILE * LINE + at % group * to);
+            let n = if to_end { group - at % group } else { n };
             (0..parts).for_each(|p| unsafe { std::ptr::write_bytes(line.add(p * TILE * LINE), byte, n * to) });
         }
     }
