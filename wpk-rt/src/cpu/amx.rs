@@ -128,8 +128,8 @@ macro_rules! make {
         5:
         vmovups zmm0, [{ahead}]
         vmovups zmm1, [{ahead} + 64]
-        prefetcht1 [{ahead} + 2048]
-        prefetcht1 [{ahead} + 2112]
+        prefetcht1 [{ahead} + 1536]
+        prefetcht1 [{ahead} + 1600]
         vmovdqa64 zmm2, zmm0
         vpermt2w zmm2, zmm30, zmm1
         vmovdqu64 [{lines}], zmm2

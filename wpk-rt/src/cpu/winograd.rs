@@ -23,6 +23,8 @@ const CACHED: u32 = 4096;
 /// Channels below which transforming costs more than it saves.
 const LEAST: usize = 32;
 
+/// Kernels that read the same panels, up to which it does not matter from which cache.
+const AGAIN: usize = 3;
 /// Products a nanosecond, weights that come from memory, and numbers that are transformed, on one core with wide vectors.
 const PRODUCTS: f64 = 110.0;
 const WEIGHTS: f64 = 4.5;
@@ -175,6 +177,15 @@ fn by_parts(_: &Contraction, _: &Work) -> bool {
     false
 }
 
+/// Depth of panels up to which they are read again from the second cache as fast as they are multiplied: less where tiles are than elsewhere.
+fn near() -> usize {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if super::amx::has(super::amx::BF16) {
+        return 128;
+    }
+    usize::MAX
+}
+
 impl Winograd {
     /// Places of a transformed tile.
     fn places(&self) -> usize {
@@ -293,8 +304,11 @@ impl Winograd {
                 let pitch = self.x.channels * PANEL;
                 let following = if place + 1 < self.places() { b.wrapping_add(size) } else { first_of_next };
                 let following = (self.places() * size >= NEAR).then_some(following);
-                for (i, t) in (0..count).map(|t| part(tiles, count, t)).enumerate() {
-                    let from = v.wrapping_add((place * tiles + t.start) * self.x.channels);
+                // Where many rows of tiles read panels, a part of the depth stays near until all did.
+                let cuts = if count > AGAIN { self.x.channels.div_ceil(near()) } else { 1 };
+                for (cut, i) in (0..cuts).flat_map(|cut| (0..count).map(move |i| (cut, i))) {
+                    let (t, depth) = (part(tiles, count, i), part(self.x.channels, cuts, cut));
+                    let from = v.wrapping_add((place * tiles + t.start) * self.x.channels + depth.start);
                     let pointers: RowPointers =
                         std::array::from_fn(|r| from.wrapping_add(r.min(t.len() - 1) * self.x.channels).cast_const());
                     let to = m.wrapping_add((place * tiles + t.start) * STRIDE);
@@ -303,13 +317,13 @@ impl Winograd {
                         kernel(
                             &raw const pointers,
                             1,
-                            self.x.channels,
+                            depth.len(),
                             1,
-                            b,
+                            b.wrapping_add(depth.start * PANEL),
                             pitch,
                             to,
-                            false,
-                            Next::of(following, width, pitch, (i, count)),
+                            cut > 0,
+                            Next::of(following.map(|f| f.wrapping_add(depth.start * PANEL)), width, pitch, (i, count)),
                         )
                     };
                 }
