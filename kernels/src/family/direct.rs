@@ -85,6 +85,8 @@ impl Direct {
     /// fitted to measured landscapes.
     fn estimate(&self, f: &Facts) -> f64 {
         const CLOCK: f64 = 1.7;
+        // Of the norm that joins them: 1 where nothing hides anything.
+        const HIDDEN: f64 = 1.29;
         let (vector, groups) = (f64::from(self.vector), f64::from(self.groups()));
         let at = |all: &[u32], n: u32| all.iter().position(|&x| x == n).unwrap_or(0);
         let reads = f.reads[at(&ROWS, self.rows)][at(&STEPS, self.steps)] as f64;
@@ -96,7 +98,6 @@ impl Direct {
         let read = warps * 1.21 * lines / CLOCK;
         let latency = 1175.0 + 4.2 * lines;
         let traffic = 0.51 * f.bytes / f.arch.bandwidth;
-        const HIDDEN: f64 = 1.29;
         let together: f64 = [issued, read, latency, traffic].iter().map(|t| t.powf(HIDDEN)).sum();
         14.6 * blocks + together.powf(HIDDEN.recip())
     }

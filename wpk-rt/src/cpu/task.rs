@@ -83,8 +83,8 @@ impl Task<'_> {
                 None => (panels.from, product.panel),
             };
             which = 1 - which;
-            let (lasts, cut) = self.lasts(b, panels.count);
-            let ends = [0, 1].map(|p| if cut { lasts[p].as_ptr() } else { std::ptr::null() });
+            let lasts = self.lasts(b, panels.count);
+            let ends = [0, 1].map(|p| lasts.as_ref().map_or(std::ptr::null(), |lasts| lasts[p].as_ptr()));
             let columns = self.columns(&part(self.all(), self.groups, g));
             let at_once = || unsafe { product.epilogue.direct(self.batch, self.rows.start, columns, self.args) };
             let direct = (direct && blocks == 1).then(at_once).flatten();
@@ -141,18 +141,16 @@ impl Task<'_> {
         shape.inspect(|shape| unsafe { shape(0) });
     }
 
-    /// The last tiles of some panels, where panels end within one, and whether they do.
-    fn lasts(&self, b: *const u8, count: usize) -> ([[u8; BYTES]; 2], bool) {
-        let mut lasts = [[0; BYTES]; 2];
+    /// The last tiles of some panels, where panels end within one.
+    fn lasts(&self, b: *const u8, count: usize) -> Option<[[u8; BYTES]; 2]> {
         let panel = self.product.panel;
-        let rest = self.product.form.cut.map_or(0, |head| (panel - head) % BYTES);
-        if rest > 0 {
-            for (p, last) in lasts.iter_mut().enumerate().take(count) {
-                // SAFETY: the panel ends so far behind.
-                unsafe { std::ptr::copy_nonoverlapping(b.add((p + 1) * panel - rest), last.as_mut_ptr(), rest) }
-            }
+        let rest = self.product.form.cut.map(|head| (panel - head) % BYTES).filter(|&rest| rest > 0)?;
+        let mut lasts = [[0; BYTES]; 2];
+        for (p, last) in lasts.iter_mut().enumerate().take(count) {
+            // SAFETY: the panel ends so far behind.
+            unsafe { std::ptr::copy_nonoverlapping(b.add((p + 1) * panel - rest), last.as_mut_ptr(), rest) }
         }
-        (lasts, rest > 0)
+        Some(lasts)
     }
 
     /// Panels of all columns.
