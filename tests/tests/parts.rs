@@ -21,6 +21,19 @@ fn products_of_parts() {
     }
 }
 
+/// Such products of more rows than two tiles have and no more than four, which read weights once.
+#[test]
+fn products_of_parts_of_few_rows() {
+    for seed in 0..24 {
+        let r = &mut Random(seed);
+        let (m, n, k) = (r.within(33, 64), r.within(20, 300), 32 * r.within(6, 100));
+        check(&format!("input x f32 {m}x{k}\nconst w f32 {k}x{n} random\np = MatMul(x, w)\ny = Relu(p)\noutput y"), seed);
+        let (ci, co) = (32 * r.within(1, 5), r.within(20, 100));
+        let convolution = format!("const w f32 {co}x{ci}x3x3 random\ny = Conv(x, w) pads=[1,1,1,1]\noutput y");
+        check(&format!("input x f32 1x{ci}x{}x8\n{convolution}", r.within(5, 8)), seed);
+    }
+}
+
 /// Such products of what is not finite, and of the largest and smallest numbers.
 #[test]
 fn products_of_parts_of_extremes() {

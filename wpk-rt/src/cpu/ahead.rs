@@ -18,6 +18,9 @@ pub(super) struct Ahead {
     /// Pairs to make, and where.
     pub(super) pairs: usize,
     pub(super) to: *mut u8,
+    /// What follows, where kernels make panels step by step.
+    #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code, reason = "of tiles alone"))]
+    pub(super) next: *const u8,
 }
 
 impl Ahead {
@@ -31,9 +34,10 @@ impl Ahead {
 }
 
 /// Nothing.
-pub(super) const NONE: Ahead = Ahead { from: std::ptr::null(), lines: 0, pairs: 0, to: std::ptr::null_mut() };
+pub(super) const NONE: Ahead = Ahead { from: std::ptr::null(), lines: 0, pairs: 0, to: std::ptr::null_mut(), next: std::ptr::null() };
 
 /// Panels, or the same part of several.
+#[derive(Clone, Copy)]
 pub(super) struct Panels {
     pub(super) from: *const u8,
     pub(super) count: usize,
@@ -57,6 +61,16 @@ impl Panels {
     /// Pairs of a panel.
     fn pairs(&self) -> usize {
         (self.bytes / (PANEL * 4)).div_ceil(2 * TILE) * TILE
+    }
+
+    /// The first step of a panel, of so many numbers a column.
+    pub(super) fn step(&self, depth: usize) -> Self {
+        Self { count: 1, bytes: depth * PANEL * 4, ..*self }
+    }
+
+    /// What makes a panel's steps but the first, and the first one of what follows.
+    pub(super) fn stepwise(&self, depth: usize, next: Option<&Self>, to: *mut u8) -> Ahead {
+        Ahead { from: self.from.wrapping_add(self.step(depth).bytes), to, next: next.map_or(self.from, |next| next.from), ..NONE }
     }
 
     /// Makes all.

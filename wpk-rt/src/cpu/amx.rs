@@ -44,6 +44,10 @@ pub(super) fn has(products: u32) -> bool {
 /// Bytes of a tile's row, of which it has at most sixteen.
 const ROW: usize = 64;
 const TILE: usize = 16 * ROW;
+/// A row.
+#[repr(align(64))]
+pub(super) struct Line(pub(super) [u8; ROW]);
+pub(super) static ZEROS: Line = Line([0; ROW]);
 
 /// What a kernel is called with, which it reads by offsets.
 #[repr(C)]
@@ -75,12 +79,15 @@ pub(super) unsafe fn shape(rows: usize) {
         // SAFETY: no tile is in use.
         return unsafe { asm!("tilerelease", options(nostack)) };
     }
-    #[repr(align(64))]
-    struct Shapes([u8; 64]);
     let (first, second) = (rows.min(16) as u8, rows.saturating_sub(16) as u8);
-    let mut shapes = Shapes([0; 64]);
+    unsafe { shapes([first, first, second, second, first, second, 16, 16]) }
+}
+
+/// Tells the rows of all tiles.
+pub(super) unsafe fn shapes(rows: [u8; 8]) {
+    let mut shapes = Line([0; ROW]);
     shapes.0[0] = 1;
-    for (tile, rows) in [first, first, second, second, first, second, 16, 16].into_iter().enumerate() {
+    for (tile, rows) in rows.into_iter().enumerate() {
         shapes.0[16 + 2 * tile] = if rows == 0 { 0 } else { ROW as u8 };
         shapes.0[48 + tile] = rows;
     }
@@ -319,9 +326,6 @@ pub(super) unsafe fn quads(f: &Factors) {
 
 /// For [`super::copied::Form`]: `f32` in parts, of panels that end with a step.
 pub(super) unsafe fn split(f: &Factors) {
-    #[repr(align(64))]
-    struct Line([u8; ROW]);
-    static ZEROS: Line = Line([0; ROW]);
     let sums = [0, ROW, 16 * STRIDE * 4, 16 * STRIDE * 4 + ROW].map(|at| f.tile.wrapping_add(at).cast_const());
     let (first, along) = if f.adds { (sums, STRIDE * 4) } else { ([ZEROS.0.as_ptr(); 4], 0) };
     unsafe { multiply(thirds::run, (first, along), f, [f.b, f.b.wrapping_add(f.panel)], (f.groups, [std::ptr::null(); 2])) }

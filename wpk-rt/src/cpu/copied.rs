@@ -30,6 +30,8 @@ pub(super) struct Form {
     pub(super) group: usize,
     /// Whether sixteen rows of a group are together, a part of them after the other: tiles. Else rows lie one after another.
     pub(super) tiled: bool,
+    /// Whether rows are in [`super::split`] tiles of equal height, and kernels make panels themselves, step by step.
+    pub(super) tall: bool,
     /// Whether what is copied into a line of a tile fills it up with zeros; those behind it come later.
     pub(super) to_end: bool,
     /// Bytes of a panel before its first tile, of tiles in which panels may end: those that do are copied, zeros behind them.
@@ -157,6 +159,11 @@ impl Copied {
         self.row(self.k.div_ceil(self.form.group).div_ceil(self.blocks()))
     }
 
+    /// Rows of a tile, of so many in all.
+    pub(super) fn height(&self, rows: usize) -> usize {
+        if self.form.tall { rows.div_ceil(self.form.rows[0] / TILE) } else { TILE }
+    }
+
     /// Rows that lie together.
     pub(super) fn together(&self) -> usize {
         if self.form.tiled { TILE } else { 1 }
@@ -205,13 +212,14 @@ impl Copied {
 
     /// Bytes of the copied rows of a task.
     pub(super) fn copies(&self) -> usize {
-        let rows = self.chunk(true).min(self.m).next_multiple_of(self.together());
+        let rows = if self.form.tall { self.form.rows[0] } else { self.chunk(true).min(self.m).next_multiple_of(self.together()) };
         (rows * self.longest()).next_multiple_of(64) + if self.in_place.is_some() { InPlace::COPIES } else { 0 }
     }
 
-    /// Bytes of panels that are made at a time: whole tiles.
+    /// Bytes of panels that are made at a time: whole tiles, or a step.
     pub(super) fn making(&self) -> usize {
-        if self.form.made.is_some() { self.panels() * TILE * self.longest() } else { 0 }
+        let row = if self.form.tall { self.row(1) } else { self.longest() };
+        if self.form.made.is_some() { self.panels() * TILE * row } else { 0 }
     }
 }
 

@@ -39,6 +39,8 @@ mod simd;
 mod sliding;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod split;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tall;
 mod task;
 mod transforms;
 pub mod trial;

@@ -21,6 +21,7 @@ pub(super) fn form() -> Form {
         parts: 1,
         group: 2,
         tiled: false,
+        tall: false,
         to_end: false,
         cut: None,
         rows: VECTORS,

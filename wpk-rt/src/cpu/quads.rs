@@ -19,6 +19,7 @@ pub(super) fn form(depth: usize) -> Form {
         parts: 1,
         group: 4,
         tiled: false,
+        tall: false,
         to_end: false,
         cut: None,
         rows: VECTORS,

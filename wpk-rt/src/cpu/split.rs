@@ -7,6 +7,7 @@
 use super::amx;
 use super::contraction::runs;
 use super::copied::{Form, LINE, TILE, lines};
+use super::tall;
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_loadu_ps, _mm512_loadu_si512,
     _mm512_mask_storeu_epi16, _mm512_maskz_loadu_ps, _mm512_permutex2var_epi16, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_sub_ps,
@@ -24,22 +25,24 @@ pub(super) fn form(c: &Contraction) -> Option<Form> {
     if !faster(c, m * n * k / MULTIPLIED + n * k / READ) {
         return None;
     }
+    let tall = tall(m, k);
     Some(Form {
         from: 4,
         to: 2,
         parts: PARTS,
         group: DEPTH,
         tiled: true,
+        tall,
         to_end: false,
         cut: None,
-        rows: amx::ROWS,
+        rows: if tall { tall::ROWS } else { amx::ROWS },
         panel: |r| r.count(&r.k()) * PANEL * 4,
         zero: 0,
         copy: split,
-        multiply: amx::split,
+        multiply: if tall { tall::multiply } else { amx::split },
         direct: false,
         in_place: None,
-        shape: Some(amx::shape),
+        shape: Some(if tall { tall::shape } else { amx::shape }),
         made: Some(panels),
     })
 }
@@ -60,10 +63,19 @@ fn sizes(roles: &Roles) -> (f64, f64, f64) {
     (roles.count(&roles.m) as f64, batch * roles.count(&roles.n) as f64, roles.count(&roles.k()) as f64)
 }
 
+/// Whether [`super::tall`] multiplies so many rows: more than two tiles, of whole steps.
+fn tall(m: f64, k: f64) -> bool {
+    let (low, high) = ((2 * TILE) as f64, tall::ROWS[0] as f64);
+    m > low && m <= high && k % DEPTH as f64 == 0.0 && k >= (tall::STEPS * DEPTH) as f64
+}
+
 /// Nanoseconds on one core: products of whole tiles and the ends of sums, parting rows, and reading and parting weights.
 fn estimate(roles: &Roles) -> f64 {
     let (m, n, k) = sizes(roles);
     let whole = |x: f64, of: usize| (x / of as f64).ceil() * of as f64;
+    if tall(m, k) {
+        return whole(m, tall::TILES) * whole(n, PANEL) * (k / 130.0 + 0.4) + m * k / 4.0 + n * k / 10.0;
+    }
     let (rows, columns, depth) = (whole(m, TILE), whole(n, PANEL), whole(k, DEPTH));
     rows * columns * (depth / 150.0 + 0.4) + m * k / 4.0 + n * k / 3.5
 }

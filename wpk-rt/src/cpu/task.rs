@@ -52,7 +52,7 @@ impl Task<'_> {
     /// As for [`super::Bound::run`].
     pub(super) unsafe fn run(&self) {
         let (product, own) = (self.product, self.memory());
-        let Form { group, parts, tiled, made, shape, multiply, direct, .. } = product.form;
+        let Form { group, parts, tiled, tall, made, shape, multiply, direct, .. } = product.form;
         // Whether weights come from memory.
         let far = self.all() * product.panel >= 4 * NEAR;
         let (blocks, whole) = (product.blocks(), product.k.is_multiple_of(group));
@@ -76,13 +76,16 @@ impl Task<'_> {
             let (b, panel) = match made {
                 Some(make) => {
                     if !ready {
-                        unsafe { panels.make(make, own.making[which]) };
+                        let first = if tall { panels.step(group) } else { panels };
+                        unsafe { first.make(make, own.making[which]) };
                     }
                     (own.making[which].cast_const(), TILE * row)
                 }
                 None => (panels.from, product.panel),
             };
-            which = 1 - which;
+            let making = own.making[1 - which];
+            // Steps take turns where they are made one by one.
+            which = (which + if tall { steps } else { 1 }) % 2;
             let lasts = self.lasts(b, panels.count);
             let ends = [0, 1].map(|p| lasts.as_ref().map_or(std::ptr::null(), |lasts| lasts[p].as_ptr()));
             let columns = self.columns(&part(self.all(), self.groups, g));
@@ -95,7 +98,8 @@ impl Task<'_> {
                 let tile = own.sums.wrapping_add(if blocks == 1 { turn % 2 } else { turn } * product.tile());
                 let (ahead, rest) = match &next {
                     Some(next) if made.is_none() && (tiled || far) => (next.fetched((t, count), steps), 0..0),
-                    Some(next) if made.is_some() && whole => next.made((t, count), parts, own.making[which]),
+                    _ if tall => (panels.stepwise(group, next.as_ref(), making), 0..0),
+                    Some(next) if made.is_some() && whole => next.made((t, count), parts, making),
                     _ => (ahead::NONE, 0..0),
                 };
                 let (a, height) = (self.own.wrapping_add(rows.start * row), rows.len());
@@ -126,7 +130,7 @@ impl Task<'_> {
                         direct: direct.as_ref().map(|to| (to, rows.start)),
                     });
                     if let (Some(make), Some(next)) = (made, &next) {
-                        next.some(make, rest, own.making[which]);
+                        next.some(make, rest, making);
                     }
                 }
                 (turn, shaped) = (turn + 1, height);
@@ -193,9 +197,10 @@ impl Task<'_> {
         let (k, taps, table) = (self.product.k, self.product.taps.max(1), &self.product.table);
         let (depth, [first, beyond]) = ((k / taps).max(1), self.depth(block));
         let (last, bytes) = (beyond.min(k), self.product.row(self.product.groups(block).len()));
+        let height = self.product.height(self.rows.len());
         let (a, some) = (self.a(), first / depth..last.div_ceil(depth));
         for (r, row) in self.rows.clone().enumerate() {
-            let begin = if tiled { r / TILE * TILE * bytes + r % TILE * LINE } else { r * bytes };
+            let begin = if tiled { r / height * TILE * bytes + r % height * LINE } else { r * bytes };
             let begin = self.own.wrapping_add(begin);
             let mut tap = some.start * depth;
             for &offset in &table[row * taps..][some.clone()] {
