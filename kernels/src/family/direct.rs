@@ -1,6 +1,7 @@
 //! Contractions without reuse between threads, as depthwise convolutions are: every thread sums its own elements.
 
-use super::affine::{Linear, Near, Term, small, split, weighted};
+use super::affine::{Linear, Near, Term, small};
+use super::spot::{Spot, before};
 use super::{Unsupported, scalar};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
@@ -103,13 +104,6 @@ impl Direct {
     }
 }
 
-/// The two loops before the innermost one that moves, rows and steps.
-fn before(c: &Contraction) -> [Option<usize>; 2] {
-    let mut moving = (0..c.outer).rev().filter(|&l| c.space[l] > 1).skip(1);
-    let steps = moving.next();
-    [moving.next(), steps]
-}
-
 /// Reads of both factors for so many rows and steps, what is alike counted once.
 fn reads(c: &Contraction, counts: [u32; 2]) -> u64 {
     let depth = c.inner().iter().product::<usize>();
@@ -164,37 +158,19 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
     let points: usize = c.space[..c.outer].iter().product();
     let depth: usize = c.inner().iter().product();
     let threads = points / (n * s.groups() as usize);
-    // Points from a row, and from a step, to the next.
-    let apart = before(c).map(|l| l.map_or(0, |l| c.space[l + 1..c.outer].iter().product::<usize>()));
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
     let thread = k.thread(s.threads);
     let mut result = Ok(());
     let mut body = |k: &mut Writer| {
-        // The thread's first point: threads follow each other along rows' loop, where windows share most, before they do along steps'.
-        let point = if s.groups() == 1 {
-            k.scaled(thread, n as i64)
-        } else {
-            let extents = before(c).map(|l| l.map_or(1, |l| c.space[l]));
-            let [rows, steps] = [0, 1].map(|i| extents[i] / counts[i] as usize);
-            let (rest, column) = k.div_rem(thread, (apart[1] / n) as u32);
-            let (rest, row) = k.div_rem(rest, rows as u32);
-            let (image, step) = k.div_rem(rest, steps as u32);
-            let outer =
-                [(image, extents[0] * extents[1] * apart[1]), (row, apart[0] * s.rows as usize), (step, apart[1] * s.steps as usize)];
-            let first = k.scaled(column, n as i64);
-            outer.into_iter().fold(first, |at, (x, by)| {
-                let moved = k.scaled(x, by as i64);
-                k.add(at, moved)
-            })
-        };
+        let spot = Spot::of(k, c, thread, (n, counts));
         let ty = scalar::register(c.sum);
         let zero = zero(k, ty);
         let sums: Vec<Val> = (0..n * s.groups() as usize).map(|_| k.variable(zero)).collect();
         let factors = [(0, &c.a), (1, &c.b)].map(|(param, access)| {
             let linear = Linear::access(access, &c.space);
             let start = linear.start(k);
-            let moved = linear.term(k, point, &outer);
+            let moved = spot.term(k, &linear);
             let start = start.plus(k, &moved);
             (param, linear, start)
         });
@@ -226,7 +202,7 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
                                 Term { offset: number(&key[0]), checks: key[1..].iter().map(number).collect() }
                             };
                             let term = start.plus(k, &moved);
-                            load(k, c, *param, linear, &term, &outer, (point, n))
+                            load(k, c, (*param, linear, &term), (&spot, n))
                         }));
                         known.entry(key).or_insert_with(|| lanes[lanes.len() - 1].clone());
                     }
@@ -239,12 +215,12 @@ pub fn direct(c: &Contraction, s: &Direct, arch: &Arch) -> Result<Kernel, Unsupp
                 for (param, linear, start) in &factors {
                     let tap = linear.term(k, at, &inner);
                     let term = start.plus(k, &tap);
-                    lanes.push(load(k, c, *param, linear, &term, &outer, (point, n)));
+                    lanes.push(load(k, c, (*param, linear, &term), (&spot, n)));
                 }
                 add(k, 0, &lanes);
             });
         }
-        result = store(k, c, &outer, (point, n), (counts, apart), &sums);
+        result = store(k, c, (&spot, n), counts, &sums);
     };
     if threads.is_multiple_of(s.threads as usize) {
         body(&mut k);
@@ -302,9 +278,10 @@ fn zero(k: &Writer, ty: Ty) -> Val {
 }
 
 /// A factor's elements at `n` neighbouring points, zero outside.
-fn load(k: &mut Writer, c: &Contraction, param: u32, linear: &Linear, term: &Term, outer: &[usize], (point, n): (Val, usize)) -> Vec<Val> {
+fn load(k: &mut Writer, c: &Contraction, (param, linear, term): (u32, &Linear, &Term), (spot, n): (&Spot, usize)) -> Vec<Val> {
+    let outer: Vec<usize> = (0..c.outer).collect();
     let last: Vec<usize> = outer.iter().rev().find(|&&l| c.space[l] > 1).copied().into_iter().collect();
-    let wide = n > 1 && linear.together(outer, n);
+    let wide = n > 1 && linear.together(&outer, n);
     let same = n > 1 && !linear.uses(&last);
     let read = |k: &mut Writer, term: &Term, count: usize| {
         let (inside, offset) = linear.resolve(k, term);
@@ -318,11 +295,10 @@ fn load(k: &mut Writer, c: &Contraction, param: u32, linear: &Linear, term: &Ter
     if same || n == 1 {
         return vec![read(k, term, 1)[0]; n];
     }
-    let base = linear.term(k, point, outer);
+    let base = spot.term(k, linear);
     (0..n)
         .map(|j| {
-            let at = k.plus(point, j as i64);
-            let here = linear.term(k, at, outer);
+            let here = spot.moved(k, [0, 0], j).term(k, linear);
             // The term holds the first point: the difference moves it.
             let moved = Term {
                 offset: k.sub(here.offset, base.offset),
@@ -343,12 +319,12 @@ struct Places {
 }
 
 impl Places {
-    fn of(k: &mut Writer, c: &Contraction, (o, param): (&Operand, u32), outer: &[usize], (point, n): (Val, usize)) -> Self {
+    fn of(k: &mut Writer, c: &Contraction, (o, param): (&Operand, u32), (spot, n): (&Spot, usize)) -> Self {
         let linear = Linear::view(&o.view, &c.space);
-        let count = if n > 1 && linear.together(outer, n) { 1 } else { n };
+        let outer: Vec<usize> = (0..c.outer).collect();
+        let count = if n > 1 && linear.together(&outer, n) { 1 } else { n };
         let addresses = (0..count).map(|j| {
-            let at = k.plus(point, j as i64);
-            let moved = weighted(k, at, outer, &c.space, &linear.per_loop);
+            let moved = spot.moved(k, [0, 0], j).weighted(k, &c.space, &linear.per_loop);
             let at = k.plus(moved, linear.base);
             k.element(param, at, o.dtype.bytes())
         });
@@ -370,36 +346,23 @@ impl Places {
     }
 }
 
-/// The epilogue of all groups of `n` points, rows and steps so many points apart; everything is read before anything is stored.
-fn store(
-    k: &mut Writer,
-    c: &Contraction,
-    outer: &[usize],
-    (point, n): (Val, usize),
-    (counts, apart): ([u32; 2], [usize; 2]),
-    sums: &[Val],
-) -> Result<(), Unsupported> {
+/// The epilogue of all groups of `n` points; everything is read before anything is stored.
+fn store(k: &mut Writer, c: &Contraction, (spot, n): (&Spot, usize), counts: [u32; 2], sums: &[Val]) -> Result<(), Unsupported> {
     let mut extras: Vec<Vec<Vec<Val>>> = vec![];
     for (e, param) in c.extras.iter().zip(2..) {
-        let places = Places::of(k, c, (e, param), outer, (point, n));
+        let places = Places::of(k, c, (e, param), (spot, n));
         let read = groups(if places.apart == [0, 0] { [1, 1] } else { counts });
         extras.push(read.map(|group| places.load(k, group, n)).collect());
     }
     let mut values = vec![];
     for (i, group) in groups(counts).enumerate() {
-        let moved: i64 = group.iter().zip(apart).map(|(x, by)| x * by as i64).sum();
         for j in 0..n {
             let inputs: Vec<Val> = std::iter::once(sums[i * n + j]).chain(extras.iter().map(|e| e[i % e.len()][j])).collect();
-            let mut coordinate = |k: &mut Writer, d: usize| {
-                let mut coordinates = vec![k.int(0, Ty::U32); c.space.len()];
-                let at = k.plus(point, moved + j as i64);
-                split(k, at, outer, &c.space, &mut coordinates);
-                coordinates[d]
-            };
+            let mut coordinate = |k: &mut Writer, d: usize| spot.moved(k, group, j).coordinates(k, &c.space)[d];
             values.push(scalar::emit_stored(k, &c.epilogue, &inputs, &mut coordinate)?[0]);
         }
     }
-    let out = Places::of(k, c, (&c.out, 2 + c.extras.len() as u32), outer, (point, n));
+    let out = Places::of(k, c, (&c.out, 2 + c.extras.len() as u32), (spot, n));
     for (group, values) in groups(counts).zip(values.chunks(n)) {
         let at = out.at(k, group);
         for (values, (address, offset)) in values.chunks(n / at.len()).zip(at) {

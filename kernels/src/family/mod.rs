@@ -40,6 +40,7 @@ mod scalar;
 mod scatter;
 mod simt;
 mod space;
+mod spot;
 mod strict;
 mod sums;
 mod tile;
