@@ -183,6 +183,18 @@ fn the_same_input_gives_the_same_bytes() {
     assert!(a == b, "two builds differ");
 }
 
+/// A given image of many channels is copied once instead of gathered by every window; one of few is read as it lies.
+#[test]
+fn images_of_many_channels_are_copied_for_windows() {
+    for (channels, copies) in [(3, 0), (15, 0), (16, 1), (64, 1)] {
+        let model = format!(
+            "input x f32 1x{channels}x28x28\nconst w f32 64x{channels}x3x3 random\nc = Conv(x, w)\ny = GlobalAveragePool(c)\noutput y"
+        );
+        let found = compile(&model).program.to_string();
+        assert_eq!(found.matches("its reader takes no such strides").count(), copies, "{channels} channels:\n{found}");
+    }
+}
+
 #[test]
 fn a_result_that_is_only_concatenated_is_written_in_place() {
     let program = compile(

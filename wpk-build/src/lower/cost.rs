@@ -52,8 +52,16 @@ fn contraction(c: &Contraction) -> f64 {
     if c.dtype != DType::F32 {
         return 0.5;
     }
+    // Runs of fewer neighbours than a vector has are as slow as that.
+    let runs = roles.channel.is_some_and(|l| c.space[l] >= 16);
     match (roles.channel.is_some(), roles.n.is_empty()) {
-        (true, false) => 150.0,
+        (true, false) => {
+            if runs {
+                150.0
+            } else {
+                100.0
+            }
+        }
         (false, true) => 15.0,
         (true, true) => 20.0,
         // Elements are gathered one by one before they are multiplied.

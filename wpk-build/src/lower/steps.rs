@@ -219,6 +219,15 @@ impl Lowering<'_> {
         (Operand::dense(dtype, &shape), (buffer, dtype))
     }
 
+    /// What an operation accepts of a value: processors gather images of many channels element by element unless those are neighbours, which takes longer than
+    /// a copy.
+    fn accepts(&self, op: &Op, i: usize, v: ValueId) -> Accepts {
+        const MANY: usize = 16;
+        let channels = self.graph.shape(v).last().copied().unwrap_or(1);
+        let image = i == 0 && channels >= MANY && matches!(op, Op::Conv(c) if c.channels_last);
+        if image && matches!(self.target, Target::Cpu(_)) { Accepts::Rows } else { accepts(op, i) }
+    }
+
     fn node(&mut self, node: &Node) {
         let origin = node.origin.to_string();
         if node.op.is_view() {
@@ -234,7 +243,7 @@ impl Lowering<'_> {
                 args.push((Buffer::Weight(u32::MAX), self.graph.dtype(v)));
                 continue;
             }
-            let (operand, arg) = self.operand(v, accepts(&node.op, i), &origin);
+            let (operand, arg) = self.operand(v, self.accepts(&node.op, i, v), &origin);
             inputs.push(operand);
             args.push(arg);
         }
