@@ -30,6 +30,8 @@ mod math;
 mod microkernel;
 mod movement;
 mod pairs;
+#[cfg(target_arch = "aarch64")]
+mod pairs_neon;
 mod places;
 mod quads;
 mod reduce;

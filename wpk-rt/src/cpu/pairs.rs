@@ -57,6 +57,10 @@ pub(super) fn form() -> Form {
         }
         return form;
     }
+    #[cfg(target_arch = "aarch64")]
+    if super::isa::isa() == super::isa::Isa::Neon && super::pairs_neon::has() {
+        return Form { multiply: super::pairs_neon::multiply, ..form };
+    }
     form
 }
 
