@@ -54,6 +54,7 @@ impl Spot {
         Self { parts }
     }
 
+    /// What the loops contribute by their weights.
     pub fn weighted(&self, k: &mut Writer, space: &[usize], weights: &[i64]) -> Val {
         self.parts.iter().fold(k.int(0, Ty::S32), |sum, (loops, x)| {
             let part = weighted(k, *x, &loops.clone().collect::<Vec<_>>(), space, weights);
@@ -61,6 +62,7 @@ impl Spot {
         })
     }
 
+    /// What the loops contribute to an access.
     pub fn term(&self, k: &mut Writer, linear: &Linear) -> Term {
         Term {
             offset: self.weighted(k, &linear.space, &linear.per_loop),
@@ -68,6 +70,7 @@ impl Spot {
         }
     }
 
+    /// By loop, where the point is.
     pub fn coordinates(&self, k: &mut Writer, space: &[usize]) -> Vec<Val> {
         let mut all = vec![k.int(0, Ty::U32); space.len()];
         for (loops, x) in &self.parts {

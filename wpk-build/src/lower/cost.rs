@@ -8,6 +8,9 @@ const STEP: f64 = 1000.0;
 /// Bytes moved per nanosecond.
 const BYTES: f64 = 20.0;
 
+/// Numbers of a wide vector.
+pub const VECTOR: usize = 16;
+
 /// Estimated nanoseconds of a plan.
 pub fn plan(plan: &Plan) -> f64 {
     plan.body.steps().iter().map(|s| STEP + problem(s.kernel.problem())).sum()
@@ -52,20 +55,14 @@ fn contraction(c: &Contraction) -> f64 {
     if c.dtype != DType::F32 {
         return 0.5;
     }
-    // Runs of fewer neighbours than a vector has are as slow as that.
-    let runs = roles.channel.is_some_and(|l| c.space[l] >= 16);
-    match (roles.channel.is_some(), roles.n.is_empty()) {
-        (true, false) => {
-            if runs {
-                150.0
-            } else {
-                100.0
-            }
-        }
-        (false, true) => 15.0,
-        (true, true) => 20.0,
+    match (roles.channel.map(|l| c.space[l]), roles.n.is_empty()) {
+        (Some(VECTOR..), false) => 150.0,
+        // Runs of neighbours that fill no vector.
+        (Some(_), false) => 100.0,
+        (None, true) => 15.0,
+        (Some(_), true) => 20.0,
         // Elements are gathered one by one before they are multiplied.
-        (false, false) => {
+        (None, false) => {
             if roles.offsets(&c.a, &roles.k()).is_some() {
                 30.0
             } else {

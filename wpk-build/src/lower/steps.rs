@@ -1,5 +1,6 @@
 //! Nodes as steps over buffers.
 
+use super::cost::VECTOR;
 use super::phases::phases;
 use super::placement::{Accepts, Placement, accepts};
 use super::{Weights, problem};
@@ -222,9 +223,8 @@ impl Lowering<'_> {
     /// What an operation accepts of a value: processors gather images of many channels element by element unless those are neighbours, which takes longer than
     /// a copy.
     fn accepts(&self, op: &Op, i: usize, v: ValueId) -> Accepts {
-        const MANY: usize = 16;
         let channels = self.graph.shape(v).last().copied().unwrap_or(1);
-        let image = i == 0 && channels >= MANY && matches!(op, Op::Conv(c) if c.channels_last);
+        let image = i == 0 && channels >= VECTOR && matches!(op, Op::Conv(c) if c.channels_last);
         if image && matches!(self.target, Target::Cpu(_)) { Accepts::Rows } else { accepts(op, i) }
     }
 

@@ -114,6 +114,33 @@ macro_rules! fetch {
     };
 }
 
+/// Parts a pair of lines of numbers, from an address to where a line of the first part is; places of pairs are in `zmm30`, and what keeps upper halves in `zmm31`.
+macro_rules! part {
+    ($($from:literal)* => $($to:literal)*) => {
+        concat!(
+            "vmovups zmm0, [", $($from,)* "]
+            vmovups zmm1, [", $($from,)* " + 64]
+            vmovdqa64 zmm2, zmm0
+            vpermt2w zmm2, zmm30, zmm1
+            vmovdqu64 [", $($to,)* "], zmm2
+            vpandd zmm3, zmm0, zmm31
+            vpandd zmm4, zmm1, zmm31
+            vsubps zmm0, zmm0, zmm3
+            vsubps zmm1, zmm1, zmm4
+            vmovdqa64 zmm2, zmm0
+            vpermt2w zmm2, zmm30, zmm1
+            vmovdqu64 [", $($to,)* " + 1024], zmm2
+            vpandd zmm3, zmm0, zmm31
+            vpandd zmm4, zmm1, zmm31
+            vsubps zmm0, zmm0, zmm3
+            vsubps zmm1, zmm1, zmm4
+            vpermt2w zmm0, zmm30, zmm1
+            vmovdqu64 [", $($to,)* " + 2048], zmm0\n"
+        )
+    };
+}
+pub(super) use part;
+
 /// Makes a step's pairs of what is multiplied next, as `panels` in [`super::split`] does: vector instructions meanwhile cost next to nothing, nor does waiting
 /// for memory. Lines of a tile end where addresses are multiples of its bytes.
 macro_rules! make {
@@ -126,33 +153,17 @@ macro_rules! make {
         vpbroadcastd zmm31, {left:e}"
     };
     (step) => {
-        "mov {left}, [{call} + {at_pairs}]
+        concat!(
+            "mov {left}, [{call} + {at_pairs}]
         cmp {left}, [{call} + {at_left}]
         cmova {left}, [{call} + {at_left}]
         sub [{call} + {at_left}], {left}
         test {left}, {left}
         jz 6f
-        5:
-        vmovups zmm0, [{ahead}]
-        vmovups zmm1, [{ahead} + 64]
-        prefetcht1 [{ahead} + 1536]
+        5:\n",
+            part!("{ahead}" => "{lines}"),
+            "prefetcht1 [{ahead} + 1536]
         prefetcht1 [{ahead} + 1600]
-        vmovdqa64 zmm2, zmm0
-        vpermt2w zmm2, zmm30, zmm1
-        vmovdqu64 [{lines}], zmm2
-        vpandd zmm3, zmm0, zmm31
-        vpandd zmm4, zmm1, zmm31
-        vsubps zmm0, zmm0, zmm3
-        vsubps zmm1, zmm1, zmm4
-        vmovdqa64 zmm2, zmm0
-        vpermt2w zmm2, zmm30, zmm1
-        vmovdqu64 [{lines} + 1024], zmm2
-        vpandd zmm3, zmm0, zmm31
-        vpandd zmm4, zmm1, zmm31
-        vsubps zmm0, zmm0, zmm3
-        vsubps zmm1, zmm1, zmm4
-        vpermt2w zmm0, zmm30, zmm1
-        vmovdqu64 [{lines} + 2048], zmm0
         add {ahead}, 128
         add {lines}, 64
         test {lines:e}, 1023
@@ -162,6 +173,7 @@ macro_rules! make {
         dec {left}
         jnz 5b
         6:"
+        )
     };
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Form {
     pub(super) group: usize,
     /// Whether sixteen rows of a group are together, a part of them after the other: tiles. Else rows lie one after another.
     pub(super) tiled: bool,
-    /// Whether rows are in [`super::split`] tiles of equal height, and kernels make panels themselves, step by step.
+    /// Whether the rows are four tiles of equal height, by kernels that make panels themselves, step by step (`tall.rs`).
     pub(super) tall: bool,
     /// Whether what is copied into a line of a tile fills it up with zeros; those behind it come later.
     pub(super) to_end: bool,

@@ -1,7 +1,7 @@
 //! Products in parts ([`super::split`]) of at most 64 rows: four tiles of rows by one panel at a time. Every number of a panel is read once,
 //! and parted a step before it is multiplied, into one of two steps' memory that never leaves the first cache.
 
-use super::amx::ZEROS;
+use super::amx::{ZEROS, part};
 use super::copied::Factors;
 use super::microkernel::STRIDE;
 use super::split::PAIRS;
@@ -36,31 +36,14 @@ macro_rules! fetch {
     };
 }
 
-/// Parts the numbers of a pair of lines, the `line`th of a step, and asks for those of a later step.
+/// Parts a pair of lines, the `line`th of a step, and asks for those of a later step.
 macro_rules! make {
     ($line:literal) => {
         concat!(
             fetch!("a0" "a1" "a2" "a3": $line),
-            "vmovups zmm0, [{ahead} + 128*", $line, "]
-            vmovups zmm1, [{ahead} + 128*", $line, " + 64]
-            prefetcht0 [{later} + 128*", $line, "]
-            prefetcht0 [{later} + 128*", $line, " + 64]
-            vmovdqa64 zmm2, zmm0
-            vpermt2w zmm2, zmm30, zmm1
-            vmovdqu64 [{to} + 64*", $line, "], zmm2
-            vpandd zmm3, zmm0, zmm31
-            vpandd zmm4, zmm1, zmm31
-            vsubps zmm0, zmm0, zmm3
-            vsubps zmm1, zmm1, zmm4
-            vmovdqa64 zmm2, zmm0
-            vpermt2w zmm2, zmm30, zmm1
-            vmovdqu64 [{to} + 64*", $line, " + 1024], zmm2
-            vpandd zmm3, zmm0, zmm31
-            vpandd zmm4, zmm1, zmm31
-            vsubps zmm0, zmm0, zmm3
-            vsubps zmm1, zmm1, zmm4
-            vpermt2w zmm0, zmm30, zmm1
-            vmovdqu64 [{to} + 64*", $line, " + 2048], zmm0\n"
+            "prefetcht0 [{later} + 128*", $line, "]
+            prefetcht0 [{later} + 128*", $line, " + 64]\n",
+            part!("{ahead} + 128*" $line => "{to} + 64*" $line),
         )
     };
 }
@@ -82,39 +65,13 @@ macro_rules! products {
     };
 }
 
-/// Loads or stores the four tiles of sums.
+/// Loads or stores the four tiles of sums, by an instruction before and behind their numbers.
 macro_rules! sums {
     ($before:literal, $behind:literal, $at:literal) => {
-        concat!(
-            "mov {a0}, [{call} + ",
-            $at,
-            "]\n",
-            $before,
-            "0",
-            $behind,
-            "\n",
-            "mov {a0}, [{call} + ",
-            $at,
-            " + 8]\n",
-            $before,
-            "1",
-            $behind,
-            "\n",
-            "mov {a0}, [{call} + ",
-            $at,
-            " + 16]\n",
-            $before,
-            "2",
-            $behind,
-            "\n",
-            "mov {a0}, [{call} + ",
-            $at,
-            " + 24]\n",
-            $before,
-            "3",
-            $behind,
-            "\n",
-        )
+        sums!($before, $behind, $at: "0" "0", "8" "1", "16" "2", "24" "3")
+    };
+    ($before:literal, $behind:literal, $at:literal: $($byte:literal $tile:literal),*) => {
+        concat!($("mov {a0}, [{call} + ", $at, " + ", $byte, "]\n", $before, $tile, $behind, "\n"),*)
     };
 }
 
