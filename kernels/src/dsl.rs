@@ -374,15 +374,6 @@ impl Writer {
     pub fn barrier(&mut self) {
         self.say(Stmt::Barrier);
     }
-
-    /// Waits for all threads of the block; whether a predicate holds in any.
-    pub fn barrier_any(&mut self, from: Val) -> Val {
-        let to = self.fresh(Ty::Pred);
-        if let Operand::Reg(from) = from.operand {
-            self.say(Stmt::BarrierAny { to, from });
-        }
-        Val { ty: Ty::Pred, operand: Operand::Reg(to) }
-    }
 }
 
 /// The memory that an address of this type names.

@@ -15,7 +15,7 @@ use wpk_plan::{DType, ScalarFn, View, WeightLayout};
 /// What a statement orders, if anything.
 fn order(s: &Stmt) -> Option<&'static str> {
     match s {
-        Stmt::Barrier | Stmt::BarrierAny { .. } => Some("barrier"),
+        Stmt::Barrier => Some("barrier"),
         Stmt::WaitCopies(_) => Some("wait"),
         Stmt::CommitCopies => Some("commit"),
         Stmt::Fence => Some("fence"),

@@ -92,7 +92,7 @@ fn any(body: &[Stmt], kind: fn(&Stmt) -> bool) -> bool {
 /// The largest register number.
 fn count(body: &[Stmt]) -> u32 {
     let of = |s: &Stmt| match s {
-        Stmt::Op { to, .. } | Stmt::AtomicInc { to, .. } | Stmt::BarrierAny { to, .. } => to.id,
+        Stmt::Op { to, .. } | Stmt::AtomicInc { to, .. } => to.id,
         Stmt::Load { to, .. } | Stmt::LoadMatrix { to, .. } => to.iter().map(|r| r.id).max().unwrap_or(0),
         Stmt::Loop { counter, test, body, .. } => counter.id.max(test.id).max(count(body)),
         Stmt::If { then, .. } => count(then),
@@ -176,8 +176,7 @@ impl Cluster<'_, '_> {
             self.blocks[block].shared.barrier();
             self.global.barrier();
             let own = block * self.threads / 32..(block + 1) * self.threads / 32;
-            self.tell(&warps[own.clone()])?;
-            warps[own].iter_mut().for_each(|w| (w.state, w.asks) = (State::Ready, None));
+            warps[own].iter_mut().for_each(|w| w.state = State::Ready);
         }
     }
 
@@ -197,17 +196,6 @@ impl Cluster<'_, '_> {
                 _ => {}
             }
         }
-        Ok(())
-    }
-
-    /// What a barrier tells every thread, where it was asked.
-    fn tell(&mut self, warps: &[Warp<'_>]) -> Result<(), String> {
-        let Some((to, from)) = warps[0].asks else { return Ok(()) };
-        if warps.iter().any(|w| w.asks != Some((to, from))) {
-            return Err(format!("block {}: warps wait at different barriers", self.blocks[self.now].number));
-        }
-        let any = (0..self.threads).any(|t| self.value(Operand::Reg(from), t) != 0);
-        (0..self.threads).for_each(|t| self.set(to, t, u64::from(any)));
         Ok(())
     }
 
@@ -235,7 +223,6 @@ impl Cluster<'_, '_> {
                 }
             }
             Stmt::Barrier
-            | Stmt::BarrierAny { .. }
             | Stmt::LoadMatrix { .. }
             | Stmt::Mma { .. }
             | Stmt::GroupMma { .. }
@@ -247,7 +234,6 @@ impl Cluster<'_, '_> {
                 return Err(format!("warp {}: {stmt:?}, which not all threads reach", warp.first / 32));
             }
             Stmt::Barrier => warp.state = State::Waiting,
-            Stmt::BarrierAny { to, from } => (warp.state, warp.asks) = (State::Waiting, Some((*to, *from))),
             Stmt::AwaitBytes { address, parity } => {
                 let (address, parity) = (self.value(Operand::Reg(*address), warp.first), self.value(*parity, warp.first));
                 warp.state = State::Bytes(address, parity & 1 != 0);
@@ -374,7 +360,7 @@ impl Cluster<'_, '_> {
                 self.come(address, thread)?;
             }
             Stmt::AwaitBytes { .. } | Stmt::CopyTile { .. } | Stmt::Send { .. } | Stmt::ArriveCluster | Stmt::WaitCluster => {}
-            Stmt::If { .. } | Stmt::Loop { .. } | Stmt::Barrier | Stmt::BarrierAny { .. } => {}
+            Stmt::If { .. } | Stmt::Loop { .. } | Stmt::Barrier => {}
             Stmt::LoadMatrix { .. } | Stmt::Mma { .. } | Stmt::GroupMma { .. } | Stmt::CommitProducts | Stmt::WaitProducts(_) => {}
         }
         Ok(())

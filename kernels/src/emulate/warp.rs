@@ -36,8 +36,6 @@ pub struct Warp<'k> {
     pub arrivals: u32,
     pub waits: u32,
     pub state: State,
-    /// What it wants to know from the barrier at which it waits: the predicate assigned, and its own.
-    pub asks: Option<(Reg, Reg)>,
     stack: Vec<Frame<'k>>,
 }
 
@@ -47,7 +45,7 @@ type Again = Option<(Reg, u32)>;
 impl<'k> Warp<'k> {
     pub fn new((block, first): (usize, usize), body: &'k [Stmt]) -> Self {
         let stack = vec![Frame { body, at: 0, mask: u32::MAX, rounds: None }];
-        Self { block, first, arrivals: 0, waits: 0, state: State::Ready, asks: None, stack }
+        Self { block, first, arrivals: 0, waits: 0, state: State::Ready, stack }
     }
 
     /// The threads of some lanes.

@@ -178,7 +178,7 @@ pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupporte
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let (sources, across, depth, total) = (&sources, s.bn / 8, depth.rounds * DEPTH, size.k);
     let again = Tile { sources, batch, firsts, across, lane, first, depth, patch: None, runs: None, total, parts: true, by_lane };
-    repair(&mut k, &again, &sums, (starts[0], thread, threads));
+    repair(&mut k, &again, &sums);
     let ahead = if threads > 128 { 4 } else { 8 };
     let grid = tiling.grid((c, &roles), (batch, lane), firsts, [16, s.bn, ROWS], ahead);
     grid.finish(k, "bf16x3", &tiling.partial(&place, c.extras.len()), &sums)

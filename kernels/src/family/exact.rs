@@ -1,5 +1,5 @@
-//! Sums that are not finite, computed again: as the sum of two parts an infinite factor would meet itself with another sign. A block
-//! that finds such a sum computes its tile once more, product by product in `f32`, as slowly as simply.
+//! Sums that are not finite, computed again: as the sum of two parts an infinite factor would meet itself with another sign. A thread
+//! that finds such a sum computes its own once more, product by product in `f32`, as slowly as simply.
 
 use super::grid::Patch;
 use super::tile::Source;
@@ -31,20 +31,21 @@ pub struct Tile<'a> {
     pub by_lane: bool,
 }
 
-/// Replaces the sums of a block of which one is not finite. `shared` begins memory of 4 bytes for every sum of each of `threads`
-/// threads, which is free once all threads came here.
-pub fn repair(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads): (Val, Val, u32)) {
+/// Replaces the sums of a thread of which one is not finite.
+pub fn repair(k: &mut Writer, tile: &Tile<'_>, sums: &[Val]) {
     let nothing = k.float(0.0, Ty::F32);
-    // A product with zero is zero, but for what is not finite.
-    let check = sums.iter().fold(nothing, |check, &s| k.fma(s, nothing, check));
+    // A product with zero is zero, but for what is not finite. Several chains, since a thread waits for each of their links.
+    let mut checks = [nothing; 4];
+    for (i, &sum) in sums.iter().enumerate() {
+        let check = &mut checks[i % 4];
+        *check = k.fma(sum, nothing, *check);
+    }
+    let check = checks.into_iter().reduce(|all, check| k.add(all, check)).unwrap_or(nothing);
     let broken = k.compare(Cmp::Nan, check, check);
-    let any = k.barrier_any(broken);
-    k.when(any, |k| again(k, tile, sums, (shared, thread, threads)));
+    k.when(broken, |k| again(k, tile, sums));
 }
 
-fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads): (Val, Val, u32)) {
-    let bytes = k.scaled(thread, 4);
-    let start = k.add(shared, bytes);
+fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val]) {
     let (g, t) = k.div_rem(tile.lane, 4);
     k.repeat(sums.len() as u32, |k, i| {
         let (rest, column) = k.div_rem(i, 2);
@@ -105,14 +106,12 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val], (shared, thread, threads
             });
             k.update(sum, Op::Fma, &[factors[0], factors[1], sum]);
         });
-        let moved = k.scaled(i, i64::from(4 * threads));
-        let to = k.add(start, moved);
-        k.store(MemTy::F32, to, &[sum]);
+        for (n, &one) in (0..).zip(sums) {
+            let n = k.int(n, Ty::U32);
+            let is = k.compare(Cmp::Eq, i, n);
+            k.when(is, |k| k.assign(one, sum));
+        }
     });
-    for (i, &sum) in sums.iter().enumerate() {
-        let x = k.load_at(MemTy::F32, Ty::F32, start, (i as u32 * 4 * threads) as i32, 1)[0];
-        k.assign(sum, x);
-    }
 }
 
 fn float(k: &mut Writer, source: &Source, place: Val) -> Val {

@@ -75,9 +75,7 @@ impl Halo {
     }
 
     fn bytes(&self, f: &Facts, w: &Windows) -> u32 {
-        let all = self.columns(f, w).1 + self.patches(f, w).bytes();
-        let again = if f.planes() > 1 { 4 * self.bm() * self.bn } else { 0 };
-        all.max(again)
+        self.columns(f, w).1 + self.patches(f, w).bytes()
     }
 
     /// How blocks that share the channels share out the sums, where they are a cluster.
@@ -369,7 +367,7 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
         let runs = (s.split > 1).then_some((own, w.run));
         let (sources, across) = (&sources, s.wn() / 8);
         let tile = Tile { sources, batch, firsts, patch, across, lane, first: channel, depth, runs, total: size.k, parts: true, by_lane };
-        repair(&mut k, &tile, &sums, (start, thread, threads));
+        repair(&mut k, &tile, &sums);
     }
     let tiles = tiles.iter().product::<u32>() * w.images;
     let operands = 3 + c.extras.len() as u32;

@@ -157,10 +157,9 @@ impl Mma {
         32 * self.warps()
     }
 
-    /// Bytes of shared memory: the stages, or where sums may have to be computed again, those.
-    fn shared(&self, mode: Mode, stage: u32) -> u32 {
-        let again = if mode == Mode::Parts { 4 * self.bm * self.bn } else { 0 };
-        (self.stages * stage).max(again)
+    /// Bytes of shared memory.
+    fn shared(&self, f: &Facts) -> u32 {
+        self.stages * self.stage(f)
     }
 
     /// Elements of depth of a tile.
@@ -195,7 +194,7 @@ impl Mma {
 
     /// How blocks that share the depth share out its sums, where they are a cluster.
     fn shares(&self, f: &Facts) -> Option<Shares> {
-        let shared = self.shared(f.mode?, self.stage(f));
+        let shared = self.shared(f);
         let clusters = f.clusters(f.tiles([self.bm, self.bn]), self.split);
         Shares::of(self.split, (self.wm, self.wn), [self.bm, self.bn], (shared, &f.arch)).filter(|_| clusters)
     }
@@ -219,7 +218,7 @@ impl Mma {
             return false;
         }
         let (threads, rounds, depth) = (self.threads(), self.rounds(f), self.depth(f.element));
-        let (layouts, stage) = (self.layouts(f), self.stage(f));
+        let layouts = self.layouts(f);
         let registers = self.registers(f, mode);
         f.small
             && f.shared_out([self.bm, self.bn], (rounds, depth), self.split)
@@ -227,7 +226,7 @@ impl Mma {
             && registers * threads <= 65536
             && layouts.iter().all(|l| l.fits(threads))
             && (self.stages == 2 || self.stages - 2 < rounds)
-            && (self.shared(mode, stage) + 16) as usize <= f.arch.shared
+            && (self.shared(f) + 16) as usize <= f.arch.shared
     }
 
     /// Waves of blocks, each as long as the slowest of what its rounds wait for. The constants, in cycles, were fitted to measured
@@ -297,7 +296,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     }
     let layouts = s.layouts(&facts);
     let (threads, depth) = (s.threads(), s.depth(facts.element));
-    let (extents, shared) = ([s.bm, s.bn], s.shared(mode, s.stage(&facts)));
+    let (extents, shared) = ([s.bm, s.bn], s.shared(&facts));
     let (split, shares, panels) = (s.split, s.shares(&facts), facts.panels());
     let by_lane = by_lane(&size, &layouts[1], shares.as_ref().map_or(s.wn, |shares| s.wn / shares.columns));
     let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels, shares, by_lane };
@@ -361,7 +360,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
             parts: facts.in_parts(),
             by_lane,
         };
-        repair(&mut k, &tile, &sums, (starts[0], thread, threads));
+        repair(&mut k, &tile, &sums);
     }
     let grid = tiling.grid((c, &roles), (batch, lane), firsts, [s.wm, s.wn, 16], usize::from(s.wm <= 32));
     grid.finish(k, "mma", &tiling.partial(&place, c.extras.len()), &sums)

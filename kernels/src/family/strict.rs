@@ -293,7 +293,7 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
         parts: false,
         by_lane,
     };
-    repair(&mut k, &again, &sums, (starts[0], thread, threads));
+    repair(&mut k, &again, &sums);
     let ahead = if threads > 128 { 4 } else { 8 };
     let grid = tiling.grid((c, &roles), (batch, lane), firsts, [16, s.bn, ROWS], ahead);
     grid.finish(k, "strict", &tiling.partial(&place, c.extras.len()), &sums)

@@ -130,13 +130,6 @@ pub enum Stmt {
     },
     /// Waits for all threads of the block, and makes their shared memory visible.
     Barrier,
-    /// The same, and tells every thread whether a predicate holds in any.
-    BarrierAny {
-        /// The predicate assigned.
-        to: Reg,
-        /// Each thread's.
-        from: Reg,
-    },
     /// Starts a copy from global to shared memory that ends when a [`Stmt::WaitCopies`] has waited for its group.
     CopyAsync {
         /// Bytes written: 4, 8 or 16.

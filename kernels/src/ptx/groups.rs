@@ -80,7 +80,7 @@ impl Flight {
                     }
                 }
                 // What is written before a barrier is read by products behind it.
-                Stmt::Barrier | Stmt::BarrierAny { .. } | Stmt::AwaitBytes { .. } => self.fenced = false,
+                Stmt::Barrier | Stmt::AwaitBytes { .. } => self.fenced = false,
                 // Again for what one round leaves to the next.
                 Stmt::Loop { body, .. } => (0..2).for_each(|_| self.walk(body)),
                 Stmt::If { then, .. } => self.walk(then),

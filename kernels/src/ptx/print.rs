@@ -178,7 +178,6 @@ impl Printer {
                     )
                 }
                 Stmt::Barrier => "bar.sync 0;".to_owned(),
-                Stmt::BarrierAny { to, from } => format!("bar.red.or.pred {}, 0, {};", self.reg(*to), self.reg(*from)),
                 Stmt::CopyAsync { bytes, to, offset, from, valid } => {
                     // Only whole sectors may bypass the first cache.
                     let cache = if *bytes == 16 { "cg" } else { "ca" };

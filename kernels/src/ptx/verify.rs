@@ -69,16 +69,6 @@ impl Check<'_> {
                     }
                 }
                 Stmt::Barrier if self.divergent > 0 => self.faults.push("a barrier that not all threads may reach".to_owned()),
-                Stmt::BarrierAny { to, from } => {
-                    if self.divergent > 0 {
-                        self.faults.push("a barrier that not all threads may reach".to_owned());
-                    }
-                    self.typed(&Operand::Reg(*from), Ty::Pred, "an operand");
-                    if to.ty != Ty::Pred {
-                        self.faults.push(format!("{to:?} is no predicate"));
-                    }
-                    self.define(*to, false);
-                }
                 Stmt::Barrier
                 | Stmt::CommitCopies
                 | Stmt::WaitCopies(_)
