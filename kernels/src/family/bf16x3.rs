@@ -50,7 +50,7 @@ impl Bf16x3 {
 
     /// Registers of a thread, as `ptxas` was seen to take them at most.
     fn registers(&self) -> u32 {
-        112 + Sums::registers(self.bn, PARTS)
+        112 + Sums::registers(self.bn, PARTS, 1)
     }
 
     /// Of the rows, and of a part of the columns.
@@ -128,11 +128,11 @@ fn multiply(k: &mut Writer, sums: &Sums, (fragments, stage): (&Fragments, Val), 
         let rows = Mode::Parts.words(k, Side::Rows, &tile[2 * at as usize..][..2], false);
         if at == 0 {
             k.wait_products(0);
-            sums.gather(k);
+            sums.gather(k, 0);
         }
         let columns = k.plus(columns, i64::from((at * 2 * STEP) >> 4));
         k.fence_products();
-        (0..).zip(&rows).for_each(|(part, rows)| sums.multiply(k, Mode::Parts, (part, rows), (columns, apart)));
+        (0..).zip(&rows).for_each(|(part, rows)| sums.multiply(k, Mode::Parts, (part, rows, 0), (columns, apart)));
         k.commit_products();
     }
 }
@@ -163,7 +163,7 @@ pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupporte
     // Warps have sixteen rows each, and so have warpgroups four of them.
     let row = k.scaled(warp, 16);
     let fragments = Fragments::new(&mut k, layouts[0], Side::Rows, (lane, row, 16), starts[0], false);
-    let sums = Sums::new(&mut k, s.bn, PARTS);
+    let sums = Sums::new(&mut k, s.bn, PARTS, 1);
 
     let readers = Readers::Both;
     let depth = Depth { stages: s.stages, elements: DEPTH, rounds: s.rounds(&facts), total: size.k, rounded: false, readers };

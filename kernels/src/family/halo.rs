@@ -19,6 +19,7 @@ use crate::dsl::{Val, Writer};
 use crate::layout::{PERIOD, ROW, Rows, Swizzle, descriptor, descriptor_of_rows};
 use crate::ptx::{Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
+use std::ops::Range;
 
 schedule! {
     /// How a convolution is computed by warpgroups from what its windows share.
@@ -40,6 +41,8 @@ schedule! {
 const ACROSS: u32 = 8;
 /// Bytes of depth of a product.
 const STEP: u32 = 32;
+/// Lists of the latest sums that take turns.
+const TURNS: usize = 2;
 
 impl Halo {
     fn threads(&self) -> u32 {
@@ -92,7 +95,7 @@ impl Halo {
 
     /// Registers of a thread.
     fn registers(&self, f: &Facts, w: &Windows) -> u32 {
-        72 + Sums::registers(self.wn(), f.planes()) + self.patches(f, w).copies(self.threads())
+        72 + Sums::registers(self.wn(), f.planes(), TURNS as u32) + self.patches(f, w).copies(self.threads())
     }
 
     /// Steps of a warpgroup.
@@ -109,6 +112,7 @@ impl Halo {
         }
         let (shared, threads) = (self.bytes(f, w), self.threads());
         self.patches(f, w).fits(threads)
+            && threads * (40 + Sums::registers(self.wn(), f.planes(), TURNS as u32)) <= 65536
             && self.steps(f, w) as usize * Sums::widths(self.wn(), f.planes()).len() <= 512
             && (threads / (group / 16)).is_multiple_of(Rows::PERIOD)
             && (shared + 16) as usize <= f.of.arch.shared
@@ -232,13 +236,15 @@ impl Columns {
         Self { from, line: k.add(start, line), piece: k.scaled(piece, 16), turn, apart: at_once * ROW, element }
     }
 
-    /// Copies a group that begins at some depth, to a byte of a panel that begins so far behind the first.
-    fn copy(&self, k: &mut Writer, depth: Val, (panel, byte): (u32, u32)) {
+    /// Copies some lines of a group that begins at some depth, to a byte of a panel that begins so far behind the first; copies of further lines go
+    /// on where these end.
+    fn copy(&self, k: &mut Writer, depth: Val, (panel, byte): (u32, u32), lines: &Range<u32>) {
+        let copies = [lines.start, lines.end].map(|line| line.div_ceil(self.apart / ROW));
         let piece = k.plus(self.piece, i64::from(byte));
         let piece = k.op(Ty::U32, Op::Xor, &[piece, self.turn]);
         let to = k.add(self.line, piece);
         let to = k.plus(to, i64::from(panel));
-        for (n, &(place, inside, exists)) in (0..).zip(&self.from) {
+        for (n, &(place, inside, exists)) in (copies[0]..copies[1]).zip(&self.from[copies[0] as usize..]) {
             let one = |k: &mut Writer| {
                 let from = k.add(place, Val { ty: Ty::S32, ..depth });
                 let from = k.element(1, from, self.element as usize);
@@ -252,6 +258,12 @@ impl Columns {
             }
         }
     }
+}
+
+/// The positions of a window in three parts, as far as there are so many.
+fn thirds(taps: u32) -> impl Iterator<Item = Range<u32>> {
+    let parts = taps.min(3);
+    (0..parts).map(move |part| part * taps / parts..(part + 1) * taps / parts)
 }
 
 /// The kernel of a contraction; its parameters are the factors, the extra operands, then the output.
@@ -295,21 +307,26 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     let group_bytes = depth * facts.stored();
     let columns = Columns::new(&mut k, &weights, (thread, threads), beside, (taps * planes * s.bn, group_bytes), by_lane, start);
     let channel = k.scaled(part, i64::from(w.run / s.split));
-    let copy_columns = |k: &mut Writer, group: u32| {
+    // Products of the first positions begin before the columns of all others have come.
+    let arrivals: Vec<(u32, Range<u32>)> = (0..s.groups).flat_map(|group| thirds(taps).map(move |taps| (group, taps))).collect();
+    let copy_columns = |k: &mut Writer, (group, taps): &(u32, Range<u32>)| {
+        let lines = taps.start * planes * s.bn..taps.end * planes * s.bn;
         let (at, byte) = (k.plus(channel, i64::from(group * depth)), group * group_bytes);
-        columns.copy(k, at, (byte / ROW * panel, byte % ROW));
+        columns.copy(k, at, (byte / ROW * panel, byte % ROW), &lines);
     };
     let pixels = k.plus(start, i64::from(columns_bytes));
     let patches = s.patches(&facts, w);
     let reads = patches.begin(&mut k, (c, mode), &w.image, (thread, threads), (patch.image, patch.corner, channel), pixels);
     k.constant_param(1);
-    copy_columns(&mut k, 0);
+    copy_columns(&mut k, &arrivals[0]);
     k.wait_dependencies();
-    for group in 0..s.groups {
-        if group > 0 {
-            copy_columns(&mut k, group);
+    for (i, arrival) in arrivals.iter().enumerate() {
+        if i > 0 {
+            copy_columns(&mut k, arrival);
         }
-        reads.copy(&mut k, group);
+        if arrival.1.start == 0 {
+            reads.copy(&mut k, arrival.0);
+        }
         k.commit_copies();
     }
 
@@ -324,38 +341,44 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     let b = k.add(start, moved);
     let b = descriptor(&mut k, b, 0);
 
-    let sums = Sums::new(&mut k, s.wn(), planes);
-    // Elements of depth that the latest sums hold.
-    let mut latest = 0;
-    for group in 0..s.groups {
-        k.wait_copies(s.groups - 1 - group);
+    let sums = Sums::new(&mut k, s.wn(), planes, TURNS as u32);
+    // Elements of depth that the latest sums hold, the list of them whose turn it is, and whether products were added to the other.
+    let (mut latest, mut turn, mut before) = (0, 0, false);
+    for (behind, (group, taps)) in (0..arrivals.len() as u32).rev().zip(arrivals) {
+        k.wait_copies(behind);
         k.fence_proxy();
         k.barrier();
+        let mut fenced = false;
         let byte = group * group_bytes;
-        for (tap, step) in (0..taps as usize).flat_map(|tap| (0..group_bytes / STEP).map(move |step| (tap, step))) {
-            if latest == 0 || (tap, step) == (0, 0) {
+        for (tap, step) in taps.flat_map(|tap| (0..group_bytes / STEP).map(move |step| (tap, step))) {
+            if !fenced {
                 k.fence_products();
+                fenced = true;
             }
-            let line = byte / ROW * panel + tap as u32 * planes * s.bn * ROW + byte % ROW + STEP * step;
+            let line = byte / ROW * panel + tap * planes * s.bn * ROW + byte % ROW + STEP * step;
             let b = k.plus(b, i64::from(line >> 4));
             for part in 0..planes {
-                let pixel = patches.place(w.taps[tap], (group, step), part);
+                let pixel = patches.place(w.taps[tap as usize], (group, step), part);
                 let a = k.plus(a, i64::from(pixel >> 4));
-                sums.multiply(&mut k, mode, (part, &[a]), (b, s.wn() * ROW));
+                sums.multiply(&mut k, mode, (part, &[a], turn), (b, s.wn() * ROW));
             }
             latest += STEP / facts.stored();
             if planes > 1 && latest >= Sums::GATHERED {
                 k.commit_products();
-                k.wait_products(0);
-                sums.gather(&mut k);
-                latest = 0;
+                let other = (turn + 1) % TURNS;
+                if before {
+                    k.wait_products(1);
+                    sums.gather(&mut k, other);
+                    fenced = false;
+                }
+                (latest, turn, before) = (0, other, true);
             }
         }
     }
     if latest > 0 {
         k.commit_products();
-        k.wait_products(0);
     }
+    k.wait_products(0);
     let sums = sums.total(&mut k);
 
     let whole = w.counts[0].is_multiple_of(s.rows) && w.counts[1].is_multiple_of(ACROSS);

@@ -92,7 +92,7 @@ impl Pipeline {
         self.stream(k, None, copies, &|_, _| {}, begin, follow);
     }
 
-    /// `constant` copies what no kernel writes; its first copies start before the kernel waits for those it depends on. `prepare` changes
+    /// `constant` copies what no kernel writes; its first tile starts before the kernel waits for those it depends on. `prepare` changes
     /// what the thread itself copied to a stage, `follow` ends a round.
     fn stream(
         &self,
@@ -107,13 +107,15 @@ impl Pipeline {
         let ahead = self.stages - if products { 2 } else { 1 };
         let place = |k: &Writer, stage: u32| (k.int(i64::from(stage), Ty::U32), k.int(i64::from(stage * self.bytes), Ty::U32));
         let first: Vec<(Val, Val)> = (0..ahead.min(self.rounds)).map(|stage| place(k, stage)).collect();
-        if let Some(constant) = constant {
-            first.iter().for_each(|&(round, to)| constant(k, round, to));
+        if let (Some(constant), Some(&(round, to))) = (constant, first.first()) {
+            constant(k, round, to);
             k.wait_dependencies();
         }
-        for stage in 0..ahead {
-            if let Some(&(round, to)) = first.get(stage as usize) {
+        // Tile by tile, so that the first one waits for nothing that is behind it.
+        for stage in 0..ahead as usize {
+            if let Some(&(round, to)) = first.get(stage) {
                 copies(k, round, to);
+                constant.filter(|_| stage > 0).into_iter().for_each(|constant| constant(k, round, to));
             }
             self.commit(k);
         }

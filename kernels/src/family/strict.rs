@@ -177,13 +177,13 @@ fn stream(k: &mut Writer, (p, f): (&Pipeline, &Factors<'_>), layout: WeightLayou
     let constant = layout != WeightLayout::Dense;
     if constant {
         k.constant_param(1);
-        first.iter().for_each(|&(n, to)| f.copy(k, 1, n, to));
+        first.first().into_iter().for_each(|&(n, to)| f.copy(k, 1, n, to));
         k.wait_dependencies();
     }
-    for n in 0..p.stages as usize {
-        if let Some(&(n, to)) = first.get(n) {
+    for stage in 0..p.stages as usize {
+        if let Some(&(n, to)) = first.get(stage) {
             f.copy(k, 0, n, to);
-            if !constant {
+            if !constant || stage > 0 {
                 f.copy(k, 1, n, to);
             }
         }

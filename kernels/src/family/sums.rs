@@ -8,12 +8,13 @@ use crate::ptx::{Op, Ty};
 pub struct Sums {
     /// Products of the largest parts, but for the latest ones; none where factors are whole.
     all: Vec<Val>,
-    /// Where a part of the rows is multiplied by all parts of the columns that matter beside it at once, the sums of each part of the rows, a set for
-    /// every part of the columns. Else products of the largest parts, and all others.
-    ///
-    /// The first set has the latest products of the largest parts: the little that tensor cores cut off at every addition adds up there. All others
-    /// are so small that what is cut off of their sums does not count.
-    products: Vec<Vec<Val>>,
+    /// The latest products of the largest parts: the little that tensor cores cut off at every addition adds up there. Two lists may take turns, so
+    /// that one is gathered while products add to the other. Where a part of the rows is multiplied by all parts of the columns at once, all that
+    /// the largest one gives, since a product's sums are neighbouring registers.
+    latest: Vec<Vec<Val>>,
+    /// The sums of all other products, which are so small that what is cut off of them does not count, by part of the rows where those are
+    /// multiplied by several parts at once.
+    small: Vec<Vec<Val>>,
     parts: u32,
     together: bool,
 }
@@ -25,55 +26,62 @@ impl Sums {
     /// Elements of depth after which products of the largest parts are gathered.
     pub const GATHERED: u32 = 64;
 
-    /// Of factors in so many parts, sets of sums of so many columns each, and those of a set that a product adds to.
-    fn sets(columns: u32, parts: u32) -> Vec<u32> {
+    /// Whether parts of so many columns are multiplied at once.
+    fn are_together(columns: u32, parts: u32) -> bool {
+        parts > 1 && columns <= TOGETHER
+    }
+
+    /// Of factors in so many parts, how many times the columns the latest lists have, and those of small products.
+    fn lists(columns: u32, parts: u32) -> (u32, Vec<u32>) {
         match parts {
-            1 => vec![1],
-            _ if columns <= TOGETHER => (1..=parts).rev().collect(),
-            _ => vec![1, 1],
+            1 => (1, vec![]),
+            _ if Self::are_together(columns, parts) => (parts, (1..parts).rev().collect()),
+            _ => (1, vec![1]),
         }
     }
 
-    /// Registers of a thread for so many columns of factors in so many parts.
-    pub fn registers(columns: u32, parts: u32) -> u32 {
-        let gathered = u32::from(parts > 1);
-        columns / 2 * (gathered + Self::sets(columns, parts).iter().sum::<u32>())
+    /// Registers of a thread for so many columns of factors in so many parts, of which so many lists take turns.
+    pub fn registers(columns: u32, parts: u32, turns: u32) -> u32 {
+        let (latest, small) = Self::lists(columns, parts);
+        let all = if parts > 1 { 1 + turns * latest } else { latest };
+        columns / 2 * (all + small.iter().sum::<u32>())
     }
 
     /// Columns of each product of a step.
     pub fn widths(columns: u32, parts: u32) -> Vec<u32> {
-        let together = Self::sets(columns, parts).len() as u32 == parts;
         let all = parts * (parts + 1) / 2;
-        if together { (1..=parts).map(|n| n * columns).collect() } else { vec![columns; all as usize] }
+        if Self::are_together(columns, parts) { (1..=parts).map(|n| n * columns).collect() } else { vec![columns; all as usize] }
     }
 
-    /// Of so many columns, of factors in so many parts.
-    pub fn new(k: &mut Writer, columns: u32, parts: u32) -> Self {
+    /// Of so many columns, of factors in so many parts, with so many lists of the latest.
+    pub fn new(k: &mut Writer, columns: u32, parts: u32, turns: u32) -> Self {
         let zero = k.float(0.0, Ty::F32);
         let mut zeros = |sets: u32| (0..sets * columns / 2).map(|_| k.variable(zero)).collect();
-        let sets = Self::sets(columns, parts);
+        let (latest, small) = Self::lists(columns, parts);
         let all = zeros(u32::from(parts > 1));
-        let products = sets.iter().map(|&n| zeros(n)).collect();
-        Self { all, products, parts, together: sets.len() as u32 == parts }
+        let latest = (0..if parts > 1 { turns } else { 1 }).map(|_| zeros(latest)).collect();
+        let small = small.into_iter().map(zeros).collect();
+        Self { all, latest, small, parts, together: Self::are_together(columns, parts) }
     }
 
-    /// Begins the products of a part of the rows; the columns' parts lie one behind the other, so many bytes apart.
-    pub fn multiply(&self, k: &mut Writer, mode: Mode, (part, rows): (u32, &[Val]), (columns, apart): (Val, u32)) {
+    /// Begins the products of a part of the rows, of the largest ones for the list whose turn it is; the columns' parts lie one behind the other,
+    /// so many bytes apart.
+    pub fn multiply(&self, k: &mut Writer, mode: Mode, (part, rows, turn): (u32, &[Val], usize), (columns, apart): (Val, u32)) {
         let how = GroupMma { adds: true, across: false };
+        let sums = |small: u32| if small == 0 { &self.latest[turn] } else { &self.small[small as usize - 1] };
         if self.together {
-            return k.group_mma((mode.factor(), how), &self.products[part as usize], rows, columns);
+            return k.group_mma((mode.factor(), how), sums(part), rows, columns);
         }
         for of_column in 0..self.parts - part {
             let b = k.plus(columns, i64::from((of_column * apart) >> 4));
-            let sums = &self.products[usize::from(part + of_column > 0)];
-            k.group_mma((mode.factor(), how), sums, rows, b);
+            k.group_mma((mode.factor(), how), sums((part + of_column).min(1)), rows, b);
         }
     }
 
-    /// Gathers the products of the largest parts, which are over.
-    pub fn gather(&self, k: &mut Writer) {
+    /// Gathers the products of the largest parts in a list, which are over.
+    pub fn gather(&self, k: &mut Writer, turn: usize) {
         let zero = k.float(0.0, Ty::F32);
-        for (&sum, &x) in self.all.iter().zip(&self.products[0]) {
+        for (&sum, &x) in self.all.iter().zip(&self.latest[turn]) {
             k.update(sum, Op::Add, &[sum, x]);
             k.assign(x, zero);
         }
@@ -82,9 +90,9 @@ impl Sums {
     /// All products, which are over.
     pub fn total(mut self, k: &mut Writer) -> Vec<Val> {
         if self.all.is_empty() {
-            return self.products.swap_remove(0);
+            return self.latest.swap_remove(0);
         }
-        let sets: Vec<&[Val]> = self.products.iter().flat_map(|p| p.chunks(self.all.len())).collect();
+        let sets: Vec<&[Val]> = self.latest.iter().chain(&self.small).flat_map(|p| p.chunks(self.all.len())).collect();
         for (i, &sum) in self.all.iter().enumerate() {
             // The largest last.
             let rest = sets.iter().rev().map(|set| set[i]).reduce(|sum, x| k.add(sum, x));

@@ -26,28 +26,37 @@ pub(super) fn faults(kernel: &Kernel) -> Vec<String> {
     }
     let mut flight = Flight::default();
     flight.walk(&kernel.body);
-    if !flight.sums.is_empty() {
+    if flight.under_way().any(|group| !group.sums.is_empty()) {
         flight.faults.push("products that nothing waits for".to_owned());
     }
     flight.faults.dedup();
     flight.faults
 }
 
+/// Registers of the products of a group: what they read, and what they add to.
+#[derive(Default)]
+struct Group {
+    read: Vec<Reg>,
+    sums: BTreeSet<Reg>,
+}
+
 #[derive(Default)]
 struct Flight {
-    /// What products under way add to.
-    sums: BTreeSet<Reg>,
     /// Registers that were written since the last fence, and those that were read.
     fresh: BTreeSet<Reg>,
     read: BTreeSet<Reg>,
     fenced: bool,
-    /// Of the groups under way, oldest first, and of the products behind them, the registers that they read.
-    groups: VecDeque<Vec<Reg>>,
-    open: Option<Vec<Reg>>,
+    /// The groups under way, oldest first, and the products behind them.
+    groups: VecDeque<Group>,
+    open: Option<Group>,
     faults: Vec<String>,
 }
 
 impl Flight {
+    fn under_way(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().chain(&self.open)
+    }
+
     fn walk(&mut self, body: &[Stmt]) {
         for s in body {
             match s {
@@ -61,7 +70,7 @@ impl Flight {
                         if a.iter().any(|r| self.fresh.contains(r)) {
                             self.faults.push("a product of a warpgroup reads registers that were written behind its fence".to_owned());
                         }
-                        self.open.get_or_insert_default().extend(a);
+                        self.open.get_or_insert_default().read.extend(a);
                     }
                     if sums.iter().any(|r| self.fresh.contains(r) || self.read.contains(r)) {
                         self.faults.push("a product of a warpgroup adds to sums that were used behind its fence".to_owned());
@@ -69,16 +78,10 @@ impl Flight {
                     if !self.fenced {
                         self.faults.push("a product of a warpgroup without a fence before it".to_owned());
                     }
-                    self.open.get_or_insert_default();
-                    self.sums.extend(sums);
+                    self.open.get_or_insert_default().sums.extend(sums);
                 }
                 Stmt::CommitProducts => self.groups.push_back(self.open.take().unwrap_or_default()),
-                Stmt::WaitProducts(n) => {
-                    self.groups.drain(..self.groups.len().saturating_sub(*n as usize));
-                    if self.groups.is_empty() && self.open.is_none() {
-                        self.sums.clear();
-                    }
-                }
+                Stmt::WaitProducts(n) => drop(self.groups.drain(..self.groups.len().saturating_sub(*n as usize))),
                 // What is written before a barrier is read by products behind it.
                 Stmt::Barrier | Stmt::AwaitBytes { .. } => self.fenced = false,
                 // Again for what one round leaves to the next.
@@ -97,14 +100,16 @@ impl Flight {
             Stmt::Mma { sum, .. } => (sum.to_vec(), vec![]),
             _ => return,
         };
-        for r in to.iter().filter(|r| self.groups.iter().chain(&self.open).any(|held| held.contains(r))) {
-            self.faults.push(format!("{r:?} is written while products read it"));
+        let mut faults: Vec<String> = vec![];
+        for r in to.iter().filter(|r| self.under_way().any(|group| group.read.contains(r))) {
+            faults.push(format!("{r:?} is written while products read it"));
         }
         self.fresh.extend(&to);
         let read: Vec<Reg> = read.into_iter().filter_map(|o| if let Operand::Reg(r) = o { Some(r) } else { None }).collect();
         self.read.extend(&read);
-        for r in to.into_iter().chain(read).filter(|r| self.sums.contains(r)) {
-            self.faults.push(format!("{r:?} is used while products add to it"));
+        for r in to.into_iter().chain(read).filter(|r| self.under_way().any(|group| group.sums.contains(r))) {
+            faults.push(format!("{r:?} is used while products add to it"));
         }
+        self.faults.extend(faults);
     }
 }
