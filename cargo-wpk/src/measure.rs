@@ -2,7 +2,6 @@
 
 use crate::compile::{Compiled, Compiler, ptxas};
 use crate::run::relative_error;
-use std::cell::OnceCell;
 use std::rc::Rc;
 use wpk_build::records::Timed;
 use wpk_kernels::Tensor;
@@ -10,7 +9,7 @@ use wpk_kernels::arch::Arch;
 use wpk_kernels::family::{Generated, heuristic};
 use wpk_kernels::library::linear;
 use wpk_plan::problem::Problem;
-use wpk_plan::{DType, Module, WeightLayout};
+use wpk_plan::{DType, Module, Parts, WeightLayout};
 use wpk_rt::measure::{Bench, EdgeKind, Loaded, Memory};
 
 /// Nanoseconds that the launches of one timing take together, at least.
@@ -57,8 +56,8 @@ pub struct Gpu<'a> {
     operands: Vec<Memory>,
     /// Further copies of the second operand.
     copies: Vec<Memory>,
-    /// The second operand and its copies in parts, once a kernel takes those.
-    parts: OnceCell<Vec<Memory>>,
+    /// The second operand and its copies in parts, as kernels take those.
+    parts: Vec<(Parts, Vec<Memory>)>,
     reference: Vec<Tensor>,
     early: bool,
     best: f64,
@@ -75,8 +74,8 @@ pub struct Gpu<'a> {
 struct Ready {
     loaded: Loaded,
     own: Vec<Memory>,
-    /// Whether it takes the second operand in parts.
-    parts: bool,
+    /// The parts in which it takes the second operand.
+    parts: Option<Parts>,
     edges: EdgeKind,
 }
 
@@ -141,7 +140,7 @@ impl<'a> Gpu<'a> {
             compiler: Compiler { problem: problem.clone(), layout, arch, capability: bench.capability().map_err(text)?, ptxas: ptxas() },
             operands,
             copies,
-            parts: OnceCell::new(),
+            parts: vec![],
             reference: vec![],
             early: around.early,
             best: f64::INFINITY,
@@ -160,18 +159,18 @@ impl<'a> Gpu<'a> {
         Ok(gpu)
     }
 
-    fn ready(&self, loaded: Loaded, made: &Generated) -> Result<Ready, String> {
+    fn ready(&mut self, loaded: Loaded, made: &Generated) -> Result<Ready, String> {
         let sizes = [made.kernel.workspace, made.kernel.zeroed];
         let own = sizes.into_iter().filter(|&n| n > 0).map(|n| self.bench.memory(&vec![0; n]).map_err(text)).collect::<Result<_, _>>()?;
         let edges = if self.early && made.kernel.overlaps() { EdgeKind::Programmatic } else { EdgeKind::Full };
-        if let Some(parts) = made.kernel.parts
-            && self.parts.get().is_none()
+        if let Some(parts) = &made.kernel.parts
+            && self.parts.iter().all(|made| made.0 != *parts)
         {
             let made = parts.of(&self.bench.read(&self.operands[1]).map_err(text)?).ok_or("parts are made of whole panels")?;
             let all = (0..=self.copies.len()).map(|_| self.bench.memory(&made)).collect::<Result<_, _>>().map_err(text)?;
-            self.parts.get_or_init(|| all);
+            self.parts.push((parts.clone(), all));
         }
-        Ok(Ready { loaded, own, parts: made.kernel.parts.is_some(), edges })
+        Ok(Ready { loaded, own, parts: made.kernel.parts.clone(), edges })
     }
 
     /// The arguments, once for every copy of the weights.
@@ -181,8 +180,8 @@ impl<'a> Gpu<'a> {
             second.into_iter().for_each(|m| all[1] = m);
             all
         };
-        match self.parts.get().filter(|_| ready.parts) {
-            Some(parts) => parts.iter().map(|m| list(Some(m))).collect(),
+        match self.parts.iter().find(|made| Some(&made.0) == ready.parts.as_ref()) {
+            Some((_, parts)) => parts.iter().map(|m| list(Some(m))).collect(),
             None => std::iter::once(list(None)).chain(self.copies.iter().map(|m| list(Some(m)))).collect(),
         }
     }
@@ -245,7 +244,7 @@ impl<'a> Gpu<'a> {
             linear(&self.compiler.problem, self.compiler.layout).and_then(|l| timed.as_call(l)).ok_or("no call computes the problem")?;
         let operands: Vec<&Memory> = self.operands.iter().collect();
         let (loaded, _) = self.bench.prepare(&call, &operands).map_err(text)?;
-        Ok(Rc::new(Ready { loaded, own: vec![], parts: false, edges: EdgeKind::Full }))
+        Ok(Rc::new(Ready { loaded, own: vec![], parts: None, edges: EdgeKind::Full }))
     }
 }
 
@@ -260,7 +259,7 @@ impl Measurer for Gpu<'_> {
             match self.bench.prepare(&call, &operands) {
                 Ok((loaded, call)) => {
                     let timed = Timed::call(&call, 0.0);
-                    self.calls.push((timed.clone(), Rc::new(Ready { loaded, own: vec![], parts: false, edges: EdgeKind::Full })));
+                    self.calls.push((timed.clone(), Rc::new(Ready { loaded, own: vec![], parts: None, edges: EdgeKind::Full })));
                     calls.push(timed);
                 }
                 Err(reason) => notes.push(format!("{} engine {}: {reason}", call.library, call.engine)),

@@ -110,32 +110,45 @@ pub fn descriptor(k: &mut Writer, address: Val, apart: u32) -> Val {
 /// The same where eight rows lie so many bytes behind the eight before, and may begin at any row: bytes are exchanged by the bits of their
 /// addresses, wherever a factor begins.
 pub fn descriptor_of_rows(k: &mut Writer, address: Val, apart: u32, eight: u32) -> Val {
+    shaped(k, address, EXCHANGED | u64::from((apart >> 4).max(1)) << 16 | u64::from(eight >> 4) << 32)
+}
+
+/// The same of rows of 16 bytes one behind the other, eight of which are a matrix: the next 16 bytes of depth are in a matrix so many bytes behind,
+/// eight further rows in another. Matrices may share bytes.
+pub fn descriptor_of_matrices(k: &mut Writer, address: Val, [deeper, eight]: [u32; 2]) -> Val {
+    shaped(k, address, u64::from(deeper >> 4) << 16 | u64::from(eight >> 4) << 32)
+}
+
+fn shaped(k: &mut Writer, address: Val, shape: u64) -> Val {
     let four = k.int(4, Ty::U32);
     let start = k.within_block(address);
     let start = k.op(Ty::U32, Op::Shr, &[start, four]);
     let start = k.op(Ty::U64, Op::Convert(Ty::U32), &[start]);
-    let shape = k.int((SHAPE | u64::from((apart >> 4).max(1)) << 16 | u64::from(eight >> 4) << 32) as i64, Ty::U64);
+    let shape = k.int(shape as i64, Ty::U64);
     k.op(Ty::U64, Op::Or, &[start, shape])
 }
 
-/// The constant part of a descriptor: bytes are exchanged within 128.
-const SHAPE: u64 = 1 << 62;
+/// Of a descriptor: bytes are exchanged within 128.
+const EXCHANGED: u64 = 1 << 62;
 
 /// What a descriptor says.
 #[derive(Debug, Clone, Copy)]
 pub struct Described {
     /// Where the factor begins.
     pub address: u32,
-    /// How far apart columns are that lie side by side.
+    /// How far apart columns are that lie side by side, or matrices along the depth.
     pub apart: u32,
     /// How far apart eight rows are from the next.
     pub eight: u32,
+    /// Whether rows are 128 bytes, exchanged; else 16.
+    pub exchanged: bool,
 }
 
-/// What [`descriptor`] or [`descriptor_of_rows`] made; `None` where it is something else.
+/// What [`descriptor`], [`descriptor_of_rows`] or [`descriptor_of_matrices`] made; `None` where it is something else.
 pub fn described(bits: u64) -> Option<Described> {
     let field = |shift: u32| ((bits >> shift) as u32 & 0x3fff) << 4;
-    (bits & !0x3fff_3fff_3fff == SHAPE).then_some(Described { address: field(0), apart: field(16), eight: field(32) })
+    let exchanged = bits & EXCHANGED != 0;
+    (bits & !(EXCHANGED | 0x3fff_3fff_3fff) == 0).then_some(Described { address: field(0), apart: field(16), eight: field(32), exchanged })
 }
 
 #[cfg(test)]

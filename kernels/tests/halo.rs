@@ -5,7 +5,7 @@ mod support;
 use support::contractions::finish;
 use support::{Random, assemble, check_of, outcome_with};
 use wpk_kernels::arch::Arch;
-use wpk_kernels::family::{Halo, Packed, Product, Simt, Unsupported, halo, packed, simt};
+use wpk_kernels::family::{Halo, Packed, Pairs, Product, Simt, Unsupported, halo, packed, pairs, simt};
 use wpk_kernels::ptx::Kernel;
 use wpk_kernels::schedule::Schedule;
 use wpk_plan::problem::{Access, Affine, Contraction, Problem};
@@ -49,14 +49,31 @@ fn random(seed: u64) -> Product {
     Product { contraction: finish(&[images, oh, ow, co, ci, kh, kw], 4, (dtype, tf32), a, b), layout }
 }
 
+/// One of few channels in strict `f32` by steps of two pixels, channels last or in planes.
+fn strict(seed: u64) -> Product {
+    let r = &mut Random(seed);
+    let (ci, co, images) = (r.within(2, 4), [16, 24, 32, 40, 64][r.below(5)], r.within(1, 2));
+    let (kh, kw, down) = [(7, 7, 2), (3, 3, 2), (5, 4, 2), (3, 5, 1), (1, 6, 2)][r.below(5)];
+    let (h, w, pad) = (r.within(6, 21), r.within(6, 35), r.below(4) as i64);
+    let (oh, ow) = (h.div_ceil(down), w.div_ceil(2));
+    let along = |o: u8, k: u8, step: usize| Affine { offset: -pad, terms: vec![(o, step as i64), (k, 1)], divisor: 1 };
+    let planes = r.below(2) == 0;
+    let view = if planes { View::dense(&[images, ci, h, w]).transpose(&[0, 2, 3, 1]) } else { View::dense(&[images, h, w, ci]) };
+    let a = Access::new(&view, vec![Affine::of(0), along(1, 5, down), along(2, 6, 2), Affine::of(4)]);
+    let b = Access::new(&View::dense(&[co, ci, kh, kw]), [3, 4, 5, 6].map(Affine::of).to_vec());
+    let contraction = finish(&[images, oh, ow, co, ci, kh, kw], 4, (DType::F32, false), a, b);
+    Product { contraction, layout: WeightLayout::Panels16 }
+}
+
 /// Some schedule of every case that has one, in the emulator: how many there were, with a split depth, and of few channels.
 fn check<S: Schedule<Problem = Product>>(
+    case: impl Fn(u64) -> Product,
     arches: [&str; 2],
     make: impl Fn(&Product, &S, &Arch) -> Result<Kernel, Unsupported>,
 ) -> [usize; 3] {
     let mut cases = [0; 3];
     for seed in 0..240 {
-        let p = random(seed);
+        let p = case(seed);
         let arch = Arch::named(arches[(seed / 4 % 2) as usize]).expect("an architecture");
         let facts = S::facts(&p, arch);
         let legal: Vec<S> = S::space().filter(|s| s.legal(&facts)).collect();
@@ -77,14 +94,20 @@ fn check<S: Schedule<Problem = Product>>(
 
 #[test]
 fn random_convolutions_agree_with_the_evaluator() {
-    let cases = check::<Halo>(["sm_90a"; 2], halo);
+    let cases = check::<Halo>(random, ["sm_90a"; 2], halo);
     assert!(cases[0] > 80 && cases[1] > 30 && cases[2] == 0, "{cases:?}");
 }
 
 #[test]
 fn random_convolutions_of_few_channels_agree_with_the_evaluator() {
-    let cases = check::<Packed>(["sm_80", "sm_90a"], packed);
+    let cases = check::<Packed>(random, ["sm_80", "sm_90a"], packed);
     assert!(cases[0] > 60 && cases[0] == cases[2], "{cases:?}");
+}
+
+#[test]
+fn random_strict_convolutions_of_few_channels_agree_with_the_evaluator() {
+    let cases = check::<Pairs>(strict, ["sm_90a"; 2], pairs);
+    assert!(cases[0] > 200, "{cases:?}");
 }
 
 /// Blocks that share the channels are a cluster, but in strict `f32` where more of them find place by themselves than in clusters.
@@ -125,12 +148,12 @@ fn few_channels_without_tensor_cores_agree_with_the_evaluator() {
 fn pixels_that_are_not_finite_agree_with_the_evaluator() {
     let arch = Arch::named("sm_90a").expect("an architecture");
     let planted = [(0, f64::INFINITY), (0, f64::NEG_INFINITY), (0, f64::NAN)];
-    let mut cases = [0, 0];
-    for seed in 0..60 {
-        let p = random(seed);
+    let mut cases = [0; 3];
+    for (seed, p) in (0..60).map(|seed| (seed, random(seed))).chain((0..20).map(|seed| (seed, strict(seed)))) {
         let kernels = [
             Packed::heuristic(&p, arch).map(|s| packed(&p, &s, arch)),
             Halo::heuristic(&p, arch).filter(|_| p.layout == WeightLayout::Panels16).map(|s| halo(&p, &s, arch)),
+            Pairs::heuristic(&p, arch).map(|s| pairs(&p, &s, arch)),
         ];
         for (kernel, cases) in kernels.into_iter().zip(&mut cases) {
             let Some(kernel) = kernel else { continue };
@@ -149,6 +172,10 @@ fn heuristic_schedules_are_assembled_without_spills() {
         let (p, arch) = (random(seed), Arch::named(arch).expect("an architecture"));
         if let Some(s) = Packed::heuristic(&p, arch) {
             assemble(&packed(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}")), arch);
+        }
+        let few = strict(seed);
+        if let Some(s) = Pairs::heuristic(&few, arch) {
+            assemble(&pairs(&few, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}")), arch);
         }
         if let Some(s) = Halo::heuristic(&p, arch) {
             assemble(&halo(&p, &s, arch).unwrap_or_else(|e| panic!("seed {seed}: {e}")), arch);

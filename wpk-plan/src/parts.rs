@@ -8,7 +8,7 @@ use crate::problem::PANEL;
 /// The second factor of a contraction in parts (G. Henry, P. T. P. Tang, A. Heinecke: Leveraging the bfloat16 Artificial Intelligence Datatype
 /// For Higher-Precision Computations, 2019), as `[batch][part][column][depth]`, made of what lies in panels. Depths are padded with zeros to
 /// whole groups of [`Parts::GROUP`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts {
     /// The number of the argument that is given in parts.
     pub argument: u32,
@@ -18,8 +18,14 @@ pub struct Parts {
     pub columns: usize,
     /// Elements of a column.
     pub depth: usize,
+    /// Where they are not neighbours among the parts: the loops over them, slowest first, as how many there are of each and how far apart they lie.
+    /// Between them are zeros.
+    pub loops: Vec<(usize, usize)>,
 }
-codec_struct!(Parts { argument, batch, columns, depth });
+codec_struct!(Parts { argument, batch, columns, depth, loops });
+
+/// How many times as far as its elements a column may reach.
+const SPARSE: usize = 16;
 
 impl Parts {
     /// Parts of a number, the largest first; together they hold its 24 bits.
@@ -36,7 +42,27 @@ impl Parts {
 
     /// Elements of a part of a column.
     pub fn pitch(&self) -> usize {
-        self.depth.saturating_add(Self::GROUP - 1) / Self::GROUP * Self::GROUP
+        let last = self.loops.iter().map(|&(count, apart)| count.saturating_sub(1).saturating_mul(apart)).fold(0, usize::saturating_add);
+        let all = if self.loops.is_empty() { self.depth } else { last.saturating_add(1) };
+        all.saturating_add(Self::GROUP - 1) / Self::GROUP * Self::GROUP
+    }
+
+    /// Which element of a column lies where, before [`Parts::place`]; none where zeros are. `None` where loops are over other elements.
+    fn elements(&self) -> Option<Vec<Option<usize>>> {
+        let mut from = vec![None; self.pitch()];
+        let counts = self.loops.iter().try_fold(1usize, |all, l| all.checked_mul(l.0))?;
+        if !self.loops.is_empty() && counts != self.depth {
+            return None;
+        }
+        for element in 0..self.depth {
+            let (mut rest, mut at) = (element, if self.loops.is_empty() { element } else { 0 });
+            for &(count, apart) in self.loops.iter().rev() {
+                at += rest % count * apart;
+                rest /= count;
+            }
+            *from.get_mut(at)? = Some(element);
+        }
+        Some(from)
     }
 
     /// Bytes of the panels that they are made of.
@@ -45,8 +71,11 @@ impl Parts {
         panels.checked_mul(self.depth)?.checked_mul(PANEL * size_of::<f32>())
     }
 
-    /// Bytes of all parts.
+    /// Bytes of all parts; `None` where they are too many for what they are made of.
     pub fn bytes(&self) -> Option<usize> {
+        if self.pitch() > self.depth.saturating_mul(SPARSE).saturating_add(Self::GROUP) {
+            return None;
+        }
         let lines = self.batch.checked_mul(Self::COUNT)?.checked_mul(self.columns)?;
         lines.checked_mul(self.pitch())?.checked_mul(size_of::<u16>())
     }
@@ -54,6 +83,7 @@ impl Parts {
     /// The parts of panels; `None` where those are too short.
     pub fn of(&self, panels: &[u8]) -> Option<Vec<u8>> {
         let (matrix, pitch) = (self.given()? / self.batch.max(1), self.pitch());
+        let elements = self.elements()?;
         let panels = panels.get(..self.given()?)?;
         let mut out = vec![0; self.bytes()?];
         if out.is_empty() {
@@ -62,11 +92,12 @@ impl Parts {
         let part = self.columns * pitch * size_of::<u16>();
         for (panels, out) in panels.chunks_exact(matrix).zip(out.chunks_exact_mut(Self::COUNT * part)) {
             for (panel, first) in panels.chunks_exact(self.depth * PANEL * 4).zip((0..).step_by(PANEL)) {
+                let rows = panel.as_chunks::<{ PANEL * 4 }>().0;
                 // A group of a column at a time, so that what is written lies together.
-                for (rows, group) in panel.as_chunks::<{ PANEL * 4 }>().0.chunks(Self::GROUP).zip((0..).step_by(Self::GROUP)) {
+                for (elements, group) in elements.chunks(Self::GROUP).zip((0..).step_by(Self::GROUP)) {
                     for column in first..self.columns.min(first + PANEL) {
                         let mut numbers = [0.0; Self::GROUP];
-                        for (depth, row) in rows.iter().enumerate() {
+                        for (depth, row) in elements.iter().enumerate().filter_map(|(depth, &from)| Some((depth, &rows[from?]))) {
                             let at = 4 * (column - first);
                             numbers[Self::place(depth)] = f32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
                         }
@@ -146,7 +177,15 @@ mod tests {
     #[test]
     fn panels_become_columns() {
         let (batch, columns, depth) = (2, 19, 21);
-        let parts = Parts { argument: 1, batch, columns, depth };
+        for loops in [vec![], vec![(7, 1), (3, 7)], vec![(3, 8), (7, 1)], vec![(7, 4), (3, 1)]] {
+            panels_become(&Parts { argument: 1, batch, columns, depth, loops });
+        }
+        let parts = Parts { argument: 1, batch, columns, depth, loops: vec![(3, 8), (6, 1)] };
+        assert_eq!(parts.of(&vec![0; parts.given().unwrap_or(0)]), None);
+    }
+
+    fn panels_become(parts: &Parts) {
+        let (batch, columns, depth) = (parts.batch, parts.columns, parts.depth);
         let number = |b: usize, n: usize, d: usize| 0.37 * (1 + b * 1000 + n * 31 + d) as f32;
         let mut panels: Vec<u8> = vec![];
         for b in 0..batch {
@@ -164,15 +203,24 @@ mod tests {
         let at = |i: usize| u16::from_le_bytes([out[2 * i], out[2 * i + 1]]);
         for b in 0..batch {
             for n in 0..columns {
-                for d in 0..parts.pitch() {
-                    let place = d / 16 * 16 + Parts::place(d % 16);
+                let mut total = 0.0;
+                for d in 0..depth {
+                    let (mut rest, mut to) = (d, if parts.loops.is_empty() { d } else { 0 });
+                    for (count, apart) in parts.loops.iter().rev() {
+                        (rest, to) = (rest / count, to + rest % count * apart);
+                    }
+                    let place = to / 16 * 16 + Parts::place(to % 16);
                     let found = sum([0, 1, 2].map(|p| at(((b * 3 + p) * columns + n) * parts.pitch() + place)));
-                    assert!(found == if d < depth { number(b, n, d) } else { 0.0 }, "{b} {n} {d}: {found}");
+                    assert!(found == number(b, n, d), "{b} {n} {d}: {found}");
+                    total += f64::from(found);
                 }
+                let all =
+                    (0..parts.pitch()).map(|i| f64::from(sum([0, 1, 2].map(|p| at(((b * 3 + p) * columns + n) * parts.pitch() + i)))));
+                assert!((all.sum::<f64>() - total).abs() < 1e-9 * total.abs(), "zeros lie between");
             }
         }
         assert_eq!(parts.of(&panels[1..]), None);
-        assert_eq!(Parts { batch: 0, ..parts }.of(&[]), Some(vec![]));
-        assert_eq!(Parts { depth: usize::MAX, ..parts }.bytes(), None);
+        assert_eq!(Parts { batch: 0, ..parts.clone() }.of(&[]), Some(vec![]));
+        assert_eq!(Parts { depth: usize::MAX, loops: vec![], ..parts.clone() }.bytes(), None);
     }
 }

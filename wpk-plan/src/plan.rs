@@ -5,7 +5,7 @@ use crate::minifloat::Format;
 use crate::{CpuSchedules, DType, GpuPlans, Module, Problem, View};
 
 /// The version of the encoding; generated code asserts that compiler and runtime agree on it.
-pub const VERSION: u32 = 18;
+pub const VERSION: u32 = 19;
 
 /// A model specialized for its declared sizes.
 #[derive(Debug, Clone, PartialEq)]

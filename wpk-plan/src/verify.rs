@@ -60,11 +60,11 @@ impl Program {
                     let Kernel::Gpu(_, _, m) = step.kernel else { continue };
                     let Some(module) = gpu.modules.get(m as usize) else { continue };
                     let arguments = step.arguments(module);
-                    if let Some(message) = module.parts.and_then(|p| unmade(step, module, &p)) {
+                    if let Some(message) = module.parts.as_ref().and_then(|p| unmade(step, module, p)) {
                         faults.push(Fault { place: format!("{} ({})", gpu.arch, step.origin), message });
                     }
                     for map in &module.maps {
-                        let parts = module.parts.filter(|p| p.argument == map.argument);
+                        let parts = module.parts.as_ref().filter(|p| p.argument == map.argument);
                         let room = parts.map_or(arguments.get(map.argument as usize).map(|a| a.bytes), |p| p.bytes());
                         let beyond = || room.is_none_or(|r| map.bytes().is_none_or(|b| b > r)).then_some("reaches beyond its argument");
                         if let Some(what) = map.fault().or_else(beyond) {

@@ -10,13 +10,21 @@ impl Writer {
         self.repeat_for(count, body);
     }
 
+    /// The same for what hardly ever runs: the assembler leaves it a loop.
+    pub fn repeat_rolled(&mut self, count: u32, body: impl FnOnce(&mut Self, Val)) {
+        self.repeat(count, body);
+        if let Some(Stmt::Loop { rolled, .. }) = self.blocks.last_mut().and_then(|block| block.last_mut()) {
+            *rolled = true;
+        }
+    }
+
     /// The same where all threads of a warp agree on a count, maybe of none.
     pub fn repeat_for(&mut self, count: Val, body: impl FnOnce(&mut Self, Val)) {
         let (counter, test) = (self.fresh(Ty::U32), self.fresh(Ty::Pred));
         self.blocks.push(vec![]);
         body(self, Val { ty: Ty::U32, operand: Operand::Reg(counter) });
         let body = self.blocks.pop().unwrap_or_default();
-        self.say(Stmt::Loop { counter, test, count: count.operand, body });
+        self.say(Stmt::Loop { counter, test, count: count.operand, rolled: false, body });
     }
 
     /// Statements for the warps where a predicate holds, on which all threads of a warp agree.

@@ -25,8 +25,8 @@ impl Writer {
     }
 
     /// Says that a parameter is given in parts.
-    pub fn in_parts(&mut self, parts: Parts) {
-        self.parts = Some(parts);
+    pub fn in_parts(&mut self, parts: &Parts) {
+        self.parts = Some(parts.clone());
     }
 
     /// Says how many blocks are a cluster.

@@ -121,9 +121,12 @@ impl Cluster<'_, '_> {
         let mut lines = vec![];
         for line in from..from + count {
             let mut elements = vec![];
-            for chunk in [0, 16] {
-                let row = of.address + line as u32 / 8 * of.eight + line as u32 % 8 * ROW;
-                let place = Swizzle::of_rows(ROW).apply(row + chunk);
+            for chunk in 0..2 {
+                let row = of.address + line as u32 / 8 * of.eight;
+                let place = match of.exchanged {
+                    true => Swizzle::of_rows(ROW).apply(row + line as u32 % 8 * ROW + 16 * chunk),
+                    false => row + line as u32 % 8 * 16 + chunk * of.apart,
+                };
                 let bytes = self.blocks[self.now].shared.product(u64::from(place), 16, first / 32)?;
                 match factor {
                     Factor::Half(h) => elements.extend(bytes.as_chunks().0.iter().map(|b| widened(h, u16::from_le_bytes(*b)))),
@@ -138,9 +141,9 @@ impl Cluster<'_, '_> {
 
     /// The same for so many columns that lie side by side, a depth to a row.
     fn columns(&mut self, factor: Factor, r: Reg, first: usize, count: usize) -> Result<Vec<Vec<f32>>, String> {
-        let Described { address: start, apart, eight } = self.described(r, first)?;
+        let Described { address: start, apart, eight, exchanged } = self.described(r, first)?;
         let Factor::Half(half) = factor else { return Err("columns of no half type lie across the depth".to_owned()) };
-        if eight != PERIOD {
+        if eight != PERIOD || !exchanged {
             return Err("rows of columns that lie across the depth are no neighbours".to_owned());
         }
         let mut columns = vec![vec![]; count];

@@ -156,7 +156,7 @@ pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupporte
     let by_lane = by_lane(&size, &layouts[1], shares.as_ref().map_or(s.bn, |shares| s.bn / shares.columns));
     let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels, shares, by_lane };
     let mut k = Writer::for_arch(arch);
-    k.in_parts(parts);
+    k.in_parts(&parts);
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, batch, starts, .. } = place;
     let (warp, lane) = k.warp(thread);
@@ -177,7 +177,7 @@ pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupporte
 
     let firsts = [k.add(place.firsts[0], row), place.firsts[1]];
     let (sources, across, depth, total) = (&sources, s.bn / 8, depth.rounds * DEPTH, size.k);
-    let again = Tile { sources, batch, firsts, across, lane, first, depth, patch: None, runs: None, total, parts: true, by_lane };
+    let again = Tile { sources, batch, firsts, across, lane, first, depth, patch: None, runs: None, total, parts: Some(&parts), by_lane };
     repair(&mut k, &again, &sums);
     let ahead = if threads > 128 { 4 } else { 8 };
     let grid = tiling.grid((c, &roles), (batch, lane), firsts, [16, s.bn, ROWS], ahead);

@@ -25,8 +25,8 @@ pub struct Tile<'a> {
     pub runs: Option<(u32, u32)>,
     /// All depths.
     pub total: u32,
-    /// Whether the second source is one of [`Parts`].
-    pub parts: bool,
+    /// The parts that the second source is one of.
+    pub parts: Option<&'a Parts>,
     /// Whether columns lie by lane: see [`TensorMap::line`](wpk_plan::TensorMap::line).
     pub by_lane: bool,
 }
@@ -47,7 +47,7 @@ pub fn repair(k: &mut Writer, tile: &Tile<'_>, sums: &[Val]) {
 
 fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val]) {
     let (g, t) = k.div_rem(tile.lane, 4);
-    k.repeat(sums.len() as u32, |k, i| {
+    k.repeat_rolled(sums.len() as u32, |k, i| {
         let (rest, column) = k.div_rem(i, 2);
         let (rest, half) = k.div_rem(rest, 2);
         let (block, group) = k.div_rem(rest, tile.across);
@@ -68,7 +68,7 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val]) {
         let lines = [(0, row), (1, column)].map(|(side, line): (usize, Val)| {
             let source = &tile.sources[side];
             let start = source.linear.start(k);
-            let batch = if side == 1 && tile.parts { k.scaled(tile.batch, Parts::COUNT as i64) } else { tile.batch };
+            let batch = if side == 1 && tile.parts.is_some() { k.scaled(tile.batch, Parts::COUNT as i64) } else { tile.batch };
             let outer = source.linear.term(k, batch, &source.batch);
             let own = source.linear.term(k, line, &source.lines);
             let term = start.plus(k, &outer);
@@ -77,7 +77,7 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val]) {
             let exists = k.below(line, count as i64);
             (source, term, exists)
         });
-        k.repeat(tile.depth, |k, d| {
+        k.repeat_rolled(tile.depth, |k, d| {
             let at = match tile.runs {
                 Some((length, apart)) => {
                     let (run, within) = k.div_rem(d, length);
@@ -90,8 +90,8 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val]) {
             let deep = k.below(at, i64::from(tile.total));
             let factors = [0, 1].map(|side: usize| {
                 let (source, term, exists) = &lines[side];
-                let parts = side == 1 && tile.parts;
-                let at = if parts { place_in_parts(k, at) } else { at };
+                let parts = tile.parts.filter(|_| side == 1);
+                let at = parts.map_or(at, |parts| place_in_parts(k, parts, at));
                 let inner = source.linear.term(k, at, &source.depth);
                 let point = term.plus(k, &inner);
                 let (inside, place) = source.linear.resolve(k, &point);
@@ -99,7 +99,7 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val]) {
                 let valid = k.both(valid, inside).unwrap_or(*exists);
                 let x = k.variable(nothing);
                 k.when(valid, |k| {
-                    let loaded = if parts { sum_of_parts(k, source, place) } else { float(k, source, place) };
+                    let loaded = if parts.is_some() { sum_of_parts(k, source, place) } else { float(k, source, place) };
                     k.assign(x, loaded);
                 });
                 x
@@ -119,8 +119,15 @@ fn float(k: &mut Writer, source: &Source, place: Val) -> Val {
     k.load(MemTy::F32, Ty::F32, from, 1)[0]
 }
 
-/// Where a depth lies among parts: [`Parts::place`].
-fn place_in_parts(k: &mut Writer, depth: Val) -> Val {
+/// Where a depth lies among parts: [`Parts::loops`], [`Parts::place`].
+fn place_in_parts(k: &mut Writer, parts: &Parts, depth: Val) -> Val {
+    let (mut rest, mut moved) = (depth, k.int(0, Ty::U32));
+    for &(count, apart) in parts.loops.iter().rev() {
+        let (next, own) = k.div_rem(rest, count as u32);
+        let own = k.scaled(own, apart as i64);
+        (rest, moved) = (next, k.add(moved, own));
+    }
+    let depth = if parts.loops.is_empty() { depth } else { moved };
     let (eights, within) = k.div_rem(depth, 8);
     let (four, one) = k.div_rem(within, 4);
     let (eights, ones) = (k.scaled(eights, 8), k.scaled(one, 2));

@@ -53,7 +53,7 @@ pub fn sources(c: &Contraction, layout: WeightLayout) -> [Source; 2] {
 /// The parts that a second factor in panels is given in.
 pub fn parts(roles: &Roles) -> Parts {
     let [batch, columns, depth] = [&roles.batch, &roles.n, &roles.k()].map(|loops| roles.count(loops));
-    Parts { argument: 1, batch, columns, depth }
+    Parts { argument: 1, batch, columns, depth, loops: vec![] }
 }
 
 /// Those as tiles are copied from them: a batch for every part of one.

@@ -4,6 +4,7 @@
 
 use super::Unsupported;
 use super::blocks::by_lane;
+use super::columns::Columns;
 use super::exact::{Tile, repair};
 use super::factors::{parts, source_of_parts, sources};
 use super::grid::Grid;
@@ -13,10 +14,10 @@ use super::partial::{Meeting, Partial, Shares};
 use super::patches::{Patches, Pixels};
 use super::products::Mode;
 use super::sums::Sums;
-use super::tile::{Along, Layout, Source, line_by_lane};
+use super::tile::{Along, Layout};
 use crate::arch::Arch;
-use crate::dsl::{Val, Writer};
-use crate::layout::{PERIOD, ROW, Rows, Swizzle, descriptor, descriptor_of_rows};
+use crate::dsl::Writer;
+use crate::layout::{PERIOD, ROW, Rows, descriptor, descriptor_of_rows};
 use crate::ptx::{Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
 use std::ops::Range;
@@ -173,93 +174,6 @@ impl Halo {
     }
 }
 
-/// What a thread copies of the columns of all pieces: lines of so many bytes a group, in panels of 128.
-struct Columns {
-    /// By copy, the first element, whether there is one, and whether there is such a line where not all copies have one.
-    from: Vec<(Val, Option<Val>, Option<Val>)>,
-    /// Where its first line is, its byte of a group there, and what that is exchanged by.
-    line: Val,
-    piece: Val,
-    turn: Val,
-    /// Bytes from a copy to the next.
-    apart: u32,
-    element: u32,
-}
-
-impl Columns {
-    /// Of `lines` lines, groups of so many bytes of them.
-    fn new(
-        k: &mut Writer,
-        source: &Source,
-        (thread, threads): (Val, u32),
-        batch: Val,
-        (lines, group): (u32, u32),
-        by_lane: bool,
-        start: Val,
-    ) -> Self {
-        let pieces = group / 16;
-        let (first, piece) = k.div_rem(thread, pieces);
-        let at_once = threads / pieces;
-        let begin = source.linear.start(k);
-        let outer = source.linear.term(k, batch, &source.batch);
-        let begin = begin.plus(k, &outer);
-        let element = source.dtype.bytes() as u32;
-        let deeper = k.scaled(piece, i64::from(16 / element));
-        let deeper = source.linear.term(k, deeper, &source.depth);
-        let begin = begin.plus(k, &deeper);
-        // Lines that lie together, and the loops over such blocks of them.
-        let (outer, inner) = source.lines.split_at(source.lines.len() - 1);
-        let own = source.linear.space[inner[0]] as u32;
-        let (block, within) = if at_once > own { k.div_rem(first, own) } else { (k.int(0, Ty::U32), first) };
-        let from = (0..lines.div_ceil(at_once)).map(|n| {
-            let moved = n * at_once;
-            let line = k.plus(first, i64::from(moved));
-            let exists = (moved + at_once > lines).then(|| k.below(line, i64::from(lines)));
-            let within = k.plus(within, i64::from(moved % own));
-            let within = if by_lane { line_by_lane(k, within) } else { within };
-            let own_term = source.linear.term(k, within, inner);
-            let term = begin.plus(k, &own_term);
-            let term = if at_once > own {
-                let block = k.plus(block, i64::from(moved / own));
-                let of_block = source.linear.term(k, block, outer);
-                term.plus(k, &of_block)
-            } else {
-                source.linear.at(k, &term, (moved / own) as usize, outer)
-            };
-            let (inside, place) = source.linear.resolve(k, &term);
-            (place, inside, exists)
-        });
-        let from = from.collect();
-        let line = k.scaled(first, i64::from(ROW));
-        let turn = Swizzle::of_rows(ROW).emit(k, line);
-        let turn = k.op(Ty::U32, Op::Xor, &[turn, line]);
-        Self { from, line: k.add(start, line), piece: k.scaled(piece, 16), turn, apart: at_once * ROW, element }
-    }
-
-    /// Copies some lines of a group that begins at some depth, to a byte of a panel that begins so far behind the first; copies of further lines go
-    /// on where these end.
-    fn copy(&self, k: &mut Writer, depth: Val, (panel, byte): (u32, u32), lines: &Range<u32>) {
-        let copies = [lines.start, lines.end].map(|line| line.div_ceil(self.apart / ROW));
-        let piece = k.plus(self.piece, i64::from(byte));
-        let piece = k.op(Ty::U32, Op::Xor, &[piece, self.turn]);
-        let to = k.add(self.line, piece);
-        let to = k.plus(to, i64::from(panel));
-        for (n, &(place, inside, exists)) in (copies[0]..copies[1]).zip(&self.from[copies[0] as usize..]) {
-            let one = |k: &mut Writer| {
-                let from = k.add(place, Val { ty: Ty::S32, ..depth });
-                let from = k.element(1, from, self.element as usize);
-                let (all, none) = (k.int(16, Ty::U32), k.int(0, Ty::U32));
-                let valid = inside.map_or(all, |inside| k.select(inside, all, none));
-                k.copy_async(16, to, (n * self.apart) as i32, from, valid);
-            };
-            match exists {
-                Some(exists) => k.when(exists, one),
-                None => one(k),
-            }
-        }
-    }
-}
-
 /// The positions of a window in three parts, as far as there are so many.
 fn thirds(taps: u32) -> impl Iterator<Item = Range<u32>> {
     let parts = taps.min(3);
@@ -279,11 +193,10 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (roles, size, planes) = (c.roles(), facts.of.size, facts.planes());
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
-    let mut sources = sources(c, p.layout);
+    let (mut sources, in_parts) = (sources(c, p.layout), parts(&roles));
     if mode == Mode::Parts {
-        let parts = parts(&roles);
-        k.in_parts(parts);
-        sources[1] = source_of_parts(&parts);
+        k.in_parts(&in_parts);
+        sources[1] = source_of_parts(&in_parts);
     }
     let weights = w.columns(&sources[1], (size.n, planes), (s.bn, s.halves));
     let (bm, threads, depth, taps) = (s.bm(), s.threads(), s.depth(w), w.taps.len() as u32);
@@ -312,7 +225,7 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     let copy_columns = |k: &mut Writer, (group, taps): &(u32, Range<u32>)| {
         let lines = taps.start * planes * s.bn..taps.end * planes * s.bn;
         let (at, byte) = (k.plus(channel, i64::from(group * depth)), group * group_bytes);
-        columns.copy(k, at, (byte / ROW * panel, byte % ROW), &lines);
+        columns.copy(k, at, (byte / ROW * panel, byte % ROW), (&lines, group_bytes));
     };
     let pixels = k.plus(start, i64::from(columns_bytes));
     let patches = s.patches(&facts, w);
@@ -389,7 +302,20 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
         let (own, depth) = (w.run / s.split, size.k / s.split);
         let runs = (s.split > 1).then_some((own, w.run));
         let (sources, across) = (&sources, s.wn() / 8);
-        let tile = Tile { sources, batch, firsts, patch, across, lane, first: channel, depth, runs, total: size.k, parts: true, by_lane };
+        let tile = Tile {
+            sources,
+            batch,
+            firsts,
+            patch,
+            across,
+            lane,
+            first: channel,
+            depth,
+            runs,
+            total: size.k,
+            parts: Some(&in_parts),
+            by_lane,
+        };
         repair(&mut k, &tile, &sums);
     }
     let tiles = tiles.iter().product::<u32>() * w.images;

@@ -70,7 +70,17 @@ impl Sides {
     pub fn of(c: &Contraction, roles: &Roles) -> Option<Self> {
         // Channels side by side, or the last ones of a depth of which some are lacking.
         let lacking = roles.taps.last().copied().filter(|&l| c.lacking(l).is_some());
-        let channel = lacking.or(roles.channel)?;
+        Self::along(c, roles, lacking.or(roles.channel)?, lacking.is_some())
+    }
+
+    /// The same of two to four channels, wherever they lie.
+    pub fn few(c: &Contraction, roles: &Roles) -> Option<Self> {
+        let few = (c.outer..c.space.len()).filter(|&l| (2..=4).contains(&c.space[l]));
+        few.filter_map(|l| Self::along(c, roles, l, true)).find(|sides| sides.given == sides.channels)
+    }
+
+    /// The same whose channels are a loop; they lie side by side, all of them, or anywhere.
+    fn along(c: &Contraction, roles: &Roles, channel: usize, anywhere: bool) -> Option<Self> {
         let moves = |d: &&AccessDim| d.index.offset != 0 || d.index.terms.iter().any(|t| c.space[usize::from(t.0)] > 1);
         let (mut along, mut sides) = (None, vec![]);
         for d in c.a.dims.iter().filter(moves) {
@@ -80,7 +90,7 @@ impl Sides {
                 side => sides.push(side),
             }
         }
-        let (apart, given) = along.filter(|&(stride, extent)| lacking.is_some() || stride == 1 && extent == c.space[channel])?;
+        let (apart, given) = along.filter(|&(stride, extent)| anywhere || stride == 1 && extent == c.space[channel])?;
         let columns = sides.pop()?;
         let rows = sides.pop().unwrap_or_else(|| Side::none(&columns));
         let image = sides.pop().unwrap_or_else(|| Side::none(&rows));

@@ -288,11 +288,10 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (roles, size) = (c.roles(), facts.size);
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;
-    let mut sources = sources(c, p.layout);
+    let (mut sources, in_parts) = (sources(c, p.layout), parts(&roles));
     if facts.in_parts() {
-        let parts = parts(&roles);
-        k.in_parts(parts);
-        sources[1] = source_of_parts(&parts);
+        k.in_parts(&in_parts);
+        sources[1] = source_of_parts(&in_parts);
     }
     let layouts = s.layouts(&facts);
     let (threads, depth) = (s.threads(), s.depth(facts.element));
@@ -357,7 +356,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
             first,
             depth: depth.rounds * depth.elements,
             total,
-            parts: facts.in_parts(),
+            parts: facts.in_parts().then_some(&in_parts),
             by_lane,
         };
         repair(&mut k, &tile, &sums);

@@ -10,11 +10,11 @@ use wpk_plan::problem::Contraction;
 
 /// Where the pixels of images are, and which of them windows begin at.
 pub struct Image {
-    base: i64,
+    pub base: i64,
     /// Elements from an image, a row and a pixel to the next.
-    strides: [i64; 3],
-    extents: [u32; 2],
-    first: [i64; 2],
+    pub strides: [i64; 3],
+    pub extents: [u32; 2],
+    pub first: [i64; 2],
     /// Pixels from a window to the next, down and across.
     pub steps: [u32; 2],
     pub channels: u32,

@@ -1,10 +1,10 @@
 //! What a search chooses from: every legal schedule of every family that computes a problem, and the kernel of any of them.
 
 use super::{
-    Bf16x3, Bulk, Direct, Flash, Folded, Generated, Halo, IndexProblem, Indexed, Levels, LineProblem, Lines, LongRows, Mma, Packed,
+    Bf16x3, Bulk, Direct, Flash, Folded, Generated, Halo, IndexProblem, Indexed, Levels, LineProblem, Lines, LongRows, Mma, Packed, Pairs,
     PingPong, Pointwise, Product, Ranks, Reduction, RowProblem, Rows, Scatter, ScatterProblem, Simt, Strict, Unsupported, WgFlash, Wgmma,
-    Windows, attention, bf16x3, bulk, direct, for_cpus, halo, indexed, levels, lines, long_rows, mma, packed, pingpong, pointwise, ranks,
-    reduction, rows, scatter, simt, starts_early, strict, wgflash, wgmma, windows,
+    Windows, attention, bf16x3, bulk, direct, for_cpus, halo, indexed, levels, lines, long_rows, mma, packed, pairs, pingpong, pointwise,
+    ranks, reduction, rows, scatter, simt, starts_early, strict, wgflash, wgmma, windows,
 };
 use crate::arch::Arch;
 use crate::ptx::Kernel;
@@ -125,11 +125,12 @@ fn families<'a>(problem: &Problem, layout: WeightLayout, arch: &'a Arch) -> Vec<
                 space::<Strict>(product.clone(), arch, move |p, s| strict(p, s, arch)),
                 space::<Bf16x3>(product.clone(), arch, move |p, s| bf16x3(p, s, arch)),
                 space::<Halo>(product.clone(), arch, move |p, s| halo(p, s, arch)),
-                space::<Packed>(product, arch, move |p, s| packed(p, s, arch)),
+                space::<Packed>(product.clone(), arch, move |p, s| packed(p, s, arch)),
+                space::<Pairs>(product, arch, move |p, s| pairs(p, s, arch)),
                 space::<Simt>(c.clone(), arch, move |c, s| simt(c, layout, s, arch)),
             ];
             // The others take longer to copy few channels than they estimate.
-            all.iter_mut().filter(|s| s.family != Packed::FAMILY).for_each(|s| s.turn = 1);
+            all.iter_mut().filter(|s| ![Packed::FAMILY, Pairs::FAMILY].contains(&s.family)).for_each(|s| s.turn = 1);
             if layout == WeightLayout::Dense {
                 // Where nothing is shared between threads it comes first, else last.
                 let first = c.roles().n.is_empty() || c.dtype == DType::F64;

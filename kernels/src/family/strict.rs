@@ -290,7 +290,7 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
         first,
         depth: depth.rounds * DEPTH,
         total: size.k,
-        parts: false,
+        parts: None,
         by_lane,
     };
     repair(&mut k, &again, &sums);

@@ -284,6 +284,8 @@ pub enum Stmt {
         test: Reg,
         /// How many rounds, a `U32` that all threads of a warp agree on; a constant is at least one.
         count: Operand,
+        /// Whether the assembler has to leave the rounds a loop, as is best for what hardly ever runs.
+        rolled: bool,
         /// What runs.
         body: Vec<Stmt>,
     },

@@ -18,7 +18,7 @@ impl Kernel {
             blocks,
             shared,
             maps: self.maps.clone(),
-            parts: self.parts,
+            parts: self.parts.clone(),
             overlaps: self.overlaps(),
             cubins: vec![],
             call: None,
@@ -223,7 +223,7 @@ impl Printer {
                 Stmt::AtomicInc { to, address, limit } => {
                     format!("atom.relaxed.gpu.global.inc.u32 {}, [{}], {limit};", self.reg(*to), self.reg(*address))
                 }
-                Stmt::Loop { counter, test, count, body } => {
+                Stmt::Loop { counter, test, count, rolled, body } => {
                     let label = format!("L{}", self.labels);
                     self.labels += 1;
                     let (counter, test) = (self.reg(*counter), self.reg(*test));
@@ -237,7 +237,8 @@ impl Printer {
                             format!("\nEND_{label}:")
                         }
                     };
-                    self.lines.push(format!("{label}:\n"));
+                    let pragma = if *rolled { format!("{pad}.pragma \"nounroll\";\n") } else { String::new() };
+                    self.lines.push(format!("{label}:\n{pragma}"));
                     self.block(body, depth);
                     let count = self.operand(*count, Ty::U32);
                     format!(

@@ -17,7 +17,7 @@ impl Kernel {
             let fault = if map.argument < self.params { map.fault() } else { Some("is of no parameter") };
             check.faults.extend(fault.map(|what| format!("the map of parameter {} {what}", map.argument)));
         }
-        if self.parts.is_some_and(|p| p.argument >= self.params || p.bytes().is_none()) {
+        if self.parts.as_ref().is_some_and(|p| p.argument >= self.params || p.bytes().is_none()) {
             check.faults.push("parts of no parameter".to_owned());
         }
         check.block(&self.body);

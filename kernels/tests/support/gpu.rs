@@ -23,7 +23,7 @@ fn execute(problem: &Problem, layout: WeightLayout, kernel: &Kernel, inputs: &[V
         role: Role::Own,
     };
     // What a kernel takes in parts is made of a weight; everything else is given as an input.
-    let weight = kernel.parts.map(|p| p.argument as usize);
+    let weight = kernel.parts.as_ref().map(|p| p.argument as usize);
     let read = |(o, bytes): (&Operand, &Vec<u8>)| Port { shape: vec![bytes.len() / o.dtype.bytes()], ..port(o) };
     let (reads, writes): (Vec<Port>, Vec<Port>) =
         (problem.inputs().iter().zip(inputs).map(read).collect(), problem.outputs().iter().map(port).collect());

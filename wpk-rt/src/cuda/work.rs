@@ -21,7 +21,7 @@ impl Ready {
     /// The argument that it takes in another form than it is stored in.
     fn converts(&self, module: &Module) -> Option<usize> {
         match self {
-            Self::Kernel(_) => module.parts.map(|p| p.argument as usize),
+            Self::Kernel(_) => module.parts.as_ref().map(|p| p.argument as usize),
             Self::Call(call) => call.converted.map(|c| c.0),
         }
     }
@@ -76,9 +76,9 @@ impl Loaded {
                 continue;
             }
             let (dtype, bytes) = section(*i);
-            match (&self.list[module as usize], modules[module as usize].parts) {
+            match (&self.list[module as usize], &modules[module as usize].parts) {
                 (Ready::Call(call), _) => self.converted.extend(call.convert(context, dtype, bytes)?.map(|b| (key, b))),
-                (Ready::Kernel(_), parts) => apart.extend(parts.map(|p| (key, (p, bytes)))),
+                (Ready::Kernel(_), parts) => apart.extend(parts.as_ref().map(|p| (key, (p, bytes)))),
             }
         }
         let apart: Vec<_> = apart.into_iter().collect();
