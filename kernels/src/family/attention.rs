@@ -193,7 +193,7 @@ pub fn attention(p: &Attention, s: &Flash, arch: &Arch) -> Result<Kernel, Unsupp
             layout,
             arch,
             (thread, threads),
-            Corner { start, batch: head, first, apart: layout.lines, by_lane: false },
+            Corner { start, batch: head, first, apart: layout.lines, by_lane: None },
         )
     };
     let load_queries = loader(&mut k, 0, tiles.queries, shared, first_row);

@@ -6,12 +6,12 @@ use super::factors::Size;
 use super::grid::Grid;
 use super::partial::{Meeting, Partial, Shares};
 use super::pipeline::{Factors, Pipeline, Readers};
-use super::tile::{Along, Corner, Layout, Loader, Source};
+use super::tile::{Along, Corner, Lanes, Layout, Loader, Source};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, Op, Special, Ty};
 use wpk_plan::problem::{Contraction, Roles};
-use wpk_plan::{Parts, TensorMap, WeightLayout};
+use wpk_plan::{DType, Parts, WeightLayout};
 
 /// The tiles of a contraction.
 pub struct Tiling<'a> {
@@ -33,15 +33,16 @@ pub struct Tiling<'a> {
     pub panels: Panels,
     /// How blocks that share the depth share out its sums, where they are a cluster.
     pub shares: Option<Shares>,
-    /// Whether columns lie by lane: see [`by_lane`].
-    pub by_lane: bool,
+    /// See [`by_lane`].
+    pub by_lane: Option<Lanes>,
 }
 
-/// Whether columns of a tile are to lie in the order of [`TensorMap::line`], so that a lane's sums are neighbours: where they are copied one by
-/// one, in whole groups, and a warp has sums of so many.
-pub fn by_lane(size: &Size, columns: &Layout, sums: u32) -> bool {
-    let lanes = TensorMap::LANES as u32;
-    columns.along == Along::Depth && size.n.is_multiple_of(lanes) && sums.is_multiple_of(lanes)
+/// How columns of a tile are to lie so that a lane's sums are neighbours, for results of a type: where they are copied one by one, in whole groups,
+/// and a warp has sums of so many.
+pub fn by_lane(out: DType, size: &Size, columns: &Layout, sums: u32) -> Option<Lanes> {
+    let lanes = Lanes::storing(out.bytes());
+    let whole = size.n.is_multiple_of(lanes.all()) && sums.is_multiple_of(lanes.all());
+    (columns.along == Along::Depth && whole).then_some(lanes)
 }
 
 /// What a stage holds of the second factor.
@@ -136,7 +137,7 @@ impl Tiling<'_> {
                 }
                 _ => (k.plus(firsts[side], i64::from(panel * layout.lines)), batch),
             };
-            let corner = Corner { start, batch, first, apart: self.extents[side], by_lane: self.by_lane && side == 1 };
+            let corner = Corner { start, batch, first, apart: self.extents[side], by_lane: self.by_lane.filter(|_| side == 1) };
             Loader::new(k, &sources[side], layout, arch, (thread, self.threads), corner)
         });
         let loaders = loaders.collect();

@@ -1,6 +1,6 @@
 //! Columns of products of warpgroups, as threads copy them to shared memory: lines of up to 128 bytes of depth, bytes exchanged.
 
-use super::tile::{Source, line_by_lane};
+use super::tile::{Lanes, Source};
 use crate::dsl::{Val, Writer};
 use crate::layout::{ROW, Swizzle};
 use crate::ptx::{Op, Ty};
@@ -28,7 +28,7 @@ impl Columns {
         (thread, threads): (Val, u32),
         batch: Val,
         (lines, group): (u32, u32),
-        by_lane: bool,
+        by_lane: Option<Lanes>,
         start: Val,
     ) -> Self {
         let pieces = group / 16;
@@ -50,7 +50,7 @@ impl Columns {
             let line = k.plus(first, i64::from(moved));
             let exists = (moved + at_once > lines).then(|| k.below(line, i64::from(lines)));
             let within = k.plus(within, i64::from(moved % own));
-            let within = if by_lane { line_by_lane(k, within) } else { within };
+            let within = by_lane.map_or(within, |lanes| lanes.line(k, within));
             let own_term = source.linear.term(k, within, inner);
             let term = begin.plus(k, &own_term);
             let term = if at_once > own {

@@ -7,6 +7,7 @@ use super::blocks::Place;
 use super::images::{Windows, images};
 use super::mma::Product;
 use super::pipeline::{Factors, Pipeline, Readers};
+use super::tile::Lanes;
 use crate::dsl::{Val, Writer};
 use crate::layout::{PANEL, ROW};
 use crate::ptx::{Op, Ty};
@@ -74,8 +75,8 @@ impl Columns {
         if whole { Self { map, ..self } } else { self }
     }
 
-    pub fn are_by_lane(&self) -> bool {
-        self.map.by_lane
+    pub fn are_by_lane(&self) -> Option<Lanes> {
+        self.map.by_lane.then_some(Lanes::BY_ENGINE)
     }
 }
 

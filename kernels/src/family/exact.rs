@@ -2,7 +2,7 @@
 //! that finds such a sum computes its own once more, product by product in `f32`, as slowly as simply.
 
 use super::grid::Patch;
-use super::tile::Source;
+use super::tile::{Lanes, Source};
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Cmp, MemTy, Op, Ty};
 use wpk_plan::Parts;
@@ -27,8 +27,8 @@ pub struct Tile<'a> {
     pub total: u32,
     /// The parts that the second source is one of.
     pub parts: Option<&'a Parts>,
-    /// Whether columns lie by lane: see [`TensorMap::line`](wpk_plan::TensorMap::line).
-    pub by_lane: bool,
+    /// See [`Lanes`].
+    pub by_lane: Option<Lanes>,
 }
 
 /// Replaces the sums of a thread of which one is not finite.
@@ -57,12 +57,14 @@ fn again(k: &mut Writer, tile: &Tile<'_>, sums: &[Val]) {
             k.add(at, moved)
         });
         let row = tile.patch.map_or(row, |patch| patch.number(k, row));
-        let (groups, four) = k.div_rem(group, 4);
-        let parts = if tile.by_lane { vec![(groups, 32), (t, 8), (four, 2), (column, 1)] } else { vec![(group, 8), (t, 2), (column, 1)] };
-        let column = parts.into_iter().fold(tile.firsts[1], |at, (x, by)| {
-            let moved = k.scaled(x, by);
-            k.add(at, moved)
-        });
+        let column = match tile.by_lane {
+            Some(lanes) => lanes.column(k, t, group, column),
+            None => [(group, 8), (t, 2)].into_iter().fold(column, |at, (x, by)| {
+                let moved = k.scaled(x, by);
+                k.add(at, moved)
+            }),
+        };
+        let column = k.add(tile.firsts[1], column);
         let nothing = k.float(0.0, Ty::F32);
         let sum = k.variable(nothing);
         let lines = [(0, row), (1, column)].map(|(side, line): (usize, Val)| {

@@ -4,6 +4,7 @@ use super::Unsupported;
 use super::fragments::{exchange, first_column};
 use super::output::{self, Rectangle};
 use super::partial::{Partial, Shares};
+use super::tile::Lanes;
 use crate::dsl::{Val, Writer};
 use crate::ptx::{Kernel, Ty};
 use wpk_plan::problem::{Contraction, Roles};
@@ -56,8 +57,8 @@ pub struct Grid<'a> {
     pub patch: Option<Patch>,
     pub batch: Val,
     pub lane: Val,
-    /// Whether columns lie by lane: see [`TensorMap::line`](wpk_plan::TensorMap::line).
-    pub by_lane: bool,
+    /// See [`Lanes`].
+    pub by_lane: Option<Lanes>,
     /// See [`Rectangle::ahead`].
     pub ahead: usize,
     /// Whether all rows, and all columns, of every tile exist.
@@ -121,7 +122,7 @@ impl Grid<'_> {
 
     /// The sums by row, with neighbouring columns in one lane.
     fn neighbours(&self, k: &mut Writer, pairs: &[[Val; 2]]) -> Vec<Val> {
-        if self.by_lane {
+        if self.by_lane.is_some() {
             return pairs.concat();
         }
         pairs.chunks(self.tiles() as usize).flat_map(|own| exchange(k, self.lane, own)).collect()
@@ -137,14 +138,20 @@ impl Grid<'_> {
         let tiles = self.tiles();
         let (g, _) = k.div_rem(self.lane, 4);
         let row = k.add(self.firsts[0], g);
-        let column = first_column(k, self.lane, tiles);
+        let (column, group) = match self.by_lane {
+            Some(lanes) => {
+                let (_, t) = k.div_rem(self.lane, 4);
+                (k.scaled(t, i64::from(lanes.0)), lanes.0)
+            }
+            None => (first_column(k, self.lane, tiles), 2 * tiles),
+        };
         let column = k.add(self.firsts[1], column);
         let rectangle = Rectangle {
             ahead: self.ahead,
             batch: self.batch,
             rows: (0..self.rows / 8).map(|i| self.row(k, row, i / 2 * self.apart + i % 2 * 8)).collect(),
-            columns: (0..self.columns).step_by(8 * tiles as usize).map(|j| k.plus(column, i64::from(j))).collect(),
-            group: 2 * tiles as usize,
+            columns: (0..self.columns).step_by(4 * group as usize).map(|j| k.plus(column, i64::from(j))).collect(),
+            group: group as usize,
             whole: self.whole,
         };
         let rows: Vec<Vec<Val>> = sums.chunks(self.columns as usize / 4).map(<[Val]>::to_vec).collect();

@@ -203,7 +203,7 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (panel, columns_bytes) = s.columns(&facts, w);
     let shares = s.shares(&facts, w);
     let lanes = Layout::for_matrices((Along::Depth, 8), s.bn, PERIOD / ROW, 2);
-    let by_lane = by_lane(&size, &lanes, shares.as_ref().map_or(s.wn(), |shares| s.wn() / shares.columns));
+    let by_lane = by_lane(c.out.dtype, &size, &lanes, shares.as_ref().map_or(s.wn(), |shares| s.wn() / shares.columns));
 
     let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);

@@ -112,9 +112,9 @@ impl Few {
         [(SIDE - 1) * w.image.steps[0] + w.reach[0] + 1, SIDE - 1 + w.run / PAIR]
     }
 
-    /// Bytes of a part of them.
+    /// Bytes of a part of what the threads of a warpgroup copy, all of them as often as the first.
     fn plane(&self) -> u32 {
-        self.extents().iter().product::<u32>() * 2 * PAIR
+        self.copies() * GROUP * 2 * PAIR
     }
 
     /// Pairs that a thread copies.
@@ -187,13 +187,13 @@ impl Pairs {
 
     /// Where columns are copied from: those of a tile, part by part.
     fn weights(&self, size: &Size, parts: &Parts) -> Source {
-        let [part, column, _] = source_of_parts(parts).linear.per_loop[..] else { unreachable!("three loops") };
-        let bn = i64::from(self.bn);
+        let source = source_of_parts(parts);
+        let (bn, part, column) = (i64::from(self.bn), source.linear.per_loop[0], source.linear.per_loop[1]);
         let whole = size.n.is_multiple_of(self.bn);
         let checks = if whole { vec![] } else { vec![Check::below(size.n as usize, vec![bn, 0, 1, 0])] };
         let space = vec![size.n.div_ceil(self.bn) as usize, Parts::COUNT, self.bn as usize, parts.pitch()];
         let linear = Linear { base: 0, per_loop: vec![bn * column, part, column, 1], checks, space };
-        Source { linear, batch: vec![0], lines: vec![1, 2], depth: vec![3], ..source_of_parts(parts) }
+        Source { linear, batch: vec![0], lines: vec![1, 2], depth: vec![3], ..source }
     }
 }
 
@@ -201,7 +201,6 @@ impl Few {
     /// Loads, takes apart and stores what a thread of a warpgroup copies of an image, where there is one.
     fn copy_pixels(&self, k: &mut Writer, (thread, start): (Val, Val), (patch, there): (&Patch, Val)) {
         let (i, extents) = (&self.windows.image, self.extents());
-        let count = extents.iter().product::<u32>();
         let signed = |v: Val| Val { ty: Ty::S32, ..v };
         let begin = [0, 1].map(|side| {
             let moved = k.scaled(signed(patch.corner[side]), i64::from(i.steps[side]));
@@ -210,10 +209,9 @@ impl Few {
         let image = k.scaled(signed(patch.image), i.strides[0]);
         let image = k.plus(image, i.base);
         // Loads of pixels that do not exist are of one that does, so that nothing branches between loads.
-        let loaded: Vec<(Vec<(Val, Val)>, Option<Val>)> = (0..self.copies())
+        let loaded: Vec<Vec<(Val, Val)>> = (0..self.copies())
             .map(|n| {
                 let at = k.plus(thread, i64::from(n * GROUP));
-                let exists = ((n + 1) * GROUP > count).then(|| k.below(at, i64::from(count)));
                 let (row, pair) = k.div_rem(at, extents[1]);
                 let pair = k.scaled(pair, 2);
                 let place = [k.add(begin[0], signed(row)), k.add(begin[1], signed(pair))];
@@ -238,27 +236,21 @@ impl Few {
                         values.push((x, inside));
                     }
                 }
-                (values, exists)
+                values
             })
             .collect();
         let zero = k.float(0.0, Ty::F32);
         let own = k.scaled(thread, i64::from(2 * PAIR));
         let to = k.add(start, own);
         let plane = self.plane();
-        for (n, (values, exists)) in (0..).zip(loaded) {
-            let store = |k: &mut Writer| {
-                let values: Vec<Val> = values.iter().map(|&(x, inside)| k.select(inside, x, zero)).collect();
-                let (first, second) = values.split_at(self.channels as usize);
-                let channel = |of: &[Val], channel: usize| of.get(channel).copied().unwrap_or(zero);
-                let mut rest: Vec<[Val; 2]> = (0..4).map(|i| [channel(first, i), channel(second, i)]).collect();
-                for part in 0..PLANES {
-                    let words: Vec<Val> = rest.iter_mut().map(|two| part_of(k, two, part + 1 < PLANES)).collect();
-                    k.store_at(MemTy::B32, to, (n * GROUP * 2 * PAIR + part * plane) as i32, &words);
-                }
-            };
-            match exists {
-                Some(exists) => k.when(exists, store),
-                None => store(&mut *k),
+        for (n, values) in (0..).zip(loaded) {
+            let values: Vec<Val> = values.iter().map(|&(x, inside)| k.select(inside, x, zero)).collect();
+            let (first, second) = values.split_at(self.channels as usize);
+            let channel = |of: &[Val], channel: usize| of.get(channel).copied().unwrap_or(zero);
+            let mut rest: Vec<[Val; 2]> = (0..4).map(|i| [channel(first, i), channel(second, i)]).collect();
+            for part in 0..PLANES {
+                let words: Vec<Val> = rest.iter_mut().map(|two| part_of(k, two, part + 1 < PLANES)).collect();
+                k.store_at(MemTy::B32, to, (n * GROUP * 2 * PAIR + part * plane) as i32, &words);
             }
         }
     }
@@ -280,7 +272,7 @@ pub fn pairs(p: &Product, s: &Pairs, arch: &Arch) -> Result<Kernel, Unsupported>
     let weights = s.weights(&size, &few.parts);
     let (threads, plane, lists) = (s.threads(), few.plane(), s.lists());
     let lanes = Layout::for_matrices((Along::Depth, 8), s.bn, PERIOD / ROW, 2);
-    let by_lane = by_lane(&size, &lanes, s.bn);
+    let by_lane = by_lane(c.out.dtype, &size, &lanes, s.bn);
 
     let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);

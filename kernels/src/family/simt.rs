@@ -151,7 +151,7 @@ pub fn simt(c: &Contraction, layout: WeightLayout, s: &Simt, arch: &Arch) -> Res
         copied: 2,
         panels: Panels::ONE,
         shares: None,
-        by_lane: false,
+        by_lane: None,
     };
     let mut k = Writer::for_arch(arch);
     k.fast = c.out.dtype.bytes() == 2;

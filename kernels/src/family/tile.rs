@@ -177,19 +177,44 @@ pub struct Corner {
     pub first: Val,
     /// Lines from one block's to the next one's.
     pub apart: u32,
-    /// Whether lines lie in the order of [`TensorMap::line`].
-    pub by_lane: bool,
+    /// See [`Lanes`].
+    pub by_lane: Option<Lanes>,
 }
 
-/// Which line of a tile lies at a place: [`TensorMap::line`].
-pub fn line_by_lane(k: &mut Writer, place: Val) -> Val {
-    let (groups, within) = k.div_rem(place, TensorMap::LANES as u32);
-    let (rest, one) = k.div_rem(within, 2);
-    let (four, lane) = k.div_rem(rest, 4);
-    [(groups, TensorMap::LANES as i64), (lane, 8), (four, 2)].into_iter().fold(one, |line, (x, by)| {
-        let moved = k.scaled(x, by);
-        k.add(line, moved)
-    })
+/// An order of the columns of a tile by which the sums that a lane has of several products are neighbours: so many of them, four or eight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lanes(pub u32);
+
+impl Lanes {
+    /// As the copy engine brings them: [`TensorMap::line`].
+    pub const BY_ENGINE: Self = Self(TensorMap::LANES as u32 / 4);
+
+    /// For results of so many bytes. A lane stores 16 bytes at once: all of eight neighbours of half types, while those of two stores of `f32` would lie
+    /// between those of other lanes.
+    pub fn storing(bytes: usize) -> Self {
+        Self(if bytes < 4 { 8 } else { 4 })
+    }
+
+    /// Columns of all lanes.
+    pub fn all(self) -> u32 {
+        4 * self.0
+    }
+
+    /// The column of a sum: of a lane among four, a product of eight columns, and which of its two.
+    pub fn column(self, k: &mut Writer, lane: Val, product: Val, one: Val) -> Val {
+        let (groups, within) = k.div_rem(product, self.0 / 2);
+        [(groups, self.all()), (lane, self.0), (within, 2)].into_iter().fold(one, |column, (x, by)| {
+            let moved = k.scaled(x, i64::from(by));
+            k.add(column, moved)
+        })
+    }
+
+    /// Which line of a tile lies at a place.
+    pub fn line(self, k: &mut Writer, place: Val) -> Val {
+        let (rest, one) = k.div_rem(place, 2);
+        let (product, lane) = k.div_rem(rest, 4);
+        self.column(k, lane, product, one)
+    }
 }
 
 /// What one thread copies in every stage.
@@ -243,7 +268,7 @@ impl<'a> Loader<'a> {
                 continue;
             }
             let line = k.plus(line, i64::from(i * step_line));
-            let line = if by_lane { line_by_lane(k, line) } else { line };
+            let line = by_lane.map_or(line, |lanes| lanes.line(k, line));
             let at = k.add(first, line);
             let term = source.linear.term(k, at, &source.lines);
             let term = base.plus(k, &term);

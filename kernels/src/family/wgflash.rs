@@ -147,7 +147,7 @@ pub fn wgflash(p: &Attention, s: &WgFlash, arch: &Arch) -> Result<Kernel, Unsupp
         layouts[0],
         arch,
         (thread, threads),
-        Corner { start: shared, batch: head, first: first_row, apart: rows, by_lane: false },
+        Corner { start: shared, batch: head, first: first_row, apart: rows, by_lane: None },
     );
     let mut loaders = vec![];
     for (i, start, elements) in [(1, start_keys, f.depth), (2, start_values, f.width)] {
@@ -160,7 +160,7 @@ pub fn wgflash(p: &Attention, s: &WgFlash, arch: &Arch) -> Result<Kernel, Unsupp
                 layouts[i],
                 arch,
                 (thread, threads),
-                Corner { start, batch: head, first, apart: layouts[i].lines, by_lane: false },
+                Corner { start, batch: head, first, apart: layouts[i].lines, by_lane: None },
             ));
         }
     }
