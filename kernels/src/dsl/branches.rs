@@ -27,6 +27,14 @@ impl Writer {
         self.say(Stmt::Loop { counter, test, count: count.operand, rolled: false, body });
     }
 
+    /// Statements where a predicate holds, or always where there is none.
+    pub fn when_any(&mut self, p: Option<Val>, then: impl FnOnce(&mut Self)) {
+        match p {
+            Some(p) => self.when(p, then),
+            None => then(self),
+        }
+    }
+
     /// Statements for the warps where a predicate holds, on which all threads of a warp agree.
     pub fn when_warp(&mut self, p: Val, then: impl FnOnce(&mut Self)) {
         let (one, none) = (self.int(1, Ty::U32), self.int(0, Ty::U32));

@@ -87,10 +87,8 @@ impl Columns {
                 let valid = inside.map_or(all, |inside| k.select(inside, all, none));
                 k.copy_async(16, to, (n * self.apart) as i32, from, valid);
             };
-            match k.both(exists, within) {
-                Some(exists) => k.when(exists, one),
-                None => one(k),
-            }
+            let copied = k.both(exists, within);
+            k.when_any(copied, one);
         }
     }
 }

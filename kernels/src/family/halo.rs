@@ -68,7 +68,9 @@ impl Halo {
     fn patches(&self, f: &Facts, w: &Windows) -> Patches {
         let [sy, sx] = w.image.steps;
         let extents = [(self.rows - 1) * sy + w.reach[0] + 1, (ACROSS - 1) * sx + w.reach[1] + 1];
-        Patches::new(extents, (self.depth(w), self.groups), (f.stored(), f.planes()), Pixels::Panels(sx))
+        let beside = if self.split > 1 { Meeting::bytes([self.bm(), self.bn]) } else { 0 };
+        let room = (f.of.arch.shared as u32).saturating_sub(self.columns(f, w).1 + beside + 16);
+        Patches::new(extents, (self.depth(w), self.groups), (f.stored(), f.planes()), (Pixels::Panels(sx), self.threads())).within(room)
     }
 
     /// Bytes of shared memory of a panel of the columns of all pieces, and of all of them.
@@ -96,7 +98,7 @@ impl Halo {
 
     /// Registers of a thread.
     fn registers(&self, f: &Facts, w: &Windows) -> u32 {
-        72 + Sums::registers(self.wn(), f.planes(), TURNS as u32) + self.patches(f, w).copies(self.threads())
+        72 + Sums::registers(self.wn(), f.planes(), TURNS as u32) + self.patches(f, w).copies()
     }
 
     /// Steps of a warpgroup.
@@ -112,7 +114,7 @@ impl Halo {
             return false;
         }
         let (shared, threads) = (self.bytes(f, w), self.threads());
-        self.patches(f, w).fits(threads)
+        self.patches(f, w).fits()
             && threads * (40 + Sums::registers(self.wn(), f.planes(), TURNS as u32)) <= 65536
             && self.steps(f, w) as usize * Sums::widths(self.wn(), f.planes()).len() <= 512
             && (threads / (group / 16)).is_multiple_of(Rows::PERIOD)
@@ -166,7 +168,7 @@ impl Halo {
             mode => (250.0 + 110.0 * groups, rows * if mode == Some(Mode::Parts) { 4.0 } else { 12.0 } / 128.0),
         };
         let gathers = if f.planes() > 1 { self.steps(f, w) * STEP / f.stored() / Sums::GATHERED } else { 0 };
-        let gathered = 80.0 * f64::from(gathers);
+        let gathered = 20.0 * f64::from(gathers);
         let first = if shares.is_some() { 1750.0 } else { 2250.0 };
         let wave = |blocks: f64| first + waited + gathered + blocks * (arrives + issue + converting + products + epilogue);
         let tiles = self.tiles(f, w).iter().product::<u32>() * w.images;
@@ -229,7 +231,7 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     };
     let pixels = k.plus(start, i64::from(columns_bytes));
     let patches = s.patches(&facts, w);
-    let reads = patches.begin(&mut k, (c, mode), &w.image, (thread, threads), (patch.image, patch.corner, channel), pixels);
+    let reads = patches.begin(&mut k, (c, mode), &w.image, thread, (patch.image, patch.corner, channel), pixels);
     k.constant_param(1);
     copy_columns(&mut k, &arrivals[0]);
     k.wait_dependencies();

@@ -62,7 +62,8 @@ impl Packed {
     fn patches(&self, f: &Facts, w: &Windows) -> Patches {
         let ([sy, sx], channels) = (w.image.steps, w.image.channels);
         let extents = [(self.rows - 1) * sy + w.reach[0] + 1, (self.columns - 1) * sx + Self::depth(f, w) / channels];
-        Patches::new(extents, (channels, 1), (f.stored(), 1), Pixels::Packed)
+        let room = (f.of.arch.shared as u32).saturating_sub(self.layout(f, w).bytes() + 16);
+        Patches::new(extents, (channels, 1), (f.stored(), 1), (Pixels::Packed, 32 * self.warps())).within(room)
     }
 
     /// Of the columns, piece by piece.
@@ -82,7 +83,7 @@ impl Packed {
 
     fn registers(&self, f: &Facts, w: &Windows) -> u32 {
         let (sums, words) = (self.wm * self.wn / 32, self.wm / 4 + 4);
-        56 + sums + words + self.patches(f, w).copies(32 * self.warps())
+        56 + sums + words + self.patches(f, w).copies()
     }
 
     fn fits(&self, f: &Facts) -> bool {
@@ -98,7 +99,7 @@ impl Packed {
         let (threads, registers) = (32 * self.warps(), self.registers(f, w));
         let blocks = self.tiles(f, w).iter().map(|&n| u64::from(n)).product::<u64>() * u64::from(w.images);
         Self::steps(f, w) * (self.wm / 16) * (self.wn / 8) <= MOST
-            && self.patches(f, w).fits(threads)
+            && self.patches(f, w).fits()
             && self.layout(f, w).fits(threads)
             && registers <= 255
             && registers * threads <= 65536
@@ -117,7 +118,7 @@ impl Packed {
         // Copies of a thread one after another: of columns, and of pixels.
         let (layout, threads) = (self.layout(f, w), 32 * self.warps());
         let columns = f64::from((layout.lines * layout.depth / layout.vector).div_ceil(threads));
-        let pixels = f64::from(self.patches(f, w).copies(threads));
+        let pixels = f64::from(self.patches(f, w).copies());
         let alone = 2600.0 + 40.0 * columns + 8.0 * pixels;
         let wave = |blocks: f64| alone + blocks * (steps * (0.432 * products + 1.107 * reads) + epilogue);
         let tiles = self.tiles(f, w).iter().product::<u32>() * w.images;
@@ -153,7 +154,7 @@ pub fn packed(p: &Product, s: &Packed, arch: &Arch) -> Result<Kernel, Unsupporte
     let none = k.int(0, Ty::U32);
     let place = Corner { start, batch: beside, first: none, apart: layout.lines, by_lane };
     let loader = Loader::new(&mut k, &weights, layout, arch, (thread, threads), place);
-    let reads = patches.begin(&mut k, (c, mode), &w.image, (thread, threads), (patch.image, patch.corner, none), pixels);
+    let reads = patches.begin(&mut k, (c, mode), &w.image, thread, (patch.image, patch.corner, none), pixels);
     k.constant_param(1);
     loader.copy(&mut k, none, none, true);
     k.wait_dependencies();

@@ -299,10 +299,7 @@ pub fn pairs(p: &Product, s: &Pairs, arch: &Arch) -> Result<Kernel, Unsupported>
         let depth = k.int(i64::from(line * LINE), Ty::U32);
         let bytes = ROW.min(2 * (few.depth() - line * LINE));
         let copy = |k: &mut Writer| columns.copy(k, depth, (line * lines * ROW, 0), (&(0..lines), bytes));
-        match copies {
-            Some(copies) => k.when(copies, copy),
-            None => copy(k),
-        }
+        k.when_any(copies, copy);
     };
     k.constant_param(1);
     copy_columns(&mut k, 0);

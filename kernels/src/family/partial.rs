@@ -53,7 +53,7 @@ pub struct Meeting {
 
 impl Meeting {
     /// What it takes for a tile, with the memory that kernels have beside.
-    fn bytes([bm, bn]: [u32; 2]) -> u32 {
+    pub fn bytes([bm, bn]: [u32; 2]) -> u32 {
         4 * bm * bn + 64
     }
 

@@ -66,13 +66,21 @@ pub struct Patches {
     /// Bytes from a pixel to the next, and how many of them there are side by side.
     pitch: u32,
     panels: u32,
+    /// Threads that copy, and whether there is room for all of them to copy equally often, beyond the last pixel too: then nothing branches.
+    threads: u32,
+    even: bool,
 }
 
 /// Registers that one thread's loads may fill before the first of them is used.
 const AHEAD: u32 = 8;
 
 impl Patches {
-    pub fn new([down, across]: [u32; 2], (channels, groups): (u32, u32), (stored, planes): (u32, u32), pixels: Pixels) -> Self {
+    pub fn new(
+        [down, across]: [u32; 2],
+        (channels, groups): (u32, u32),
+        (stored, planes): (u32, u32),
+        (pixels, threads): (Pixels, u32),
+    ) -> Self {
         let bytes = channels * groups * stored;
         let (pitch, across) = match pixels {
             // Rows of whole pieces of 16 bytes.
@@ -80,7 +88,12 @@ impl Patches {
             Pixels::Panels(_) => (ROW, across),
         };
         let panels = if pitch == ROW { bytes.div_ceil(ROW) } else { 1 };
-        Self { pixels, extents: [down, across], channels, stored, planes, pitch, panels }
+        Self { pixels, extents: [down, across], channels, stored, planes, pitch, panels, threads, even: true }
+    }
+
+    /// The same in so many bytes of shared memory.
+    pub fn within(self, bytes: u32) -> Self {
+        Self { even: self.bytes() <= bytes, ..self }
     }
 
     /// Pixels.
@@ -90,7 +103,8 @@ impl Patches {
 
     /// Bytes of a panel.
     fn panel(&self) -> u32 {
-        (self.count() * self.pitch).next_multiple_of(if self.pitch == ROW { PERIOD } else { 16 })
+        let pixels = if self.even { self.copies() * self.at_once() } else { self.count() };
+        (pixels * self.pitch).next_multiple_of(if self.pitch == ROW { PERIOD } else { 16 })
     }
 
     /// Bytes of one part of all.
@@ -127,19 +141,21 @@ impl Patches {
         self.channels / self.vector()
     }
 
-    /// Copies of a thread and group.
-    pub fn copies(&self, threads: u32) -> u32 {
-        self.count().div_ceil(threads / self.by_pixel().min(threads))
+    /// Pixels that all threads copy at once.
+    fn at_once(&self) -> u32 {
+        self.threads / self.by_pixel().min(self.threads)
     }
 
-    pub fn fits(&self, threads: u32) -> bool {
-        let each = self.by_pixel();
+    /// Copies of a thread and group.
+    pub fn copies(&self) -> u32 {
+        self.count().div_ceil(self.at_once())
+    }
+
+    pub fn fits(&self) -> bool {
+        let (each, threads) = (self.by_pixel(), self.threads);
         // Panels are exchanged in whole periods, by copies that stay within one.
         let whole = || ROW.is_multiple_of(self.channels * self.stored) && (threads / each).is_multiple_of(Lines::PERIOD);
-        self.channels.is_multiple_of(self.vector())
-            && threads.is_multiple_of(each)
-            && self.copies(threads) <= 24
-            && (self.pitch != ROW || whole())
+        self.channels.is_multiple_of(self.vector()) && threads.is_multiple_of(each) && self.copies() <= 24 && (self.pitch != ROW || whole())
     }
 
     /// What a thread copies for the tile whose windows begin at `corner`, from some channel on, to `start`.
@@ -148,12 +164,12 @@ impl Patches {
         k: &mut Writer,
         (c, mode): (&'a Contraction, Mode),
         i: &Image,
-        (thread, threads): (Val, u32),
+        thread: Val,
         (image, corner, channel): (Val, [Val; 2], Val),
         start: Val,
     ) -> Copies<'a> {
         let (pixel, piece) = k.div_rem(thread, self.by_pixel());
-        let at_once = threads / self.by_pixel();
+        let at_once = self.at_once();
         let signed = |v: Val| Val { ty: Ty::S32, ..v };
         let begin = [0, 1].map(|side| {
             let moved = k.scaled(signed(corner[side]), i64::from(i.steps[side]));
@@ -164,7 +180,7 @@ impl Patches {
         let channels = k.add(signed(channel), signed(piece));
         let own = k.add(image, channels);
         let own = k.plus(own, i.base);
-        let copies = (0..self.copies(threads)).map(|n| {
+        let copies = (0..self.copies()).map(|n| {
             let at = k.plus(pixel, i64::from(n * at_once));
             let (row, column) = k.div_rem(at, self.extents[1]);
             let column = self.column(k, column);
@@ -175,7 +191,7 @@ impl Patches {
             let inside = inside.into_iter().fold(exists, |all, one| k.both(all, Some(one)));
             let moved = [0, 1].map(|side| k.scaled(place[side], i.strides[1 + side]));
             let from = k.add(own, moved[0]);
-            (k.add(from, moved[1]), inside, exists)
+            (k.add(from, moved[1]), inside, exists.filter(|_| !self.even))
         });
         let copies = copies.collect();
         let (line, piece) = (k.scaled(pixel, i64::from(self.pitch)), k.scaled(piece, i64::from(self.stored)));
@@ -183,7 +199,18 @@ impl Patches {
         // Copies are whole periods of rows apart.
         let turn = swizzle.emit(k, line);
         let turn = k.op(Ty::U32, Op::Xor, &[turn, line]);
-        Copies { of: self, c, mode, single: i.single, copies, line: k.add(start, line), piece, turn, apart: at_once * self.pitch }
+        Copies {
+            of: self,
+            c,
+            mode,
+            single: i.single,
+            base: i.base,
+            copies,
+            line: k.add(start, line),
+            piece,
+            turn,
+            apart: at_once * self.pitch,
+        }
     }
 
     /// The column of an image's patch that lies at a place of a row.
@@ -227,7 +254,9 @@ pub struct Copies<'a> {
     mode: Mode,
     /// See [`Image`].
     single: Option<(u32, i64)>,
-    /// By copy: the element it begins at, whether that is one of the image, and of the tile where not all are.
+    /// The first element of the first image.
+    base: i64,
+    /// By copy: the element it begins at, whether that is one of the tile and the image, and whether there is room for it where not for all.
     copies: Vec<(Val, Option<Val>, Option<Val>)>,
     /// Where its first pixel is, its byte of a group there, and what that is exchanged by.
     line: Val,
@@ -257,61 +286,59 @@ impl Copies<'_> {
         let to = self.to(k, group);
         let offset = |n: u32| (n * self.apart) as i32;
         if let (Mode::Half(_), None) = (self.mode, self.single) {
-            for (n, &(from, inside, exists)) in (0..).zip(&self.copies) {
-                let one = |k: &mut Writer| {
-                    let from = k.plus(from, deeper);
-                    let from = k.element(0, from, size);
-                    let (all, none) = (k.int(i64::from(vector * p.stored), Ty::U32), k.int(0, Ty::U32));
-                    let valid = inside.map_or(all, |inside| k.select(inside, all, none));
-                    k.copy_async(vector * p.stored, to, offset(n), from, valid);
-                };
-                match exists {
-                    Some(exists) => k.when(exists, one),
-                    None => one(k),
-                }
+            for (n, &(from, inside, room)) in (0..).zip(&self.copies) {
+                let from = k.plus(from, deeper);
+                let from = k.element(0, from, size);
+                let (all, none) = (k.int(i64::from(vector * p.stored), Ty::U32), k.int(0, Ty::U32));
+                let valid = inside.map_or(all, |inside| k.select(inside, all, none));
+                k.when_any(room, |k| k.copy_async(vector * p.stored, to, offset(n), from, valid));
             }
             return;
         }
         let ahead = (AHEAD * 4 / vector).max(1) as usize;
         for (first, copies) in (0..).step_by(ahead).zip(self.copies.chunks(ahead)) {
             let loaded: Vec<Vec<Val>> = copies.iter().map(|&(from, inside, _)| self.load(k, (from, deeper), inside)).collect();
-            for (n, (values, &(_, _, exists))) in (first..).zip(loaded.iter().zip(copies)) {
-                match exists {
-                    Some(exists) => k.when(exists, |k| self.store(k, values, to, offset(n))),
-                    None => self.store(k, values, to, offset(n)),
-                }
+            for (n, (loaded, &(_, inside, room))) in (first..).zip(loaded.iter().zip(copies)) {
+                let values = self.kept(k, loaded, inside);
+                k.when_any(room, |k| self.store(k, &values, to, offset(n)));
             }
         }
     }
 
-    /// The channels of a copy in `f32`, zeros outside of the image and where there are none.
+    /// Loads the channels of a copy in `f32`; where the pixel is not one of the image, those of one that is, so that nothing branches between loads.
     fn load(&self, k: &mut Writer, (from, deeper): (Val, i64), inside: Option<Val>) -> Vec<Val> {
-        let zero = k.float(0.0, Ty::F32);
-        let values: Vec<Val> = (0..self.of.vector()).map(|_| k.variable(zero)).collect();
-        let load = |k: &mut Writer| {
-            let (from, dtype) = (k.plus(from, deeper), self.c.given);
-            let loaded: Vec<Val> = match self.single {
-                Some((count, apart)) => (0..i64::from(count))
-                    .map(|channel| {
-                        let from = k.plus(from, channel * apart);
-                        let address = k.element(0, from, dtype.bytes());
-                        scalar::load_neighbours(k, dtype, address, 0, 1)[0]
-                    })
-                    .collect(),
-                None => {
-                    let address = k.element(0, from, dtype.bytes());
-                    scalar::load_neighbours(k, dtype, address, 0, values.len())
-                }
-            };
-            for (&v, x) in values.iter().zip(loaded) {
-                k.assign(v, x);
+        let dtype = self.c.given;
+        let from = match inside {
+            Some(inside) => {
+                let any = k.int(self.base, Ty::S32);
+                k.select(inside, from, any)
             }
+            None => from,
         };
-        match inside {
-            Some(inside) => k.when(inside, load),
-            None => load(k),
+        let from = k.plus(from, deeper);
+        match self.single {
+            Some((count, apart)) => (0..i64::from(count))
+                .map(|channel| {
+                    let from = k.plus(from, channel * apart);
+                    let address = k.element(0, from, dtype.bytes());
+                    scalar::load_neighbours(k, dtype, address, 0, 1)[0]
+                })
+                .collect(),
+            None => {
+                let address = k.element(0, from, dtype.bytes());
+                scalar::load_neighbours(k, dtype, address, 0, self.of.vector() as usize)
+            }
         }
-        values
+    }
+
+    /// What was loaded, zeros outside of the image and where there are no channels.
+    fn kept(&self, k: &mut Writer, loaded: &[Val], inside: Option<Val>) -> Vec<Val> {
+        let zero = k.float(0.0, Ty::F32);
+        let value = |i: usize| match (loaded.get(i), inside) {
+            (Some(&x), Some(inside)) => k.select(inside, x, zero),
+            (x, _) => x.copied().unwrap_or(zero),
+        };
+        (0..self.of.vector() as usize).map(value).collect()
     }
 
     /// Stores neighbouring channels as they are multiplied.
