@@ -70,8 +70,8 @@ impl Columns {
         Self { from, line: k.add(start, line), piece: k.scaled(piece, 16), turn, apart: at_once * ROW, group, element }
     }
 
-    /// Copies so many bytes of some lines of a group that begins at some depth, to a byte of a panel that begins so far behind the first; copies of further lines go
-    /// on where these end.
+    /// Copies so many bytes of some lines of a group that begins at some depth, to a byte of a panel that begins so far behind the first; copies
+    /// of further lines go on where these end.
     pub fn copy(&self, k: &mut Writer, depth: Val, (panel, byte): (u32, u32), (lines, bytes): (&Range<u32>, u32)) {
         let within = (bytes < self.group).then(|| k.below(self.piece, i64::from(bytes)));
         let copies = [lines.start, lines.end].map(|line| line.div_ceil(self.apart / ROW));

@@ -71,7 +71,9 @@ impl Few {
         let loops = [sides.rows.taps.unwrap_or((c.outer, 1)), sides.columns.taps?];
         let [down, across] = loops.map(|(l, _)| c.space[l]);
         let (down, by) = if sides.rows.taps.is_some() { (down, loops[0].1 as u32) } else { (1, 1) };
-        if loops[1].1 != 1 || image.steps[1] != 2 {
+        // A channel's place is an offset of a load.
+        let near = (sides.channels as i64).checked_mul(4 * sides.apart).is_some_and(|bytes| i32::try_from(bytes).is_ok());
+        if loops[1].1 != 1 || image.steps[1] != 2 || !near {
             return None;
         }
         let run = (across as u32 * PAIR / 2).next_multiple_of(STEP);
