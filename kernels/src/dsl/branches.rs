@@ -28,7 +28,7 @@ impl Writer {
     }
 
     /// Statements where a predicate holds, or always where there is none.
-    pub fn when_any(&mut self, p: Option<Val>, then: impl FnOnce(&mut Self)) {
+    pub fn when_some(&mut self, p: Option<Val>, then: impl FnOnce(&mut Self)) {
         match p {
             Some(p) => self.when(p, then),
             None => then(self),

@@ -153,7 +153,7 @@ pub fn bf16x3(p: &Product, s: &Bf16x3, arch: &Arch) -> Result<Kernel, Unsupporte
     let (sources, layouts) = ([rows, source_of_parts(&parts)], s.layouts(&facts));
     let (extents, shared, panels) = ([s.bm, s.bn], s.stages * s.stage(), Panels::Parts);
     let (split, shares) = (s.split, s.shares(&facts));
-    let by_lane = by_lane(c.out.dtype, &size, &layouts[1], shares.as_ref().map_or(s.bn, |shares| s.bn / shares.columns));
+    let by_lane = by_lane(c.out.dtype, &size, layouts[1].along, shares.as_ref().map_or(s.bn, |shares| s.bn / shares.columns));
     let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels, shares, by_lane };
     let mut k = Writer::for_arch(arch);
     k.in_parts(&parts);

@@ -39,10 +39,10 @@ pub struct Tiling<'a> {
 
 /// How columns of a tile are to lie so that a lane's sums are neighbours, for results of a type: where they are copied one by one, in whole groups,
 /// and a warp has sums of so many.
-pub fn by_lane(out: DType, size: &Size, columns: &Layout, sums: u32) -> Option<Lanes> {
+pub fn by_lane(out: DType, size: &Size, columns: Along, sums: u32) -> Option<Lanes> {
     let lanes = Lanes::storing(out.bytes());
     let whole = size.n.is_multiple_of(lanes.all()) && sums.is_multiple_of(lanes.all());
-    (columns.along == Along::Depth && whole).then_some(lanes)
+    (columns == Along::Depth && whole).then_some(lanes)
 }
 
 /// What a stage holds of the second factor.

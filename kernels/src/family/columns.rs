@@ -88,7 +88,7 @@ impl Columns {
                 k.copy_async(16, to, (n * self.apart) as i32, from, valid);
             };
             let copied = k.both(exists, within);
-            k.when_any(copied, one);
+            k.when_some(copied, one);
         }
     }
 }

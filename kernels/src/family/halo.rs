@@ -14,10 +14,10 @@ use super::partial::{Meeting, Partial, Shares};
 use super::patches::{Patches, Pixels};
 use super::products::Mode;
 use super::sums::Sums;
-use super::tile::{Along, Layout};
+use super::tile::Along;
 use crate::arch::Arch;
 use crate::dsl::Writer;
-use crate::layout::{PERIOD, ROW, Rows, descriptor, descriptor_of_rows};
+use crate::layout::{ROW, Rows, descriptor, descriptor_of_rows};
 use crate::ptx::{Kernel, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
 use std::ops::Range;
@@ -204,8 +204,7 @@ pub fn halo(p: &Product, s: &Halo, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (bm, threads, depth, taps) = (s.bm(), s.threads(), s.depth(w), w.taps.len() as u32);
     let (panel, columns_bytes) = s.columns(&facts, w);
     let shares = s.shares(&facts, w);
-    let lanes = Layout::for_matrices((Along::Depth, 8), s.bn, PERIOD / ROW, 2);
-    let by_lane = by_lane(c.out.dtype, &size, &lanes, shares.as_ref().map_or(s.wn(), |shares| s.wn() / shares.columns));
+    let by_lane = by_lane(c.out.dtype, &size, Along::Depth, shares.as_ref().map_or(s.wn(), |shares| s.wn() / shares.columns));
 
     let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);

@@ -59,7 +59,8 @@ pub struct Sides {
     pub image: Side,
     pub rows: Side,
     pub columns: Side,
-    /// Channels that are multiplied, how many of them there are, and how far apart they lie.
+    /// The loop over channels; those that are multiplied, how many of them there are, and how far apart they lie.
+    pub channel: usize,
     pub channels: usize,
     pub given: usize,
     pub apart: i64,
@@ -102,6 +103,7 @@ impl Sides {
             image,
             rows,
             columns,
+            channel,
             channels: c.space[channel],
             given,
             apart,

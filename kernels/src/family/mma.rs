@@ -297,7 +297,7 @@ pub fn mma(p: &Product, s: &Mma, arch: &Arch) -> Result<Kernel, Unsupported> {
     let (threads, depth) = (s.threads(), s.depth(facts.element));
     let (extents, shared) = ([s.bm, s.bn], s.shared(&facts));
     let (split, shares, panels) = (s.split, s.shares(&facts), facts.panels());
-    let by_lane = by_lane(c.out.dtype, &size, &layouts[1], shares.as_ref().map_or(s.wn, |shares| s.wn / shares.columns));
+    let by_lane = by_lane(c.out.dtype, &size, layouts[1].along, shares.as_ref().map_or(s.wn, |shares| s.wn / shares.columns));
     let tiling = Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels, shares, by_lane };
     let place = tiling.place(&mut k, &sources, arch);
     let Place { thread, batch, starts, .. } = place;

@@ -43,7 +43,7 @@ pub fn store(k: &mut Writer, c: &Contraction, roles: &Roles, r: &Rectangle, sums
         for (first, count) in columns {
             let at = k.plus(column, first as i64);
             let exists = if r.whole.1 { None } else { Some(k.below(at, n)) };
-            let mut rows = |k: &mut Writer| {
+            let rows = |k: &mut Writer| {
                 // What no row changes is read once.
                 let read = |o: &Line<'_>| !o.by_row && given.is_none();
                 let fixed: Vec<Option<Vec<Val>>> =
@@ -86,10 +86,7 @@ pub fn store(k: &mut Writer, c: &Contraction, roles: &Roles, r: &Rectangle, sums
                     }
                 }
             };
-            match exists {
-                Some(p) => k.when(p, rows),
-                None => rows(k),
-            }
+            k.when_some(exists, rows);
         }
     }
     result

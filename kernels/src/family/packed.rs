@@ -141,7 +141,7 @@ pub fn packed(p: &Product, s: &Packed, arch: &Arch) -> Result<Kernel, Unsupporte
     k.fast = c.out.dtype.bytes() == 2;
     let weights = w.columns(&sources(c, p.layout)[1], (size.n, 1), (s.bn, 1));
     let (threads, layout, patches) = (32 * s.warps(), s.layout(&facts, w), s.patches(&facts, w));
-    let by_lane = by_lane(c.out.dtype, &size, &layout, s.wn);
+    let by_lane = by_lane(c.out.dtype, &size, layout.along, s.wn);
 
     let tile = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);

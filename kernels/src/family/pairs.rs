@@ -16,10 +16,10 @@ use super::partial::Partial;
 use super::patches::Image;
 use super::products::{Mode, part_of};
 use super::sums::Sums;
-use super::tile::{Along, Layout, Source};
+use super::tile::{Along, Source};
 use crate::arch::Arch;
 use crate::dsl::{Val, Writer};
-use crate::layout::{PERIOD, ROW, descriptor, descriptor_of_matrices};
+use crate::layout::{ROW, descriptor, descriptor_of_matrices};
 use crate::ptx::{Kernel, MemTy, Op, Special, Ty};
 use crate::schedule::{Schedule, schedule};
 use wpk_plan::Parts;
@@ -68,27 +68,27 @@ impl Few {
     fn of(c: &Contraction, roles: &Roles) -> Option<Self> {
         let sides = Sides::few(c, roles).filter(|_| roles.count(&roles.batch) == 1)?;
         let image = Image::of(c, &sides)?;
-        let loops = [sides.rows.taps.unwrap_or((c.outer, 1)), sides.columns.taps?];
-        let [down, across] = loops.map(|(l, _)| c.space[l]);
-        let (down, by) = if sides.rows.taps.is_some() { (down, loops[0].1 as u32) } else { (1, 1) };
+        let (column, beside) = sides.columns.taps?;
+        let (down, by) = sides.rows.taps.map_or((1, 1), |(row, by)| (c.space[row] as u32, by as u32));
+        let across = c.space[column] as u32;
         // A channel's place is an offset of a load.
         let near = (sides.channels as i64).checked_mul(4 * sides.apart).is_some_and(|bytes| i32::try_from(bytes).is_ok());
-        if loops[1].1 != 1 || image.steps[1] != 2 || !near {
+        if beside != 1 || image.steps[1] != 2 || !near {
             return None;
         }
-        let run = (across as u32 * PAIR / 2).next_multiple_of(STEP);
+        let run = (across * PAIR / 2).next_multiple_of(STEP);
         let apart = |l: usize| match l {
-            _ if sides.columns.taps.is_some_and(|t| t.0 == l) => Some(PAIR / 2),
+            _ if l == column => Some(PAIR / 2),
+            _ if l == sides.channel => Some(1),
             _ if sides.rows.taps.is_some_and(|t| t.0 == l) => Some(run),
-            _ if c.a.dims.iter().any(|d| d.stride == sides.apart && d.index.terms == [(l as u8, 1)]) => Some(1),
             _ => (c.space[l] == 1).then_some(0),
         };
         let order: Option<Vec<(usize, usize)>> = roles.k().into_iter().map(|l| Some((c.space[l], apart(l)? as usize))).collect();
-        let taps: Vec<[u32; 2]> = (0..down as u32).map(|row| [row * by, 0]).collect();
+        let taps: Vec<[u32; 2]> = (0..down).map(|row| [row * by, 0]).collect();
         let windows = Windows {
             images: sides.image.count(c) as u32,
             counts: [sides.rows.count(c) as u32, sides.columns.count(c) as u32],
-            reach: [taps.last()?[0], across as u32 - 1],
+            reach: [taps.last()?[0], across - 1],
             taps,
             run,
             packed: true,
@@ -273,8 +273,7 @@ pub fn pairs(p: &Product, s: &Pairs, arch: &Arch) -> Result<Kernel, Unsupported>
     k.in_parts(&few.parts);
     let weights = s.weights(&size, &few.parts);
     let (threads, plane, lists) = (s.threads(), few.plane(), s.lists());
-    let lanes = Layout::for_matrices((Along::Depth, 8), s.bn, PERIOD / ROW, 2);
-    let by_lane = by_lane(c.out.dtype, &size, &lanes, s.bn);
+    let by_lane = by_lane(c.out.dtype, &size, Along::Depth, s.bn);
 
     let block = k.op(Ty::U32, Op::Special(Special::Block), &[]);
     let thread = k.op(Ty::U32, Op::Special(Special::Thread), &[]);
@@ -301,7 +300,7 @@ pub fn pairs(p: &Product, s: &Pairs, arch: &Arch) -> Result<Kernel, Unsupported>
         let depth = k.int(i64::from(line * LINE), Ty::U32);
         let bytes = ROW.min(2 * (few.depth() - line * LINE));
         let copy = |k: &mut Writer| columns.copy(k, depth, (line * lines * ROW, 0), (&(0..lines), bytes));
-        k.when_any(copies, copy);
+        k.when_some(copies, copy);
     };
     k.constant_param(1);
     copy_columns(&mut k, 0);

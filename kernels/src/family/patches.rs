@@ -291,7 +291,7 @@ impl Copies<'_> {
                 let from = k.element(0, from, size);
                 let (all, none) = (k.int(i64::from(vector * p.stored), Ty::U32), k.int(0, Ty::U32));
                 let valid = inside.map_or(all, |inside| k.select(inside, all, none));
-                k.when_any(room, |k| k.copy_async(vector * p.stored, to, offset(n), from, valid));
+                k.when_some(room, |k| k.copy_async(vector * p.stored, to, offset(n), from, valid));
             }
             return;
         }
@@ -300,7 +300,7 @@ impl Copies<'_> {
             let loaded: Vec<Vec<Val>> = copies.iter().map(|&(from, inside, _)| self.load(k, (from, deeper), inside)).collect();
             for (n, (loaded, &(_, inside, room))) in (first..).zip(loaded.iter().zip(copies)) {
                 let values = self.kept(k, loaded, inside);
-                k.when_any(room, |k| self.store(k, &values, to, offset(n)));
+                k.when_some(room, |k| self.store(k, &values, to, offset(n)));
             }
         }
     }

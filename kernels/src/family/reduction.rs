@@ -247,10 +247,7 @@ pub fn reduction(f: &Folded, s: &Reduction, arch: &Arch) -> Result<Kernel, Unsup
         let address = k.element(1, at, f.output.dtype.bytes());
         scalar::store_neighbours(k, f.output.dtype, address, 0, &values);
     };
-    let finish = |k: &mut Writer| match exists {
-        Some(p) => k.when(p, finish),
-        None => finish(k),
-    };
+    let finish = |k: &mut Writer| k.when_some(exists, finish);
     if s.parts == 1 {
         finish(&mut k);
     } else {

@@ -252,10 +252,7 @@ impl Block {
             let loaded = scalar::load_neighbours(k, o.dtype, address, 0, if along { self.vector } else { 1 });
             group.iter().enumerate().for_each(|(i, &v)| k.assign(v, loaded[i % loaded.len()]));
         };
-        match inside {
-            Some(p) => k.when(p, read),
-            None => read(k),
-        }
+        k.when_some(inside, read);
         group
     }
 
@@ -274,10 +271,7 @@ impl Block {
         let groups = self.groups(k);
         for (group, (at, inside)) in values.chunks(self.vector).zip(groups) {
             let address = self.place(k, param, o, at);
-            match inside {
-                Some(p) => k.when(p, |k| scalar::store_neighbours(k, o.dtype, address, 0, group)),
-                None => scalar::store_neighbours(k, o.dtype, address, 0, group),
-            }
+            k.when_some(inside, |k| scalar::store_neighbours(k, o.dtype, address, 0, group));
         }
     }
 

@@ -147,7 +147,7 @@ fn elements(k: &mut Writer, p: &ScatterElements, thread: Val, meet: &mut dyn FnM
         first = k.add(first, moved);
     }
     let own = Val { ty: Ty::S32, ..coordinates[p.axis] };
-    let mut look = |k: &mut Writer| {
+    let look = |k: &mut Writer| {
         k.repeat(p.updates[p.axis] as u32, |k, i| {
             let moved = k.scaled(i, along);
             let at = k.add(first, moved);
@@ -160,10 +160,7 @@ fn elements(k: &mut Writer, p: &ScatterElements, thread: Val, meet: &mut dyn FnM
     if p.updates.contains(&0) {
         return;
     }
-    match exists {
-        Some(p) => k.when(p, look),
-        None => look(k),
-    }
+    k.when_some(exists, look);
 }
 
 fn blocks(k: &mut Writer, p: &ScatterNd, thread: Val, meet: &mut dyn FnMut(&mut Writer, Val)) {

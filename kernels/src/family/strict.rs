@@ -232,7 +232,7 @@ pub fn strict(p: &Product, s: &Strict, arch: &Arch) -> Result<Kernel, Unsupporte
     let (sources, layouts) = (sources(c, p.layout), s.layouts(&facts));
     let (extents, shared) = ([s.bm, s.bn], s.shared(&facts));
     let (split, shares) = (s.split, s.shares(&facts));
-    let by_lane = by_lane(c.out.dtype, &size, &layouts[1], shares.as_ref().map_or(s.bn, |shares| s.bn / shares.columns));
+    let by_lane = by_lane(c.out.dtype, &size, layouts[1].along, shares.as_ref().map_or(s.bn, |shares| s.bn / shares.columns));
     let tiling =
         Tiling { size, layouts: &layouts, extents, split, threads, shared, cluster: 1, copied: 2, panels: Panels::ONE, shares, by_lane };
     let mut k = Writer::for_arch(arch);

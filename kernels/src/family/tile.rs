@@ -288,10 +288,7 @@ impl<'a> Loader<'a> {
 
     /// Rounds the floats that the thread copied to a stage to TF32, in place.
     pub fn round(&self, k: &mut Writer, stage: Val) {
-        match self.active {
-            Some(p) => k.when(p, |k| self.rounded(k, stage)),
-            None => self.rounded(k, stage),
-        }
+        k.when_some(self.active, |k| self.rounded(k, stage));
     }
 
     fn rounded(&self, k: &mut Writer, stage: Val) {
@@ -306,10 +303,7 @@ impl<'a> Loader<'a> {
     /// Starts the copies of the tile at depth `first` into the stage that begins `stage` bytes behind the first.
     /// `whole` says that every tile of the grid is within the depth.
     pub fn copy(&self, k: &mut Writer, first: Val, stage: Val, whole: bool) {
-        match self.active {
-            Some(p) => k.when(p, |k| self.copies(k, first, stage, whole)),
-            None => self.copies(k, first, stage, whole),
-        }
+        k.when_some(self.active, |k| self.copies(k, first, stage, whole));
     }
 
     fn copies(&self, k: &mut Writer, first: Val, stage: Val, whole: bool) {
@@ -365,10 +359,7 @@ impl<'a> Loader<'a> {
                 k.assign(v, x);
             }
         };
-        match valid {
-            Some(p) => k.when(p, load),
-            None => load(k),
-        }
+        k.when_some(valid, load);
         k.store_at(if float { MemTy::F32 } else { mem }, to, offset, &values);
     }
 }

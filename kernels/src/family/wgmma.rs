@@ -231,7 +231,7 @@ pub(super) fn generate(p: &Product, s: &Wgmma, engine: Option<u32>, arch: &Arch)
     let layouts = s.layouts(&facts);
     let sums = s.shares(&facts).map_or(s.bn, |shares| s.bn / shares.columns);
     let maps = engine.and_then(|blocks| Some((engine::rows(p, s.bm), engine::columns(p, s.bn / blocks)?.by_lane(sums))));
-    let by_lane = maps.as_ref().map_or(by_lane(c.out.dtype, &size, &layouts[1], sums), |m| m.1.are_by_lane());
+    let by_lane = maps.as_ref().map_or(by_lane(c.out.dtype, &size, layouts[1].along, sums), |m| m.1.are_by_lane());
     let copied = maps.as_ref().map_or(2, |m| usize::from(m.0.is_none()));
     let (extents, shared) = ([s.bm, s.bn], s.stages * s.stage());
     let panels = Panels::Beside(s.panels(&facts));

@@ -116,7 +116,7 @@ fn one(k: &mut Writer, w: &Window, thread: Val) -> Result<(), Unsupported> {
                 k.assign(state.count, next);
             });
         }
-        let mut take = |k: &mut Writer| {
+        let take = |k: &mut Writer| {
             let address = k.element(0, at, dtype.bytes());
             let x = scalar::load_neighbours(k, dtype, address, 0, 1)[0];
             if w.kind != WindowKind::Max {
@@ -132,10 +132,7 @@ fn one(k: &mut Writer, w: &Window, thread: Val) -> Result<(), Unsupported> {
                 Err(e) => result = Err(e),
             }
         };
-        match inside {
-            Some(p) => k.when(p, take),
-            None => take(k),
-        }
+        k.when_some(inside, take);
     });
     result?;
     finish(k, w, (thread, &loops), &state);
